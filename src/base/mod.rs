@@ -1,0 +1,5 @@
+//! What every floor may use: byte reading, identifiers, limits and a seeded generator.
+
+pub mod bytes;
+pub mod ids;
+pub mod prng;

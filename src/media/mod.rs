@@ -1,0 +1,12 @@
+//! What a stream is made of: codecs, tracks, frames, media time.
+
+pub mod buffer;
+pub mod codec;
+mod frame;
+mod time;
+mod track;
+
+pub use codec::{Codec, Kind};
+pub use frame::Frame;
+pub use time::MediaTime;
+pub use track::{AudioFormat, Track, VideoFormat};

@@ -1,0 +1,8 @@
+//! One folder per protocol, sans-IO: bytes, time and seeds come in; events and bytes go out.
+
+pub mod amf;
+pub mod cmaf;
+pub mod flv;
+pub mod http;
+pub mod mpegts;
+pub mod rtmp;
