@@ -1,1 +1,5 @@
-//! drive
+//! Runs sans-IO sessions on a shard's sockets.
+
+mod driver;
+
+pub use driver::{Counters, Driver, Gone, Limits, Occurrence, Session};

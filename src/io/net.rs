@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
@@ -66,6 +66,13 @@ impl Default for Options {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SocketIndex(u32);
 
+impl SocketIndex {
+    /// The socket's place, which is used again after it is closed.
+    pub fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A listener of one [`Net`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenerIndex(pub u32);
@@ -77,6 +84,15 @@ pub enum Piece {
     Bytes(Bytes),
     /// A part of a shared log.
     Buffer(Buffer),
+}
+
+impl Piece {
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::Buffer(buffer) => buffer.advance(count),
+        }
+    }
 }
 
 impl Deref for Piece {
@@ -101,8 +117,8 @@ pub enum Completion {
     Received(SocketIndex, Received),
     /// The peer sends no more; with an error if that is why.
     ReceiveEnded(SocketIndex, Option<io::Error>),
-    /// A send ended, with how many bytes the kernel took.
-    Sent(SocketIndex, io::Result<usize>),
+    /// All that was handed over is sent, or the send failed.
+    Sent(SocketIndex, io::Result<()>),
     /// Another thread woke this one.
     Woken,
 }
@@ -170,13 +186,15 @@ struct Socket {
     receiving: bool,
     sending: Sending,
     closing: bool,
+    /// Bytes that the kernel has taken since the socket was adopted.
+    sent: u64,
 }
 
 /// The bytes of the one send that a socket may have under way.
 enum Sending {
     Nothing,
-    One(#[expect(dead_code, reason = "keeps the bytes alive")] Piece),
-    Many(#[expect(dead_code, reason = "keeps the bytes alive")] Box<Vectored>),
+    One(Piece),
+    Many(Box<Vectored>),
 }
 
 /// What `sendmsg` points at; boxed, so that it does not move.
@@ -352,9 +370,17 @@ impl Net {
             receiving: false,
             sending: Sending::Nothing,
             closing: false,
+            sent: 0,
         }) as u32;
         self.arm_receive(index);
         SocketIndex(index)
+    }
+
+    /// Bytes that the kernel has taken from a socket's sends.
+    pub fn sent_bytes(&self, socket: SocketIndex) -> u64 {
+        self.sockets
+            .get(socket.0 as usize)
+            .map_or(0, |entry| entry.sent)
     }
 
     /// The address of the peer.
@@ -603,19 +629,27 @@ impl Net {
 
     fn on_send(&mut self, index: u32, cqe: &cqueue::Entry) {
         let entry = &mut self.sockets[index as usize];
-        entry.sending = Sending::Nothing;
+        let sending = std::mem::replace(&mut entry.sending, Sending::Nothing);
         if entry.closing {
             self.reap(index);
             return;
         }
-        let result = if cqe.result() < 0 {
+        let socket = SocketIndex(index);
+        if cqe.result() < 0 {
             self.statistics.errors += 1;
-            Err(io::Error::from_raw_os_error(-cqe.result()))
+            let error = io::Error::from_raw_os_error(-cqe.result());
+            self.completions
+                .push_back(Completion::Sent(socket, Err(error)));
+            return;
+        }
+        entry.sent += cqe.result() as u64;
+        let mut rest = sending.after(cqe.result() as usize);
+        if rest.is_empty() {
+            self.completions.push_back(Completion::Sent(socket, Ok(())));
         } else {
-            Ok(cqe.result() as usize)
-        };
-        self.completions
-            .push_back(Completion::Sent(SocketIndex(index), result));
+            // The socket's buffer was full: go on with what is left.
+            self.send(socket, &mut rest);
+        }
     }
 
     /// Removes a closing socket once no operation uses it; that closes the descriptor.
@@ -730,6 +764,28 @@ impl Completion {
             }
             Self::Accepted(..) | Self::AcceptFailed(..) | Self::Woken => None,
         }
+    }
+}
+
+impl Sending {
+    /// The pieces that are left after `sent` bytes.
+    fn after(self, mut sent: usize) -> VecDeque<Piece> {
+        let mut pieces: VecDeque<Piece> = match self {
+            Self::Nothing => VecDeque::new(),
+            // The usual case, without an allocation.
+            Self::One(piece) if piece.len() == sent => return VecDeque::new(),
+            Self::One(piece) => VecDeque::from([piece]),
+            Self::Many(vectored) => vectored.pieces.into(),
+        };
+        while let Some(first) = pieces.front_mut() {
+            if sent < first.len() {
+                first.advance(sent);
+                break;
+            }
+            sent -= first.len();
+            pieces.pop_front();
+        }
+        pieces
     }
 }
 

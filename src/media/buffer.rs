@@ -282,6 +282,19 @@ unsafe impl Send for Buffer {}
 // SAFETY: as for Send; there is no interior mutability reachable through a shared buffer.
 unsafe impl Sync for Buffer {}
 
+impl Buffer {
+    /// Drops the first `count` bytes from the view.
+    ///
+    /// # Panics
+    ///
+    /// When the view is shorter.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len as usize);
+        self.start += count as u32;
+        self.len -= count as u32;
+    }
+}
+
 impl Deref for Buffer {
     type Target = [u8];
 
