@@ -2,7 +2,6 @@
 //! [`Output`]s go out.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,20 +9,20 @@ use bytes::Bytes;
 use slab::Slab;
 
 use crate::base::ids::{ConnId, ShardId, StreamId};
+use crate::config::{Config, Delivery, Merge, Stream as Settings};
 use crate::hub::{Claimed, Home, Pieces};
 use crate::media::buffer::Pool;
 use crate::media::{Frame, Track};
-use crate::proto::http::{Method, Request, Response, Version};
-use crate::streams::access::{self, Attempt};
+use crate::proto::http::{Method, Request, Response};
+use crate::streams::access::{self, PublishRequest};
 use crate::streams::info;
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::{Choice, Container, Selection};
 use crate::streams::page;
 use crate::streams::request::Target;
-use crate::streams::settings::{Delivery, Merge, Settings};
 use crate::streams::snapshot::{Counters, ShardSnapshot};
-use crate::streams::stream::{Ingested, Mirrored, Role, Stream, Viewer};
+use crate::streams::stream::{Ingested, Mirrored, Outlet, Role, Stream, Viewer};
 
 /// Size of the slabs that muxed bytes are kept in. A frame of 2 Mbit/s video has about 8 kB.
 const SLAB_BYTES: usize = 64 * 1024;
@@ -34,6 +33,10 @@ const RUN_BYTES_MAX: u64 = 256 * 1024;
 
 /// How long a viewer waits for a stream that is configured and not live, as in MistServer.
 const WAIT_FOR_STREAM: Duration = Duration::from_secs(5);
+
+/// How long a publisher may take to come back before its viewers are let go, unless the stream's
+/// `resume` gives it the whole window. An encoder that was restarted by hand is back in less.
+const RECONNECT: Duration = Duration::from_secs(10);
 
 /// How long a mirror without viewers is kept up.
 const MIRROR_LINGER: Duration = Duration::from_secs(5);
@@ -153,7 +156,7 @@ enum Want {
 pub struct Exchange {
     me: ShardId,
     control: ShardId,
-    settings: Arc<Settings>,
+    config: Arc<Config>,
     now: Instant,
     unix_ms: i64,
     pool: Pool,
@@ -167,17 +170,19 @@ pub struct Exchange {
     waiting: BTreeMap<StreamName, Vec<Waiting>>,
     outputs: VecDeque<Output>,
     merge_window: Duration,
+    /// The earliest `due` of all outlets.
+    next_due: Option<Instant>,
     is_draining: bool,
     counters: Counters,
 }
 
 impl Exchange {
     /// The exchange of shard `me`; the registrar is on shard `control`.
-    pub fn new(me: ShardId, control: ShardId, settings: Arc<Settings>, now: Instant) -> Self {
+    pub fn new(me: ShardId, control: ShardId, config: Arc<Config>, now: Instant) -> Self {
         let mut exchange = Self {
             me,
             control,
-            settings,
+            config,
             now,
             unix_ms: 0,
             pool: Pool::new(SLAB_BYTES),
@@ -191,6 +196,7 @@ impl Exchange {
             waiting: BTreeMap::new(),
             outputs: VecDeque::new(),
             merge_window: Duration::ZERO,
+            next_due: None,
             is_draining: false,
             counters: Counters::default(),
         };
@@ -206,20 +212,24 @@ impl Exchange {
 
     /// Tells the share of its CPU that the shard has used lately, 0 to 1.
     pub fn set_load(&mut self, load: f64) {
-        let delivery = &self.settings.delivery;
+        let delivery = &self.config.delivery;
         self.merge_window = match delivery.merge {
             Merge::Off => Duration::ZERO,
-            Merge::Fixed => delivery.merge_max,
+            Merge::Fixed => delivery.merge_ms_max,
             Merge::Adaptive => {
                 let share = ((load - MERGE_FROM) / (MERGE_FULL - MERGE_FROM)).clamp(0.0, 1.0);
                 // Half of the way at a time, so that it does not swing.
-                let aim = delivery.merge_max.mul_f64(share);
+                let aim = delivery.merge_ms_max.mul_f64(share);
                 (self.merge_window + aim) / 2
             }
         };
         if self.merge_window < Duration::from_millis(1) {
             self.merge_window = Duration::ZERO;
         }
+    }
+
+    fn stream_bytes_max(&self) -> usize {
+        usize::try_from(self.config.limits.stream_bytes_max).unwrap_or(usize::MAX)
     }
 
     /// The next thing to do.
@@ -229,12 +239,7 @@ impl Exchange {
 
     /// When [`Exchange::tick`] has to be called at the latest, apart from once a second.
     pub fn deadline(&self) -> Option<Instant> {
-        let dues = self
-            .streams
-            .values()
-            .flat_map(|stream| stream.feeds.iter())
-            .filter_map(|(_, output)| output.due);
-        dues.min()
+        self.next_due
     }
 
     /// Streams that are here, viewers and publishers, for the end of a drain.
@@ -245,11 +250,11 @@ impl Exchange {
     // ----- publishers
 
     /// An RTMP session wants to publish.
-    pub fn rtmp_publish(&mut self, conn: ConnId, peer: IpAddr, attempt: &Attempt<'_>) {
+    pub fn rtmp_publish(&mut self, conn: ConnId, request: &PublishRequest<'_>) {
         let permitted = if self.is_draining {
             None
         } else {
-            match access::may_publish(&self.settings, peer, attempt) {
+            match access::may_publish(&self.config, request) {
                 Ok(name) => Some(name),
                 Err(denied) => {
                     tracing::info!(reason = %denied, "a publisher is refused");
@@ -262,9 +267,8 @@ impl Exchange {
             self.rtmp(conn, RtmpReply::PublishDenied);
             return;
         };
-        let takeover = self
-            .settings
-            .stream(&name)
+        let takeover = name
+            .settings(&self.config)
             .is_some_and(|settings| settings.takeover);
         let publisher = self.next_publisher;
         self.next_publisher += 1;
@@ -366,6 +370,19 @@ impl Exchange {
         }
     }
 
+    /// A viewer paused or goes on; it goes on at the newest keyframe.
+    pub fn viewer_paused(&mut self, conn: ConnId, is_paused: bool) {
+        let Some(Business::Viewer(key)) = self.business.get(&conn) else {
+            return;
+        };
+        let viewer = &mut self.viewers[*key];
+        viewer.is_paused = is_paused;
+        viewer.position = None;
+        if viewer.is_idle {
+            self.drained(conn);
+        }
+    }
+
     /// A request arrived on the streams' HTTP port.
     pub fn http_request(&mut self, conn: ConnId, request: &Request) {
         let is_head = match request.method {
@@ -381,7 +398,7 @@ impl Exchange {
             | Method::Patch
             | Method::Connect
             | Method::Trace => {
-                let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.\n")
+                let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.")
                     .with_header("Allow", "GET, HEAD, OPTIONS");
                 self.respond(conn, response.with_cors());
                 return;
@@ -396,7 +413,7 @@ impl Exchange {
                     host: request.host().to_owned(),
                     is_head,
                 };
-                if self.settings.stream(&name).is_some() {
+                if name.settings(&self.config).is_some() {
                     self.want(conn, name, want);
                 } else {
                     self.respond(conn, info::unknown(&name, as_script));
@@ -406,7 +423,7 @@ impl Exchange {
                 self.http_media(conn, request, name, container, is_head);
             }
             Target::Unknown => {
-                self.respond(conn, Response::text(404, "There is nothing by this name.\n").with_cors());
+                self.respond(conn, Response::text(404, "There is nothing by this name.").with_cors());
             }
         }
     }
@@ -425,11 +442,11 @@ impl Exchange {
                 .map_or(Some(Choice::First), |text| Choice::parse(&text))
         };
         let (Some(video), Some(audio)) = (choice("video"), choice("audio")) else {
-            let text = "video= and audio= take none, all, a track number or a codec's name.\n";
+            let text = "video= and audio= take none, all, a track number or a codec's name.";
             self.respond(conn, Response::text(400, text).with_cors());
             return;
         };
-        if self.settings.stream(&name).is_none() {
+        if name.settings(&self.config).is_none() {
             self.counters.play_refused += 1;
             self.respond(conn, not_found());
             return;
@@ -441,7 +458,7 @@ impl Exchange {
         }
         let want = Want::Play {
             container,
-            is_chunked: request.version == Version::Http11,
+            is_chunked: request.takes_chunks(),
             selection: Selection { video, audio },
         };
         self.want(conn, name, want);
@@ -457,13 +474,14 @@ impl Exchange {
         let Some(stream) = self.streams.get_mut(&viewer.stream) else {
             return;
         };
-        let output = &stream.feeds[viewer.output];
+        let outlet = &stream.outlets[viewer.outlet];
         let behind = viewer
             .position
-            .is_none_or(|position| position < output.released);
+            .is_none_or(|position| position < outlet.released);
         if behind {
-            let delivery = self.settings.delivery;
-            let handed = deliver(viewer, output, &delivery, None, &mut self.outputs);
+            let config = Arc::clone(&self.config);
+        let delivery = &config.delivery;
+            let handed = deliver(viewer, outlet, delivery, None, &mut self.outputs);
             handed.count(stream, &mut self.counters);
         }
     }
@@ -541,7 +559,7 @@ impl Exchange {
                 entry,
             } => self.mirror_frame(stream, number, &frame, entry),
             Message::MirrorEnd { stream } => self.remove_stream(stream),
-            Message::Settings(settings) => self.set_settings(settings),
+            Message::Config(config) => self.set_config(config),
             Message::Drain => self.drain(),
             Message::SnapshotRequest { token } => {
                 let snapshot = Box::new(self.snapshot());
@@ -562,12 +580,17 @@ impl Exchange {
     /// Releases what has been gathered long enough.
     pub fn tick(&mut self) {
         let now = self.now;
-        let delivery = self.settings.delivery;
+        if self.next_due.is_none_or(|next| next > now) {
+            return;
+        }
+        let config = Arc::clone(&self.config);
+        let delivery = &config.delivery;
+        self.next_due = None;
         for stream in self.streams.values_mut() {
             let due: Vec<usize> = stream
                 .feeds
                 .iter()
-                .filter(|(_, output)| output.due.is_some_and(|due| due <= now))
+                .filter(|(_, outlet)| outlet.due.is_some_and(|due| due <= now))
                 .map(|(key, _)| key)
                 .collect();
             for key in due {
@@ -575,11 +598,13 @@ impl Exchange {
                     stream,
                     key,
                     &mut self.viewers,
-                    &delivery,
+                    delivery,
                     &mut self.outputs,
                     &mut self.counters,
                 );
             }
+            let later = stream.outlets.iter().filter_map(|(_, outlet)| outlet.due);
+            self.next_due = self.next_due.into_iter().chain(later).min();
         }
     }
 
@@ -613,7 +638,7 @@ impl Exchange {
 
     fn sweep_viewers(&mut self, taken: impl Fn(ConnId) -> u64) {
         let now = self.now;
-        let stall = self.settings.delivery.viewer_stall;
+        let stall = self.config.delivery.viewer_stall_ms;
         let mut stalled = Vec::new();
         for (_, viewer) in &mut self.viewers {
             let taken = taken(viewer.conn);
@@ -643,10 +668,10 @@ impl Exchange {
             if stream.ready_at().is_some_and(|at| at <= now) {
                 ready.push(stream.id);
             }
-            let linger = self
-                .settings
-                .stream(&stream.name)
-                .map_or(Duration::ZERO, |settings| settings.linger);
+            let linger = stream
+                .name
+                .settings(&self.config)
+                .map_or(Duration::ZERO, linger);
             let viewers = stream.viewers();
             match &mut stream.role {
                 Role::Home(home) => {
@@ -784,11 +809,10 @@ impl Exchange {
     // ----- streams at home, inside
 
     fn add_home(&mut self, name: StreamName, id: StreamId) {
-        let window = self
-            .settings
-            .stream(&name)
+        let window = name
+            .settings(&self.config)
             .map_or(Duration::ZERO, |settings| settings.window);
-        let bytes_max = self.settings.delivery.stream_bytes_max;
+        let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), id);
         self.streams
             .insert(id, Stream::at_home(name, id, window, bytes_max));
@@ -908,25 +932,27 @@ impl Exchange {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let delivery = self.settings.delivery;
-        let keys: smallvec::SmallVec<[usize; 8]> = stream.feeds.iter().map(|(key, _)| key).collect();
+        let config = Arc::clone(&self.config);
+        let delivery = &config.delivery;
+        let keys: smallvec::SmallVec<[usize; 8]> = stream.outlets.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let output = &mut stream.feeds[key];
-            if !output.write(&mut self.pool, frame, &mut self.scratch) {
+            let outlet = &mut stream.outlets[key];
+            if !outlet.write(&mut self.pool, frame, &mut self.scratch) {
                 continue;
             }
-            output.trim(&delivery);
+            outlet.trim(delivery);
             if self.merge_window == Duration::ZERO {
                 release(
                     stream,
                     key,
                     &mut self.viewers,
-                    &delivery,
+                    delivery,
                     &mut self.outputs,
                     &mut self.counters,
                 );
             } else {
-                output.due.get_or_insert(self.now + self.merge_window);
+                let due = *outlet.due.get_or_insert(self.now + self.merge_window);
+                self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
             }
         }
         if self.waiting.contains_key(&stream.name) {
@@ -936,8 +962,8 @@ impl Exchange {
 
     /// The name of a stream that may be played, by MistServer's rules.
     fn playable(&self, name: &str) -> Option<StreamName> {
-        let name = StreamName::parse(name)?;
-        (!self.is_draining && self.settings.stream(&name).is_some()).then_some(name)
+        let name = StreamName::parse(name).ok()?;
+        (!self.is_draining && name.settings(&self.config).is_some()).then_some(name)
     }
 
     fn want(&mut self, conn: ConnId, name: StreamName, want: Want) {
@@ -972,7 +998,7 @@ impl Exchange {
         if !self.waiting.contains_key(name) {
             return;
         }
-        let bytes_max = self.settings.delivery.stream_bytes_max;
+        let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), home.stream);
         self.streams.insert(
             home.stream,
@@ -1053,23 +1079,24 @@ impl Exchange {
         if selection.of(&stream.tracks, container).is_empty() {
             return false;
         }
-        let Some(key) = stream.output(&mut self.pool, container, is_chunked, selection) else {
+        let Some(key) = stream.outlet(&mut self.pool, container, is_chunked, selection) else {
             return false;
         };
-        let output = &mut stream.feeds[key];
-        output.empty_since = None;
+        let outlet = &mut stream.outlets[key];
+        outlet.empty_since = None;
         let viewer = self.viewers.insert(Viewer {
             conn,
             stream: id,
-            output: key,
+            outlet: key,
             container,
-            position: output.feed.newest_entry(),
+            position: outlet.feed.newest_entry(),
             is_idle: false,
+            is_paused: false,
             has_header: false,
             taken: 0,
             taken_at: self.now,
         });
-        output.viewers.push(viewer);
+        outlet.viewers.push(viewer);
         self.business.insert(conn, Business::Viewer(viewer));
         self.counters.viewers_total += 1;
         match container {
@@ -1090,7 +1117,7 @@ impl Exchange {
             .iter()
             .map(|container| (*container, stream.left_out(*container)))
             .collect();
-        let response = info::response(&snapshot, &left_out, &self.settings.ports, host, as_script);
+        let response = info::response(&snapshot, &left_out, &self.config.protocols, host, as_script);
         self.respond(conn, response);
     }
 
@@ -1112,12 +1139,12 @@ impl Exchange {
     fn remove_viewer(&mut self, key: usize) {
         let viewer = self.viewers.remove(key);
         if let Some(stream) = self.streams.get_mut(&viewer.stream) {
-            let output = &mut stream.feeds[viewer.output];
-            if let Some(at) = output.viewers.iter().position(|other| *other == key) {
-                output.viewers.swap_remove(at);
+            let outlet = &mut stream.outlets[viewer.outlet];
+            if let Some(at) = outlet.viewers.iter().position(|other| *other == key) {
+                outlet.viewers.swap_remove(at);
             }
-            if output.viewers.is_empty() {
-                output.empty_since = Some(self.now);
+            if outlet.viewers.is_empty() {
+                outlet.empty_since = Some(self.now);
             }
         }
     }
@@ -1130,8 +1157,8 @@ impl Exchange {
         if self.by_name.get(&stream.name) == Some(&id) {
             self.by_name.remove(&stream.name);
         }
-        for (_, output) in &stream.feeds {
-            for key in &output.viewers {
+        for (_, outlet) in &stream.outlets {
+            for key in &outlet.viewers {
                 let viewer = self.viewers.remove(*key);
                 self.business.remove(&viewer.conn);
                 end_viewer(&viewer, &mut self.outputs);
@@ -1146,12 +1173,12 @@ impl Exchange {
 
     // ----- the whole shard, inside
 
-    fn set_settings(&mut self, settings: Arc<Settings>) {
-        self.settings = settings;
+    fn set_config(&mut self, config: Arc<Config>) {
+        self.config = config;
         self.set_load(0.0);
         let mut unwanted = Vec::new();
         for stream in self.streams.values_mut() {
-            match self.settings.stream(&stream.name) {
+            match stream.name.settings(&self.config) {
                 Some(settings) => stream.set_window(settings.window),
                 None => unwanted.push((stream.id, stream.name.clone())),
             }
@@ -1181,13 +1208,13 @@ impl Exchange {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        for (_, output) in &mut stream.feeds {
-            for key in std::mem::take(&mut output.viewers) {
+        for (_, outlet) in &mut stream.outlets {
+            for key in std::mem::take(&mut outlet.viewers) {
                 let viewer = self.viewers.remove(key);
                 self.business.remove(&viewer.conn);
                 end_viewer(&viewer, &mut self.outputs);
             }
-            output.empty_since = Some(self.now);
+            outlet.empty_since = Some(self.now);
         }
     }
 
@@ -1246,8 +1273,17 @@ impl Exchange {
     }
 }
 
+/// How long viewers are kept when their publisher is gone.
+fn linger(settings: &Settings) -> Duration {
+    if settings.resume {
+        settings.window.max(RECONNECT)
+    } else {
+        RECONNECT
+    }
+}
+
 fn not_found() -> Response {
-    Response::text(404, "There is no such stream, or it is not live.\n").with_cors()
+    Response::text(404, "There is no such stream, or it is not live.").with_cors()
 }
 
 fn end_viewer(viewer: &Viewer, outputs: &mut VecDeque<Output>) {
@@ -1286,15 +1322,15 @@ fn release(
     outputs: &mut VecDeque<Output>,
     counters: &mut Counters,
 ) {
-    let output = &mut stream.feeds[key];
-    output.released = output.feed.end();
-    output.due = None;
-    let received = output.gathered_since.take();
+    let outlet = &mut stream.outlets[key];
+    outlet.released = outlet.feed.end();
+    outlet.due = None;
+    let received = outlet.gathered_since.take();
     let mut total = Handed::default();
-    for viewer in &output.viewers {
+    for viewer in &outlet.viewers {
         let viewer = &mut viewers[*viewer];
         if viewer.is_idle {
-            let handed = deliver(viewer, output, delivery, received, outputs);
+            let handed = deliver(viewer, outlet, delivery, received, outputs);
             total.bytes += handed.bytes;
             total.runs += handed.runs;
             total.skips += handed.skips;
@@ -1306,15 +1342,18 @@ fn release(
 /// Hands over what a viewer has not seen yet.
 fn deliver(
     viewer: &mut Viewer,
-    output: &super::stream::Output,
+    outlet: &Outlet,
     delivery: &Delivery,
     received: Option<Instant>,
     outputs: &mut VecDeque<Output>,
 ) -> Handed {
-    let feed = &output.feed;
+    let feed = &outlet.feed;
     let mut handed = Handed::default();
+    if viewer.is_paused {
+        return handed;
+    }
     if let Some(position) = viewer.position
-        && is_behind(position, output, delivery)
+        && is_behind(position, outlet, delivery)
     {
         handed.skips = 1;
         viewer.position = feed.newest_entry().filter(|entry| *entry >= position);
@@ -1347,14 +1386,14 @@ fn deliver(
 }
 
 /// Whether a viewer has fallen so far behind that it has to skip.
-fn is_behind(position: u64, output: &super::stream::Output, delivery: &Delivery) -> bool {
-    let feed = &output.feed;
+fn is_behind(position: u64, outlet: &Outlet, delivery: &Delivery) -> bool {
+    let feed = &outlet.feed;
     if position < feed.start() {
         return true;
     }
     let (Some(mark), Some(newest)) = (feed.mark_at(position), feed.newest_dts()) else {
         return false;
     };
-    newest.since(mark.dts) > delivery.viewer_queue
+    newest.since(mark.dts) > delivery.viewer_queue_ms
         && feed.newest_entry().is_some_and(|entry| entry > position)
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::base::ids::StreamId;
+use crate::config::Config;
 use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Track};
 use crate::streams::name::StreamName;
-use crate::streams::settings::Settings;
 use crate::streams::snapshot::ShardSnapshot;
 
 /// A message on the mesh. Only [`Message::Ingest`] and [`Message::MirrorFrame`] may be lost.
@@ -145,7 +145,7 @@ pub enum Message {
         stream: StreamId,
     },
     /// To all shards: the configuration has changed.
-    Settings(Arc<Settings>),
+    Config(Arc<Config>),
     /// To all shards: stop accepting, let viewers go.
     Drain,
     /// To a shard: say what you have.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use slab::Slab;
 
 use crate::base::ids::{ConnId, ShardId, StreamId, TrackId};
+use crate::config::Delivery;
 use crate::hub::{Adjustment, Feed, FrameLog, Home, Timeline};
 use crate::media::buffer::Pool;
 use crate::media::{Codec, Frame, Kind, MediaTime, Track, codec};
 use crate::streams::name::StreamName;
 use crate::streams::output::{Container, Muxer, Selection, framed};
-use crate::streams::settings::Delivery;
 use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
 
 /// Tracks of one stream: MistServer's users go up to about ten renditions and languages.
@@ -24,6 +24,9 @@ const FEEDS_MAX: usize = 32;
 
 /// How long a stream that has only audio or only video so far waits for the other.
 const READY_AFTER: Duration = Duration::from_millis(500);
+
+/// Bytes of one container that are kept for slow viewers: 5 s at 50 Mbit/s.
+const FEED_BYTES_MAX: u64 = 32 << 20;
 
 /// How long a feed without viewers is kept up.
 const FEED_LINGER: Duration = Duration::from_secs(5);
@@ -40,7 +43,7 @@ pub(super) struct Stream {
     pub(super) tracks: Vec<Track>,
     statistics: Vec<TrackStatistics>,
     log: FrameLog,
-    pub(super) feeds: Slab<Output>,
+    pub(super) outlets: Slab<Outlet>,
     first_frame: Option<Instant>,
     is_ready: bool,
     pub(super) bytes_out: u64,
@@ -93,7 +96,7 @@ pub(super) struct Mirror {
 
 /// A container with a choice of tracks, muxed once for all its viewers.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct Outlet {
     pub(super) container: Container,
     pub(super) is_chunked: bool,
     selection: Selection,
@@ -185,7 +188,7 @@ impl Stream {
             tracks: Vec::new(),
             statistics: Vec::new(),
             log,
-            feeds: Slab::new(),
+            outlets: Slab::new(),
             first_frame: None,
             is_ready: false,
             bytes_out: 0,
@@ -435,26 +438,26 @@ impl Stream {
             .map(|first| first + READY_AFTER)
     }
 
-    /// The output that fits, made if there is none. `None` if there are too many.
-    pub(super) fn output(
+    /// The outlet that fits, made if there is none. `None` if there are too many.
+    pub(super) fn outlet(
         &mut self,
         pool: &mut Pool,
         container: Container,
         is_chunked: bool,
         selection: &Selection,
     ) -> Option<usize> {
-        let found = self.feeds.iter().find(|(_, output)| {
-            output.container == container
-                && output.is_chunked == is_chunked
-                && output.selection == *selection
+        let found = self.outlets.iter().find(|(_, outlet)| {
+            outlet.container == container
+                && outlet.is_chunked == is_chunked
+                && outlet.selection == *selection
         });
         if let Some((key, _)) = found {
             return Some(key);
         }
-        if self.feeds.len() >= FEEDS_MAX {
+        if self.outlets.len() >= FEEDS_MAX {
             return None;
         }
-        let mut output = Output::new(container, is_chunked, selection.clone(), &self.tracks);
+        let mut outlet = Outlet::new(container, is_chunked, selection.clone(), &self.tracks);
         let left_out = self.left_out(container);
         if !left_out.is_empty() {
             tracing::info!(
@@ -466,10 +469,10 @@ impl Stream {
         }
         let mut scratch = Vec::new();
         for (frame, _) in self.log.since_entry() {
-            output.write(pool, frame, &mut scratch);
+            outlet.write(pool, frame, &mut scratch);
         }
-        output.released = output.feed.end();
-        Some(self.feeds.insert(output))
+        outlet.released = outlet.feed.end();
+        Some(self.outlets.insert(outlet))
     }
 
     /// Codec names of the tracks that a container cannot carry.
@@ -483,28 +486,28 @@ impl Stream {
 
     /// Tells all outputs of a track that is new or has changed.
     pub(super) fn refresh_outputs(&mut self, pool: &mut Pool, track: &Track) {
-        for (_, output) in &mut self.feeds {
-            output.refresh(pool, &self.tracks, track);
+        for (_, outlet) in &mut self.outlets {
+            outlet.refresh(pool, &self.tracks, track);
         }
     }
 
     /// Drops outputs that have had no viewer for a while.
     pub(super) fn drop_idle_outputs(&mut self, now: Instant) {
-        self.feeds.retain(|_, output| {
-            output
+        self.outlets.retain(|_, outlet| {
+            outlet
                 .empty_since
                 .is_none_or(|since| now < since + FEED_LINGER)
         });
     }
 
     pub(super) fn viewers(&self) -> usize {
-        self.feeds.iter().map(|(_, output)| output.viewers.len()).sum()
+        self.outlets.iter().map(|(_, outlet)| outlet.viewers.len()).sum()
     }
 
     pub(super) fn snapshot(&self) -> StreamSnapshot {
         let mut viewers = [0; Container::ALL.len()];
-        for (_, output) in &self.feeds {
-            viewers[output.container as usize] += output.viewers.len() as u64;
+        for (_, outlet) in &self.outlets {
+            viewers[outlet.container as usize] += outlet.viewers.len() as u64;
         }
         let publisher = match &self.role {
             Role::Home(home) => home
@@ -570,7 +573,7 @@ impl Publication {
     }
 }
 
-impl Output {
+impl Outlet {
     fn new(
         container: Container,
         is_chunked: bool,
@@ -579,7 +582,7 @@ impl Output {
     ) -> Self {
         let tracks = selection.of(all_tracks, container);
         let muxer = Muxer::new(container, &tracks);
-        let mut output = Self {
+        let mut outlet = Self {
             container,
             is_chunked,
             selection,
@@ -593,11 +596,11 @@ impl Output {
             released: 0,
             empty_since: None,
         };
-        output.renew_header();
-        output
+        outlet.renew_header();
+        outlet
     }
 
-    /// Muxes a frame into the log. False if it is of a track that this output leaves out.
+    /// Muxes a frame into the log. False if it is of a track that this outlet leaves out.
     pub(super) fn write(&mut self, pool: &mut Pool, frame: &Frame, scratch: &mut Vec<u8>) -> bool {
         if !self.tracks.iter().any(|(id, _)| *id == frame.track) {
             return false;
@@ -619,9 +622,9 @@ impl Output {
     /// Lets go of what viewers do not need any more.
     pub(super) fn trim(&mut self, delivery: &Delivery) {
         if let Some(newest) = self.feed.newest_dts() {
-            let queue = i64::try_from(delivery.viewer_queue.as_micros()).unwrap_or(i64::MAX);
+            let queue = i64::try_from(delivery.viewer_queue_ms.as_micros()).unwrap_or(i64::MAX);
             let keep_from = newest - MediaTime::from_micros(queue);
-            self.feed.trim(keep_from, delivery.feed_bytes_max);
+            self.feed.trim(keep_from, FEED_BYTES_MAX);
         }
     }
 
@@ -691,12 +694,14 @@ impl TrackStatistics {
 pub(super) struct Viewer {
     pub(super) conn: ConnId,
     pub(super) stream: StreamId,
-    pub(super) output: usize,
+    pub(super) outlet: usize,
     pub(super) container: Container,
     /// Where it reads; `None` until there is a frame at which it can begin.
     pub(super) position: Option<u64>,
     /// Nothing is on its way to it.
     pub(super) is_idle: bool,
+    /// It wants nothing until it says so.
+    pub(super) is_paused: bool,
     pub(super) has_header: bool,
     /// What it had taken when that was last looked at.
     pub(super) taken: u64,

@@ -231,6 +231,17 @@ impl Request {
             .any(|item| item.trim().eq_ignore_ascii_case(token))
     }
 
+    /// Whether the peer reads a live body in chunks: HTTP/1.1 says that all do, and VLC before 2.2
+    /// loses its place in one.
+    pub fn takes_chunks(&self) -> bool {
+        let breaks = self.header("user-agent").is_some_and(|agent| {
+            ["VLC/1.", "VLC/2.0", "VLC/2.1"]
+                .iter()
+                .any(|old| agent.starts_with(old))
+        });
+        self.version == Version::Http11 && !breaks
+    }
+
     /// True if this request opens a WebSocket (RFC 6455 section 4.2.1).
     pub fn is_websocket(&self) -> bool {
         self.method == Method::Get

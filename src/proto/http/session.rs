@@ -117,23 +117,16 @@ struct Exchange {
     version: Version,
     keep_alive: bool,
     head_only: bool,
-    /// The peer says HTTP/1.1 but cannot read chunks.
-    breaks_on_chunks: bool,
+    takes_chunks: bool,
 }
 
 impl Exchange {
     fn of(request: &Request) -> Self {
-        // VLC before 2.2 loses its place in a chunked live body.
-        let breaks_on_chunks = request.header("user-agent").is_some_and(|agent| {
-            ["VLC/1.", "VLC/2.0", "VLC/2.1"]
-                .iter()
-                .any(|old| agent.starts_with(old))
-        });
         Self {
             version: request.version,
             keep_alive: request.keep_alive,
             head_only: request.method == Method::Head,
-            breaks_on_chunks,
+            takes_chunks: request.takes_chunks(),
         }
     }
 
@@ -256,7 +249,7 @@ impl Session {
         let Some(exchange) = self.take_exchange() else {
             return Framing::Close;
         };
-        let chunked = exchange.version == Version::Http11 && !exchange.breaks_on_chunks;
+        let chunked = exchange.takes_chunks;
         let (framing, body, keep_alive) = if exchange.head_only {
             (Framing::NoBody, BodyHead::Unstated, exchange.keep_alive)
         } else if chunked {
