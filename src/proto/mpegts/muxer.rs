@@ -176,7 +176,8 @@ impl Muxer {
         } else {
             CLOCK_PERIOD_MAX_MICROS
         };
-        if !(on_clock && join) && !is_due(self.clock_written, dts, period) {
+        let join = on_clock && join;
+        if !join && !is_due(self.clock_written, dts, period) {
             return None;
         }
         // Tracks are not interleaved exactly, and a clock never runs back.

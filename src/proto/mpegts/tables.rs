@@ -75,7 +75,7 @@ fn crc(bytes: &[u8]) -> u32 {
         sum ^= u32::from(*byte) << 24;
         for _ in 0..8 {
             let carry = sum >> 31;
-            sum = sum << 1 ^ POLYNOMIAL * carry;
+            sum = (sum << 1) ^ (POLYNOMIAL * carry);
         }
     }
     sum
