@@ -1,1 +1,5 @@
 //! streams
+
+pub mod access;
+pub mod info;
+pub mod name;
