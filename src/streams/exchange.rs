@@ -19,7 +19,6 @@ use crate::streams::info;
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::{Choice, Container, Selection};
-use crate::streams::page;
 use crate::streams::request::Target;
 use crate::streams::snapshot::{Counters, ShardSnapshot};
 use crate::streams::stream::{Ingested, Mirrored, Outlet, Role, Stream, Viewer};
@@ -395,9 +394,7 @@ impl Exchange {
             Method::Post
             | Method::Put
             | Method::Delete
-            | Method::Patch
-            | Method::Connect
-            | Method::Trace => {
+            | Method::Patch => {
                 let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.")
                     .with_header("Allow", "GET, HEAD, OPTIONS");
                 self.respond(conn, response.with_cors());
@@ -405,8 +402,8 @@ impl Exchange {
             }
         };
         match Target::of(&request.path) {
-            Target::Index => self.respond(conn, page::index()),
-            Target::Page(name) => self.respond(conn, page::player(&name)),
+            Target::Index => self.respond(conn, Response::text(200, "ringside")),
+            Target::Page(name) => self.respond(conn, Response::text(501, name.to_string())),
             Target::Info { name, as_script } => {
                 let want = Want::Info {
                     as_script,
@@ -416,7 +413,7 @@ impl Exchange {
                 if name.settings(&self.config).is_some() {
                     self.want(conn, name, want);
                 } else {
-                    self.respond(conn, info::unknown(&name, as_script));
+                    self.respond(conn, info_response(&name, as_script, &unavailable()));
                 }
             }
             Target::Media { name, container } => {
@@ -588,7 +585,7 @@ impl Exchange {
         self.next_due = None;
         for stream in self.streams.values_mut() {
             let due: Vec<usize> = stream
-                .feeds
+                .outlets
                 .iter()
                 .filter(|(_, outlet)| outlet.due.is_some_and(|due| due <= now))
                 .map(|(key, _)| key)
@@ -1112,12 +1109,13 @@ impl Exchange {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
-        let snapshot = stream.snapshot();
-        let left_out: Vec<(Container, Vec<&'static str>)> = Container::ALL
-            .iter()
-            .map(|container| (*container, stream.left_out(*container)))
-            .collect();
-        let response = info::response(&snapshot, &left_out, &self.config.protocols, host, as_script);
+        let keep_away = stream
+            .name
+            .settings(&self.config)
+            .map_or(Duration::ZERO, |settings| settings.keep_away);
+        let addresses = info::Addresses::of(&self.config.protocols, host);
+        let json = info::json(Ok(&stream.info(keep_away)), &addresses);
+        let response = info_response(&stream.name, as_script, &json);
         self.respond(conn, response);
     }
 
@@ -1132,7 +1130,7 @@ impl Exchange {
                     }
                 }
             }
-            Want::Info { as_script, .. } => self.respond(conn, info::offline(name, *as_script)),
+            Want::Info { as_script, .. } => self.respond(conn, info_response(name, *as_script, &unavailable())),
         }
     }
 
@@ -1280,6 +1278,25 @@ fn linger(settings: &Settings) -> Duration {
     } else {
         RECONNECT
     }
+}
+
+fn unavailable() -> serde_json::Value {
+    let nowhere = info::Addresses {
+        http: String::new(),
+        rtmp: None,
+    };
+    info::json(Err(info::Unavailable::Offline), &nowhere)
+}
+
+fn info_response(name: &StreamName, as_script: bool, json: &serde_json::Value) -> Response {
+    let response = Response::new(200);
+    if as_script {
+        response.with_body("text/javascript; charset=utf-8", info::script(name, json))
+    } else {
+        response.with_body("application/json", json.to_string())
+    }
+    .with_header("Cache-Control", "no-store")
+    .with_cors()
 }
 
 fn not_found() -> Response {

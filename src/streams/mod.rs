@@ -6,6 +6,7 @@
 pub mod access;
 pub mod door;
 mod exchange;
+pub mod info;
 mod message;
 pub mod name;
 mod output;

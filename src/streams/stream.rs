@@ -11,6 +11,7 @@ use crate::config::Delivery;
 use crate::hub::{Adjustment, Feed, FrameLog, Home, Timeline};
 use crate::media::buffer::Pool;
 use crate::media::{Codec, Frame, Kind, MediaTime, Track, codec};
+use crate::streams::info::{self, StreamInfo, TrackInfo};
 use crate::streams::name::StreamName;
 use crate::streams::output::{Container, Muxer, Selection, framed};
 use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
@@ -116,8 +117,8 @@ pub(super) struct Outlet {
     pub(super) empty_since: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
-struct TrackStatistics {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TrackStatistics {
     frames: u64,
     keyframes: u64,
     bytes: u64,
@@ -126,6 +127,7 @@ struct TrackStatistics {
     window_start: Option<Instant>,
     window_bytes: u64,
     last_ms: i64,
+    is_reordered: bool,
 }
 
 /// What became of a publisher's frame.
@@ -504,6 +506,50 @@ impl Stream {
         self.outlets.iter().map(|(_, outlet)| outlet.viewers.len()).sum()
     }
 
+    /// What players are told of it.
+    pub(super) fn info(&self, keep_away: Duration) -> StreamInfo {
+        let tracks = self
+            .tracks
+            .iter()
+            .zip(&self.statistics)
+            .map(|(track, statistics)| {
+                let span = self.log.span_of(track.id).unwrap_or_default();
+                TrackInfo {
+                    track: track.clone(),
+                    codecs: codec::rfc6381(track),
+                    first: span.0,
+                    last: span.1,
+                    bytes_per_second: statistics.rate,
+                    bytes_per_second_max: statistics.rate_max,
+                    jitter: Duration::ZERO,
+                }
+            })
+            .collect();
+        let output = |format, container: Container| info::Output {
+            format,
+            left_out: self
+                .tracks
+                .iter()
+                .filter(|track| !container.carries(track.codec))
+                .map(|track| track.id)
+                .collect(),
+        };
+        StreamInfo {
+            name: self.name.clone(),
+            tracks,
+            bframes: self.statistics.iter().any(|track| track.is_reordered),
+            unix_zero_ms: self.unix_zero_ms,
+            keep_away,
+            outputs: vec![
+                output(info::Format::Mp4, Container::Mp4),
+                output(info::Format::Flv, Container::Flv),
+                output(info::Format::Ts, Container::Ts),
+                output(info::Format::Rtmp, Container::Rtmp),
+                output(info::Format::Page, Container::Mp4),
+            ],
+        }
+    }
+
     pub(super) fn snapshot(&self) -> StreamSnapshot {
         let mut viewers = [0; Container::ALL.len()];
         for (_, outlet) in &self.outlets {
@@ -677,6 +723,7 @@ impl TrackStatistics {
         self.keyframes += u64::from(frame.keyframe);
         self.bytes += frame.data.len() as u64;
         self.last_ms = frame.dts.as_millis();
+        self.is_reordered |= frame.pts != frame.dts;
         let start = *self.window_start.get_or_insert(now);
         self.window_bytes += frame.data.len() as u64;
         let elapsed = now.saturating_duration_since(start);
