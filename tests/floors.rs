@@ -22,7 +22,8 @@ const FLOORS: &[&[&str]] = &[
 /// Lowest row first; same rule, inside `src/proto`.
 const PROTO_ROWS: &[&[&str]] = &[
     &[
-        "amf", "cmaf", "dtls", "dtsc", "http", "mpegts", "rtcp", "rtp", "sctp", "sdp", "stun", "zmtp",
+        "amf", "cmaf", "dtls", "dtsc", "http", "mpegts", "rtcp", "rtp", "sctp", "sdp", "stun",
+        "zmtp",
     ],
     &["dash", "flv", "hls", "ice", "rtsp", "srt", "srtp", "ws"],
     &["rtmp", "webrtc"],

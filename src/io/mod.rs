@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The kernel: rings, sockets, receive buffers. The only floor that makes syscalls for data.
 
 mod buffer_ring;
@@ -8,3 +9,8 @@ pub use net::{
     Completion, ListenerIndex, Net, Options, Piece, Received, SocketIndex, Statistics, Wait, Waker,
 };
 pub use tcp::{listen, raise_descriptor_limit};
+=======
+//! io
+
+pub mod probe;
+>>>>>>> wt-pack

@@ -1,0 +1,236 @@
+// Opens a page in a headless browser and says what a person would see and hear.
+//
+//   node player.mjs chromium|firefox URL SCREENSHOT.png
+//
+// Prints one JSON line: pictures decoded, sound level, time to the first picture, distance from the
+// live edge, errors. Exits 1 when no picture or no sound came in time. Chromium is driven by its
+// DevTools protocol, Firefox by WebDriver BiDi; both are JSON over one WebSocket.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import WebSocket from 'ws';
+
+const [, , browserName, url, screenshot] = process.argv;
+const TIME_MAX_MS = 40_000;
+const PLAY_MS = 6_000;
+
+const profile = mkdtempSync(join(tmpdir(), 'ringside-browser-'));
+let browser;
+
+function end(code) {
+  try {
+    if (browser?.exitCode === null) browser.kill('SIGKILL');
+  } finally {
+    // A browser that has just been killed may still be writing.
+    setTimeout(() => {
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+      process.exit(code);
+    }, 300);
+  }
+}
+
+setTimeout(() => {
+  console.error(`not done after ${TIME_MAX_MS} ms`);
+  end(1);
+}, TIME_MAX_MS).unref();
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Starts a program and gives the first match of `pattern` in what it says. */
+function start(program, args, pattern, environment = {}) {
+  return new Promise((resolve, reject) => {
+    browser = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...environment } });
+    let said = '';
+    browser.stderr.on('data', (data) => {
+      said += data;
+      const match = said.match(pattern);
+      if (match) resolve(match[1]);
+    });
+    browser.on('error', reject);
+    browser.on('exit', (code) => reject(new Error(`${program} ended with ${code}: ${said.slice(-2000)}`)));
+  });
+}
+
+/** A connection that matches answers to requests by their id. */
+async function dial(address) {
+  const socket = new WebSocket(address, { perMessageDeflate: false, maxPayload: 64 << 20 });
+  await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+  const waiting = new Map();
+  let last = 0;
+  socket.on('message', (text) => {
+    const message = JSON.parse(text);
+    const request = waiting.get(message.id);
+    if (!request) return;
+    waiting.delete(message.id);
+    if (message.error) request.reject(new Error(JSON.stringify(message)));
+    else request.resolve(message.result);
+  });
+  return (method, params = {}, extra = {}) =>
+    new Promise((resolve, reject) => {
+      const id = ++last;
+      waiting.set(id, { resolve, reject });
+      socket.send(JSON.stringify({ id, method, params, ...extra }));
+    });
+}
+
+/** What the tests need of a browser: run a script in the page, and a picture of it. */
+async function chromium() {
+  const address = await start(
+    'chromium',
+    [
+      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+      '--disable-background-networking', '--disable-component-update', '--disable-sync',
+      '--disable-dev-shm-usage', '--mute-audio', '--autoplay-policy=no-user-gesture-required',
+      '--window-size=1000,700', '--remote-debugging-port=0', `--user-data-dir=${profile}`, 'about:blank',
+    ],
+    /DevTools listening on (ws:\S+)/,
+  );
+  const call = await dial(address);
+  const { targetInfos } = await call('Target.getTargets');
+  const { targetId } = targetInfos.find((target) => target.type === 'page');
+  const { sessionId } = await call('Target.attachToTarget', { targetId, flatten: true });
+  const inPage = (method, params) => call(method, params, { sessionId });
+  await inPage('Page.enable');
+  await inPage('Runtime.enable');
+  return {
+    open: (address) => inPage('Page.navigate', { url: address }),
+    async evaluate(script) {
+      const answer = await inPage('Runtime.evaluate', {
+        expression: script, awaitPromise: true, returnByValue: true, userGesture: true,
+      });
+      if (answer.exceptionDetails) throw new Error(JSON.stringify(answer.exceptionDetails));
+      return answer.result.value;
+    },
+    picture: async () => (await inPage('Page.captureScreenshot', { format: 'png' })).data,
+  };
+}
+
+async function firefox() {
+  const preferences = {
+    'media.autoplay.default': 0,
+    'media.autoplay.blocking_policy': 0,
+    'browser.shell.checkDefaultBrowser': false,
+    'datareporting.policy.dataSubmissionEnabled': false,
+    'toolkit.telemetry.enabled': false,
+    'app.update.enabled': false,
+    'app.normandy.enabled': false,
+    'browser.safebrowsing.malware.enabled': false,
+    'browser.safebrowsing.phishing.enabled': false,
+    'network.captive-portal-service.enabled': false,
+    'network.connectivity-service.enabled': false,
+    'extensions.systemAddon.update.enabled': false,
+    'services.settings.server': 'data:,',
+    'browser.topsites.contile.enabled': false,
+    'browser.newtabpage.enabled': false,
+    'browser.startup.homepage': 'about:blank',
+    'media.gmp-manager.updateEnabled': false,
+  };
+  writeFileSync(
+    join(profile, 'user.js'),
+    Object.entries(preferences).map(([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});\n`).join(''),
+  );
+  const address = await start(
+    'firefox-esr',
+    ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port=0', 'about:blank'],
+    /WebDriver BiDi listening on (ws:\S+)/,
+    { HOME: profile, MOZ_CRASHREPORTER_DISABLE: '1', MOZ_DISABLE_CONTENT_SANDBOX: '1' },
+  );
+  const call = await dial(`${address}/session`);
+  await call('session.new', { capabilities: {} });
+  const { contexts } = await call('browsingContext.getTree');
+  const { context } = contexts[0];
+  await call('browsingContext.setViewport', { context, viewport: { width: 1000, height: 700 } });
+  return {
+    open: (address) => call('browsingContext.navigate', { context, url: address, wait: 'none' }),
+    async evaluate(script) {
+      // A result travels as text: BiDi has a notation of its own for objects.
+      const answer = await call('script.evaluate', {
+        expression: `Promise.resolve(${script}).then(JSON.stringify)`,
+        target: { context }, awaitPromise: true, userActivation: true,
+      });
+      if (answer.type === 'exception') throw new Error(answer.exceptionDetails.text);
+      return answer.result.value === undefined ? undefined : JSON.parse(answer.result.value);
+    },
+    picture: async () => (await call('browsingContext.captureScreenshot', { context })).data,
+  };
+}
+
+// Runs in the page. The time of the first picture is taken by whoever comes first: a frame callback,
+// or, when the picture was there before this script, the poll below.
+const state = `(() => {
+  const video = document.querySelector('video');
+  if (!video) return { video: false, now: performance.now(), text: document.body?.innerText.slice(0, 300) };
+  const w = window;
+  if (!w.__watched) {
+    w.__watched = true;
+    w.__errors = [];
+    video.addEventListener('error', () => w.__errors.push(video.error?.message ?? 'error'));
+    if (video.requestVideoFrameCallback && video.readyState < 2)
+      video.requestVideoFrameCallback((now) => { w.__first ??= now; });
+  }
+  const quality = video.getVideoPlaybackQuality();
+  if (quality.totalVideoFrames > 0) w.__first ??= performance.now();
+  const buffered = video.buffered;
+  return {
+    video: true, now: performance.now(), first: w.__first ?? null, time: video.currentTime, paused: video.paused,
+    frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, muted: video.muted,
+    width: video.videoWidth, height: video.videoHeight, ready: video.readyState,
+    ahead: buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : null,
+    errors: w.__errors, text: document.body.innerText.slice(0, 600),
+  };
+})()`;
+
+// The loudest sample in half a second of the video's own sound. Taken from the element, so that it
+// does not matter whether the machine has a loudspeaker.
+const sound = `(async () => {
+  const video = document.querySelector('video');
+  video.muted = false;
+  if (video.paused) await video.play();
+  const context = new AudioContext();
+  await context.resume();
+  const stream = video.captureStream ? video.captureStream() : video.mozCaptureStream();
+  if (stream.getAudioTracks().length === 0) return { tracks: 0, peak: 0 };
+  const analyser = context.createAnalyser();
+  analyser.fftSize = 8192;
+  context.createMediaStreamSource(stream).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  let peak = 0;
+  for (let round = 0; round < 20; round++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    analyser.getFloatTimeDomainData(samples);
+    for (const sample of samples) peak = Math.max(peak, Math.abs(sample));
+  }
+  const clock = context.currentTime;
+  await context.close();
+  return { tracks: stream.getAudioTracks().length, peak, clock };
+})()`;
+
+try {
+  const page = await { chromium, firefox }[browserName]();
+  await page.open(url);
+  let seen;
+  const opened = Date.now();
+  do {
+    await sleep(25);
+    try {
+      seen = await page.evaluate(state);
+    } catch (error) {
+      seen = { error: String(error) }; // The page is still being replaced.
+    }
+  } while (!(seen.frames > 0) && Date.now() - opened < 15_000);
+  const { first } = seen;
+  await sleep(PLAY_MS);
+  const before = await page.evaluate(state);
+  const heard = before.video ? await page.evaluate(sound) : { tracks: 0, peak: 0 };
+  await sleep(1000);
+  const after = await page.evaluate(state);
+  writeFileSync(screenshot, Buffer.from(await page.picture(), 'base64'));
+  const report = { browser: browserName, first_picture_ms: first, ...after, advanced: after.time - before.time, sound: heard };
+  console.log(JSON.stringify(report));
+  end(after.frames > 30 && report.advanced > 0.5 && heard.peak > 0.01 ? 0 : 1);
+} catch (error) {
+  console.error(error);
+  end(1);
+}

@@ -1,0 +1,151 @@
+//! The player page in real browsers: pictures move, sound is heard, the live edge is near.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests measure other processes in real time"
+)]
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Background, Server, clips, ffmpeg9, repository, run, scratch, wait_for};
+
+const BROWSE_MAX: Duration = Duration::from_secs(60);
+/// From navigation to the first decoded picture.
+const FIRST_PICTURE_MS_MAX: f64 = 1000.0;
+
+/// What `tests/browser/player.mjs` saw, with a screenshot left in the scratch folder.
+#[track_caller]
+fn watch_page(browser: &str, name: &str, url: &str) -> Value {
+    let screenshot = scratch().join(format!("{name}-{browser}.png"));
+    let _ = fs::remove_file(&screenshot);
+    let said = run(
+        Command::new("node")
+            .arg(repository().join("tests/browser/player.mjs"))
+            .args([browser, url])
+            .arg(&screenshot),
+        BROWSE_MAX,
+    );
+    assert!(
+        said.status.success(),
+        "{browser}: {}\n{}",
+        said.stdout,
+        said.stderr
+    );
+    let report = screenshot.with_extension("json");
+    fs::write(&report, &said.stdout).expect("the scratch folder is writable");
+    assert!(
+        fs::metadata(&screenshot).is_ok_and(|file| file.len() > 5000),
+        "no screenshot"
+    );
+    serde_json::from_str(&said.stdout).expect("one line of JSON")
+}
+
+#[track_caller]
+fn assert_plays(report: &Value) {
+    let number = |key: &str| {
+        report[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no {key} in {report}"))
+    };
+    assert!(number("frames") > 120.0, "{report}");
+    assert!(number("advanced") > 0.8, "{report}");
+    assert!(number("dropped") < number("frames") / 10.0, "{report}");
+    assert!(number("ahead") < 3.0, "far behind the live edge: {report}");
+    assert!(
+        report["sound"]["peak"]
+            .as_f64()
+            .is_some_and(|peak| peak > 0.02),
+        "silent: {report}"
+    );
+    assert_eq!(report["errors"], serde_json::json!([]), "{report}");
+}
+
+#[test]
+fn chromium_plays_the_page() {
+    let server = Server::open(&["clip"]);
+    let _publisher = server.publish("clip", &clips::demo());
+    let report = watch_page("chromium", "page", &server.url("/clip.html"));
+    assert_plays(&report);
+    let first = report["first_picture_ms"].as_f64().expect("a time");
+    assert!(
+        first < FIRST_PICTURE_MS_MAX,
+        "first picture after {first} ms"
+    );
+}
+
+#[test]
+fn firefox_plays_the_page() {
+    let server = Server::open(&["clip"]);
+    let _publisher = server.publish("clip", &clips::demo());
+    let report = watch_page("firefox", "page", &server.url("/clip.html"));
+    assert_plays(&report);
+    // Measured from the outside, with the driver's own round trips in it.
+    let first = report["first_picture_ms"].as_f64().expect("a time");
+    assert!(
+        first < 2.0 * FIRST_PICTURE_MS_MAX,
+        "first picture after {first} ms"
+    );
+}
+
+/// B-frames and a publisher's composition offsets (quirk 33).
+#[test]
+fn chromium_plays_b_frames() {
+    let server = Server::open(&["flash"]);
+    let _publisher = server.publish("flash", &clips::flash_and_beep());
+    assert_plays(&watch_page(
+        "chromium",
+        "b-frames",
+        &server.url("/flash.html"),
+    ));
+}
+
+#[test]
+fn chromium_plays_av1_and_opus() {
+    let server = Server::open(&["coded"]);
+    let _publisher = server.publish_with(&ffmpeg9(), "coded", &clips::av1_opus());
+    assert_plays(&watch_page("chromium", "av1", &server.url("/coded.html")));
+}
+
+/// The page that was open when the publisher was not there yet, or went away, plays when it is back.
+#[test]
+fn the_page_retries() {
+    let server = Server::open(&["clip"]);
+    let screenshot = scratch().join("retries-chromium.png");
+    let mut browser = Background::start(
+        "browser",
+        Command::new("node")
+            .arg(repository().join("tests/browser/player.mjs"))
+            .args(["chromium", &server.url("/clip.html")])
+            .arg(&screenshot),
+    );
+    std::thread::sleep(Duration::from_secs(4));
+    let _publisher = server.publish("clip", &clips::demo());
+    let status = browser.wait(BROWSE_MAX);
+    assert!(status.success(), "{}", browser.log());
+}
+
+/// The README's first command, with nothing but the binary.
+#[test]
+fn the_demo_plays() {
+    let demo = Background::start(
+        "demo",
+        Command::new(env!("CARGO_BIN_EXE_ringside")).arg("demo"),
+    );
+    let url = wait_for(
+        "the demo to print its page",
+        Duration::from_secs(10),
+        || {
+            demo.log()
+                .split_whitespace()
+                .find(|word| word.starts_with("http://") && word.contains("/demo.html"))
+                .map(|word| word.trim_end_matches(['.', ',', ')']).to_owned())
+        },
+    );
+    for browser in ["chromium", "firefox"] {
+        assert_plays(&watch_page(browser, "demo", &url));
+    }
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Installs what the tests need (Debian 12 or later with a Rust toolchain) and runs all of them.
+#
+#   tests/run.sh           everything
+#   tests/run.sh fast      without the end-to-end tests
+#   tests/run.sh install   only install
+#
+# What it installs: Debian packages, one Python package (a newer FFmpeg) in a virtual environment
+# under ~/.cache/ringside-tests, and one npm package under tests/browser/node_modules.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+started=$SECONDS
+
+section() { printf '\n==> %s\n' "$*"; }
+
+section "packages"
+packages=(
+  # to build: glommio runs git and a C compiler
+  build-essential git pkg-config ca-certificates curl
+  # players and encoders
+  ffmpeg vlc-bin vlc-plugin-base rtmpdump librtmp-dev
+  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+  gstreamer1.0-plugins-ugly gstreamer1.0-libav
+  # browsers, and what drives them
+  chromium firefox-esr fonts-dejavu-core
+  # the newer FFmpeg; the address and socket tools the doctor names
+  python3 python3-venv iproute2 procps
+)
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+else
+  echo "all installed"
+fi
+rustup component list --installed 2>/dev/null | grep -q '^clippy' || rustup component add clippy rustfmt
+
+section "newer FFmpeg (enhanced RTMP and FLV)"
+venv=${XDG_CACHE_HOME:-$HOME/.cache}/ringside-tests/venv
+ffmpeg9() { "$venv/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())'; }
+if ! ffmpeg9 >/dev/null 2>&1; then
+  # A python that was not built by Debian may be first in the path and have no ensurepip.
+  python3 -m venv --clear "$venv" || /usr/bin/python3 -m venv --clear "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check 'imageio-ffmpeg>=0.8.1,<1'
+fi
+RINGSIDE_FFMPEG9=$(ffmpeg9)
+export RINGSIDE_FFMPEG9
+"$RINGSIDE_FFMPEG9" -hide_banner -version | sed -n 1p
+
+section "browser driver"
+if ! cmp -s tests/browser/package-lock.json tests/browser/node_modules/.installed; then
+  (cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
+  cp tests/browser/package-lock.json tests/browser/node_modules/.installed
+fi
+node --version
+
+if [ "${1:-}" = install ]; then
+  exit 0
+fi
+# A run that starts from nothing gains nothing from incremental builds.
+if [ "${CI:-}" = true ]; then
+  export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+fi
+.ci/check "$@"
+section "all passed in $((SECONDS - started)) s"
