@@ -1,4 +1,4 @@
-//! What several integration tests share.
+//! Reads the media fixtures.
 
 use std::path::PathBuf;
 use std::time::Instant;
