@@ -9,8 +9,8 @@ use ringside::base::ids::TrackId;
 use ringside::media::{AudioFormat, Codec, Frame, MediaTime, Track, codec};
 use ringside::proto::{cmaf, mpegts};
 
-mod support;
-use support::{fixture, interleave};
+mod media_fixture;
+use media_fixture::{fixture, interleave};
 
 const PID_VIDEO: u16 = 0x100;
 const PID_MAP: u16 = 0x1000;

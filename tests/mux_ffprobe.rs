@@ -10,8 +10,8 @@ use ringside::media::{Frame, Kind, MediaTime, Track, codec};
 use ringside::proto::{cmaf, mpegts};
 use serde_json::Value;
 
-mod support;
-use support::{Fixture, fixture, interleave};
+mod media_fixture;
+use media_fixture::{Fixture, fixture, interleave};
 
 const IN_TRANSPORT_STREAMS: [(&str, &str); 7] = [
     ("h264", "h264"),

@@ -22,8 +22,9 @@ pub(super) enum Clock {
     },
     /// Decode times that add up: each is the sum of the durations before it.
     Audio {
-        next: Option<u64>,
-        last_duration: u32,
+        last: Option<Slot>,
+        /// What the last frame lasts by its codec, for one that cannot be read.
+        nominal: u32,
         rate: u32,
     },
 }
@@ -42,8 +43,8 @@ impl Clock {
     /// For audio with `rate` ticks a second.
     pub(super) fn audio(rate: u32) -> Self {
         Self::Audio {
-            next: None,
-            last_duration: (rate / 50).max(1),
+            last: None,
+            nominal: (rate / 50).max(1),
             rate,
         }
     }
@@ -72,20 +73,19 @@ impl Clock {
                 }
             }
             Self::Audio {
-                next,
-                last_duration,
+                last,
+                nominal: known,
                 rate,
             } => {
-                let nominal = nominal.unwrap_or(*last_duration).max(1);
-                let slot = match *next {
+                *known = nominal.unwrap_or(*known).max(1);
+                let slot = match *last {
                     None => Slot {
                         time: told,
-                        duration: nominal,
+                        duration: *known,
                     },
-                    Some(next) => place_audio(next, told, nominal, *last_duration, *rate),
+                    Some(last) => place_audio(last, told, *known, *rate),
                 };
-                *next = Some(slot.time.saturating_add(slot.duration.into()));
-                *last_duration = nominal;
+                *last = Some(slot);
                 slot
             }
         }
@@ -96,7 +96,7 @@ impl Clock {
 /// every gap and overlap. A difference below `SNAP_MILLIS` is not followed at once: beyond what
 /// rounding explains, durations stretch a little until it is gone. A larger one is a real gap,
 /// or a real overlap, which a decode time can only follow as far as the frame before.
-fn place_audio(next: u64, told: u64, nominal: u32, last_duration: u32, rate: u32) -> Slot {
+fn place_audio(last: Slot, told: u64, nominal: u32, rate: u32) -> Slot {
     const SNAP_MILLIS: i64 = 40;
     const ROUNDING_MILLIS: i64 = 2;
     /// A frame makes up for this part of the difference, ...
@@ -104,13 +104,13 @@ fn place_audio(next: u64, told: u64, nominal: u32, last_duration: u32, rate: u32
     /// ... but for no more than this.
     const STRETCH_PER_FRAME_MAX: i64 = 200;
 
+    let next = last.time.saturating_add(last.duration.into());
     let difference =
         (i128::from(told) - i128::from(next)).clamp(i64::MIN.into(), i64::MAX.into()) as i64;
     let ticks = |millis: i64| millis * i64::from(rate) / 1000;
     if difference.unsigned_abs() >= ticks(SNAP_MILLIS).unsigned_abs() {
-        let last = next.saturating_sub(last_duration.into());
         return Slot {
-            time: told.max(last.saturating_add(1)),
+            time: told.max(last.time.saturating_add(1)),
             duration: nominal,
         };
     }
@@ -164,6 +164,18 @@ mod tests {
             48_001,
             "but time never falls"
         );
+    }
+
+    /// A frame shortened to follow the clock, then a time set back: what was taken off the
+    /// duration once put the next frame before it.
+    #[test]
+    fn time_rises_after_a_shortened_frame() {
+        let mut clock = Clock::audio(48_000);
+        clock.place(48_000, Some(2048));
+        let shortened = clock.place(48_000 + 1000, Some(2048));
+        assert!(shortened.duration < 2048);
+        let after = clock.place(0, Some(2048));
+        assert!(after.time > shortened.time);
     }
 
     #[test]
