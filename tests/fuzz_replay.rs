@@ -1,0 +1,48 @@
+//! Replays the corpora of `fuzz/` in the normal test run, without a fuzzer. A target is one line
+//! here, one file in `fuzz/entry`, one in `fuzz/fuzz_targets` and one block in `fuzz/Cargo.toml`.
+
+use std::fs;
+use std::path::Path;
+
+macro_rules! targets {
+    ($($name:ident $path:literal)*) => {
+        $(
+            #[path = $path]
+            mod $name;
+        )*
+        const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name::run)),*];
+    };
+}
+
+targets! {
+    amf0 "../fuzz/entry/amf0.rs"
+    flv_file "../fuzz/entry/flv_file.rs"
+    rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
+    rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
+    rtmp_session "../fuzz/entry/rtmp_session.rs"
+}
+
+#[test]
+fn corpora_replay_without_panic() {
+    for (name, run) in TARGETS {
+        let corpus = Path::new("fuzz/corpus").join(name);
+        let mut count = 0;
+        for entry in fs::read_dir(&corpus).unwrap() {
+            let path = entry.unwrap().path();
+            eprintln!("{}", path.display());
+            let data = fs::read(&path).unwrap();
+            run(&data);
+            // Cuts reach the checks for input that ends early.
+            for length in [
+                1,
+                data.len() / 3,
+                data.len() / 2,
+                data.len().saturating_sub(1),
+            ] {
+                run(data.get(..length).unwrap_or_default());
+            }
+            count += 1;
+        }
+        assert!(count > 0, "{} is empty", corpus.display());
+    }
+}
