@@ -1,6 +1,11 @@
 //! Runs every fuzz target over its committed corpus, so that an input which once broke something
 //! is tried by the normal test run.
 
+#![allow(
+    unreachable_pub,
+    reason = "an entry is the root of its module in the fuzz target"
+)]
+
 use std::fs;
 use std::path::Path;
 
@@ -10,7 +15,9 @@ mod codec_config;
 mod codec_frame;
 
 /// A target's name, which is its corpus folder's, and what it runs.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] = &[
     ("codec_config", codec_config::run),
     ("codec_frame", codec_frame::run),
 ];

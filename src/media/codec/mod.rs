@@ -219,10 +219,11 @@ fn audio_format(codec: Codec, init: &[u8]) -> Result<AudioFormat, Error> {
 /// Meant for the first keyframe of a track; cheap enough to be tried on every keyframe until
 /// `init` is set.
 pub fn learn(track: &mut Track, frame: &[u8]) -> bool {
-    let before = (track.init.len(), track.video, track.audio);
-    if track.init.is_empty()
-        && let Some(init) = config_in_frame(track.codec, frame)
-    {
+    let before = (track.init.clone(), track.video, track.audio);
+    // Some av1C have no sequence header, which is of no use to a viewer.
+    let lacking = track.init.is_empty()
+        || track.codec == Codec::Av1 && av1::parse_config(&track.init).is_err();
+    if lacking && let Some(init) = config_in_frame(track.codec, frame) {
         track.init = Bytes::from(init);
         describe(track);
     }
@@ -255,7 +256,7 @@ pub fn learn(track: &mut Track, frame: &[u8]) -> bool {
         | Codec::Ac3
         | Codec::Eac3 => {}
     }
-    before != (track.init.len(), track.video, track.audio)
+    before != (track.init.clone(), track.video, track.audio)
 }
 
 fn set_size(track: &mut Track, (width, height): (u32, u32)) {
@@ -267,7 +268,9 @@ fn set_size(track: &mut Track, (width, height): (u32, u32)) {
     });
 }
 
-fn config_in_frame(codec: Codec, frame: &[u8]) -> Option<Vec<u8>> {
+/// The configuration a frame carries, in the form of `Track::init`. An ingest whose protocol has
+/// no configuration of its own compares it with the track's at each keyframe.
+pub fn config_in_frame(codec: Codec, frame: &[u8]) -> Option<Vec<u8>> {
     match codec {
         Codec::H264 => {
             let (mut sps, mut pps) = (Vec::new(), Vec::new());
