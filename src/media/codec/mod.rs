@@ -417,16 +417,13 @@ pub fn rfc6381(track: &Track) -> String {
             let object = aac::parse_config(init).map_or(2, |config| config.named_object());
             format!("mp4a.40.{object}")
         }
-        // Chromium knows MP3 in MP4 by its object type indication only: 69 are the lower rates of
-        // MPEG-2, 6B is MPEG-1.
-        Codec::Mp3
-            if track
-                .audio
-                .is_some_and(|audio| audio.rate < mp3::MPEG1_RATE_MIN) =>
-        {
-            "mp4a.69".into()
-        }
-        Codec::Mp3 => "mp4a.6B".into(),
+        // The object type indication: 69 are the lower rates of MPEG-2, 6B is MPEG-1. Chromium
+        // plays this from a URL and refuses MP3 in MP4 for Media Source Extensions by any name;
+        // Firefox accepts it there as "mp3" only.
+        Codec::Mp3 => match track.audio {
+            Some(audio) if audio.rate < mp3::MPEG1_RATE_MIN => "mp4a.69".into(),
+            Some(_) | None => "mp4a.6B".into(),
+        },
         Codec::Opus => "opus".into(),
         Codec::Flac => "fLaC".into(),
         Codec::Ac3 => "ac-3".into(),
