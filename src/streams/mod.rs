@@ -3,3 +3,4 @@
 pub mod access;
 pub mod info;
 pub mod name;
+pub mod page;
