@@ -13,8 +13,10 @@ mod http_request;
 #[path = "../fuzz/entry/stream_name.rs"]
 mod stream_name;
 
+type Run = fn(&[u8]);
+
 /// A target's name, which is its corpus folder's, and what it runs.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+const TARGETS: &[(&str, Run)] = &[
     ("config_json", config_json::run),
     ("http_client", http_client::run),
     ("http_request", http_request::run),

@@ -12,7 +12,7 @@ use super::name::StreamName;
 const HEAD: &str = concat!(
     "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n",
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
-    "<title>live</title>\n<style>\n",
+    "<link rel=\"icon\" href=\"data:,\">\n<title>live</title>\n<style>\n",
     include_str!("player.css"),
     "</style>\n",
     include_str!("player.html"),
@@ -32,7 +32,8 @@ pub const INDEX: &str = include_str!("index.html");
 /// The Content-Security-Policy of both pages: nothing is loaded from elsewhere, so that a page
 /// that was tampered with on its way in can do little.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
-    style-src 'unsafe-inline'; connect-src 'self'; media-src 'self' blob:; base-uri 'none'; \
+    style-src 'unsafe-inline'; connect-src 'self'; media-src 'self' blob:; \
+    img-src data:; base-uri 'none'; \
     form-action 'self'";
 
 /// The player page of a stream. `offline_text` is what it shows while there is nothing to play;

@@ -55,6 +55,7 @@
     if (state === next && detail === why) return;
     state = next;
     detail = why;
+    if (state !== 'playing') wake();
     show();
   }
 
@@ -135,6 +136,7 @@
       this.opened = performance.now();
       this.heard = this.opened;
       this.started = 0;
+      this.jumped = -1e9;
       this.calmSince = this.opened;
       this.queue = [];
       this.queued = 0;
@@ -258,10 +260,11 @@
     }
 
     stalled() {
-      // The first frames of a connection always run dry once.
-      if (!this.started || performance.now() - this.started < 1000 || video.paused) return;
+      // Playback runs dry for a moment whenever it begins somewhere.
+      const now = performance.now();
+      if (!this.started || now - this.started < 1000 || now - this.jumped < 1000 || video.paused) return;
       counts.stalls += 1;
-      this.calmSince = performance.now();
+      this.calmSince = now;
       target = Math.min(TARGET_MAX, target * 1.4);
       enter('buffering');
     }
@@ -299,6 +302,7 @@
 
   function jump(time) {
     counts.jumps += 1;
+    if (connection) connection.jumped = performance.now();
     video.currentTime = time;
     video.playbackRate = 1;
   }
@@ -404,6 +408,7 @@
     badge.hidden = ['loading', 'connecting', 'stopped', 'blocked'].includes(state);
     badge.classList.toggle('on', shown || state === 'unsupported');
 
+    for (const id of ['play', 'mute', 'volume']) at(id).hidden = state === 'unsupported';
     const running = wanted && !video.paused;
     icon(at('play'), running ? 'pause' : 'play', running ? 'Pause' : 'Play');
     const silent = video.muted || video.volume === 0;
@@ -418,7 +423,7 @@
     edge.classList.toggle('late', state === 'paused' || (behind !== null && behind >= target + 1.5));
     const bits = connection ? connection.bitrate() : 0;
     const line = {
-      playing: [`${seconds(behind)} behind live`, bits ? rate(bits) : ''],
+      playing: [`${seconds(behind)} behind live`, bits && innerWidth > 560 ? rate(bits) : ''],
       buffering: ['Buffering'],
       paused: ['Paused'],
       waiting: ['Offline'],
