@@ -18,10 +18,14 @@ targets! {
     amf0 "../fuzz/entry/amf0.rs"
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
+    config_json "../fuzz/entry/config_json.rs"
     flv_file "../fuzz/entry/flv_file.rs"
+    http_client "../fuzz/entry/http_client.rs"
+    http_request "../fuzz/entry/http_request.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
+    stream_name "../fuzz/entry/stream_name.rs"
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod families;
 pub mod info;
 mod message;
 pub mod name;
+<<<<<<< HEAD
 mod output;
 mod registrar;
 mod request;
@@ -22,3 +23,6 @@ pub use message::Message;
 pub use output::{Choice, Container, Selection};
 pub use registrar::Registrar;
 pub use snapshot::{Counters, ShardSnapshot, StreamSnapshot, TrackSnapshot};
+=======
+pub mod page;
+>>>>>>> wt-http
