@@ -1,1 +1,22 @@
-//! streams
+//! Live streams, as MistServer's users know them: inputs, outputs, names and rules.
+//!
+//! [`Exchange`] is one shard's part of it and [`Registrar`] the control shard's; both are pure.
+//! `door` connects them to the driver and the mesh.
+
+pub mod access;
+pub mod door;
+mod exchange;
+pub mod info;
+mod message;
+pub mod name;
+mod output;
+mod registrar;
+mod request;
+mod snapshot;
+mod stream;
+
+pub use exchange::{Exchange, HttpReply, Output, RtmpReply};
+pub use message::Message;
+pub use output::{Choice, Container, Selection};
+pub use registrar::Registrar;
+pub use snapshot::{Counters, ShardSnapshot, StreamSnapshot, TrackSnapshot};

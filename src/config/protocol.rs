@@ -1,0 +1,204 @@
+//! The protocols that are enabled: `config.protocols`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::node::{Fault, Node};
+use super::notice::Notice;
+
+/// Connectors of MistServer that this version does not serve, with the names older versions used.
+const NOT_SERVED: &[&str] = &[
+    "AAC",
+    "CMAF",
+    "DASH",
+    "DTSC",
+    "EBML",
+    "FLAC",
+    "H264",
+    "HDS",
+    "HLS",
+    "HSS",
+    "HTTPMinimalServer",
+    "HTTPS",
+    "JPG",
+    "JSON",
+    "JSONLine",
+    "MP3",
+    "OGG",
+    "RTSP",
+    "SDP",
+    "SRT",
+    "SubRip",
+    "TS",
+    "TSRIST",
+    "TSSRT",
+    "WAV",
+    "WebRTC",
+];
+
+const HTTP_PORT: u16 = 8080;
+const RTMP_PORT: u16 = 1935;
+
+/// What is served, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Protocols {
+    /// `HTTP`, once per listening address.
+    pub http: Vec<Http>,
+    /// `RTMP`, once per listening address.
+    pub rtmp: Vec<Rtmp>,
+    /// `FLV`: `/NAME.flv` on HTTP.
+    pub flv: bool,
+    /// `MP4`: `/NAME.mp4` on HTTP.
+    pub mp4: bool,
+    /// `HTTPTS`: `/NAME.ts` on HTTP.
+    pub ts: bool,
+}
+
+/// A listening address for HTTP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// `interface` and `port`; default 0.0.0.0:8080.
+    pub listen: SocketAddr,
+    /// `pubaddr`: the addresses that viewers are told, instead of the one they asked for.
+    pub public_addresses: Vec<String>,
+    /// `nostreamtext`: what the player page shows when a stream is not available; may be empty.
+    pub no_stream_text: String,
+}
+
+/// A listening address for RTMP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rtmp {
+    /// `interface` and `port`; default 0.0.0.0:1935.
+    pub listen: SocketAddr,
+    /// Players are let in: `acceptable` is 0 or 1.
+    pub play: bool,
+    /// Publishers are let in: `acceptable` is 0 or 2.
+    pub publish: bool,
+}
+
+impl Default for Protocols {
+    /// What starts when nothing is said: everything that this version serves.
+    fn default() -> Self {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            http: vec![Http {
+                listen: SocketAddr::new(any, HTTP_PORT),
+                public_addresses: Vec::new(),
+                no_stream_text: String::new(),
+            }],
+            rtmp: vec![Rtmp {
+                listen: SocketAddr::new(any, RTMP_PORT),
+                play: true,
+                publish: true,
+            }],
+            flv: true,
+            mp4: true,
+            ts: true,
+        }
+    }
+}
+
+impl Protocols {
+    /// `stated` is false when the file has no such key, which means the defaults; a `null` or an
+    /// empty list means none.
+    pub(super) fn read(
+        node: &Node<'_>,
+        stated: bool,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Self, Fault> {
+        if !stated {
+            return Ok(Self::default());
+        }
+        let mut protocols = Self {
+            http: Vec::new(),
+            rtmp: Vec::new(),
+            flv: false,
+            mp4: false,
+            ts: false,
+        };
+        let items = node.items()?;
+        if items.is_empty() {
+            notices.push(Notice::NoProtocols);
+        }
+        let mut taken: Vec<SocketAddr> = Vec::new();
+        for item in &items {
+            item.members()?;
+            let name = item.get("connector").text()?;
+            let connector = || name.clone();
+            match name.as_str() {
+                "HTTP" => {
+                    let listen = listen(item, HTTP_PORT, &mut taken)?;
+                    protocols.http.push(Http {
+                        listen,
+                        public_addresses: item.get("pubaddr").texts()?,
+                        no_stream_text: item.get("nostreamtext").text()?,
+                    });
+                }
+                "RTMP" => {
+                    let listen = listen(item, RTMP_PORT, &mut taken)?;
+                    let acceptable = item.get("acceptable").number(0_u8..=2, 0)?;
+                    protocols.rtmp.push(Rtmp {
+                        listen,
+                        play: acceptable != 2,
+                        publish: acceptable != 1,
+                    });
+                    if !item.get("cert").text()?.is_empty() {
+                        notices.push(Notice::OptionNotServed {
+                            connector: connector(),
+                            option: "cert",
+                        });
+                    }
+                }
+                "FLV" => protocols.flv = true,
+                "MP4" => protocols.mp4 = true,
+                "HTTPTS" => protocols.ts = true,
+                "" => return Err(item.get("connector").fault("the name of a connector")),
+                known if NOT_SERVED.contains(&known) => {
+                    notices.push(Notice::ConnectorNotServed {
+                        connector: connector(),
+                    });
+                }
+                _ => notices.push(Notice::ConnectorUnknown {
+                    connector: connector(),
+                }),
+            }
+        }
+        if protocols.http.is_empty() {
+            let riding = [
+                (protocols.flv, "FLV"),
+                (protocols.mp4, "MP4"),
+                (protocols.ts, "HTTPTS"),
+            ];
+            notices.extend(riding.into_iter().filter(|(on, _)| *on).map(|(_, name)| {
+                Notice::NeedsHttp {
+                    connector: name.to_owned(),
+                }
+            }));
+        }
+        Ok(protocols)
+    }
+}
+
+/// The address to listen on. One address is taken once: listeners share their port among shards
+/// (`SO_REUSEPORT`), so the kernel would not object to two protocols on it.
+fn listen(
+    item: &Node<'_>,
+    port_default: u16,
+    taken: &mut Vec<SocketAddr>,
+) -> Result<SocketAddr, Fault> {
+    let port = item.get("port");
+    let listen = SocketAddr::new(
+        item.get("interface").interface()?,
+        port.number(1..=u16::MAX, port_default)?,
+    );
+    let clash = |other: &SocketAddr| {
+        other.port() == listen.port()
+            && (other.ip() == listen.ip()
+                || other.ip().is_unspecified()
+                || listen.ip().is_unspecified())
+    };
+    if taken.iter().any(clash) {
+        return Err(port.fault("a port that no other protocol listens on"));
+    }
+    taken.push(listen);
+    Ok(listen)
+}

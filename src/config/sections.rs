@@ -1,0 +1,387 @@
+//! The sections of the configuration besides streams and protocols.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::node::{Fault, Node};
+use super::notice::Notice;
+use super::secret::Secret;
+
+/// `account.NAME`: who may use the API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// The MD5 of the password, in hexadecimal digits.
+    pub password_md5: Secret,
+}
+
+/// `config`: what holds for the server as a whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct General {
+    /// `controller.interface` and `controller.port` of the API; default 0.0.0.0:4242.
+    pub controller: SocketAddr,
+    /// `debug`: 0 to 10; None leaves the log level alone.
+    pub debug: Option<u8>,
+    /// `accesslog`: `LOG` for the log, empty for none, else a file. Default `LOG`.
+    pub access_log: String,
+    /// `prometheus`: the path word of the metrics; empty for none, which is the default. Who knows
+    /// it can read them.
+    pub prometheus: Secret,
+    /// `trustedproxy`: peers whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `defaultStream`: what a viewer of an unknown stream gets; may be empty.
+    pub default_stream: String,
+    /// What makes two requests one session.
+    pub sessions: SessionModes,
+}
+
+/// Bit masks of what identifies a session: 8 stream, 4 address, 2 token, 1 protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionModes {
+    /// `sessionViewerMode`, default 14.
+    pub viewer: u8,
+    /// `sessionInputMode`, default 15.
+    pub input: u8,
+    /// `sessionOutputMode`, default 15.
+    pub output: u8,
+    /// `sessionUnspecifiedMode`, default 0.
+    pub unspecified: u8,
+    /// `sessionStreamInfoMode`, default 1.
+    pub stream_info: u8,
+    /// `tknMode`: where a token is read from and written to, default 15.
+    pub token: u8,
+}
+
+/// `bandwidth`: what the server may send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bandwidth {
+    /// `limit`: bytes a second; 0 for no limit, which is the default.
+    pub bytes_per_second: u64,
+    /// `exceptions`: receivers that do not count.
+    pub exceptions: Vec<IpNet>,
+}
+
+/// `limits`: bounds that protect the server. Each may be left out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections at once, over all protocols; 1 to 4 000 000, default 100 000. An idle one costs
+    /// about a kilobyte.
+    pub connections_max: u32,
+    /// Connections at once that have not sent a whole request or handshake; 1 to 1 000 000,
+    /// default 4096. A flood of silent connections fills this before it fills `connections_max`.
+    pub unauthenticated_max: u32,
+    /// How long a connection may take for its request or handshake. Milliseconds, 100 to 120 000,
+    /// default 10 000.
+    pub unauthenticated_ms: Duration,
+    /// Live streams at once; 1 to 1 000 000, default 10 000. Wildcards let publishers make as many
+    /// as they like.
+    pub streams_max: u32,
+    /// Tracks of one stream; 1 to 64, default 16.
+    pub tracks_max: u32,
+    /// Media kept of one stream, whatever its `DVR`. Bytes, 1 MiB to 64 GiB, default 256 MiB.
+    pub stream_bytes_max: u64,
+    /// The head of an HTTP request. Bytes, 1024 to 65 535, default 16 384.
+    pub http_header_bytes_max: u32,
+    /// The body of an HTTP request. Bytes, 1024 to 67 108 864, default 1 048 576.
+    pub http_body_bytes_max: u32,
+    /// From the head of an HTTP request to the end of its body. Milliseconds, 100 to 600 000,
+    /// default 30 000.
+    pub http_body_ms: Duration,
+    /// How long an HTTP connection may idle between requests. Milliseconds, 1000 to 3 600 000,
+    /// default 60 000.
+    pub http_keep_alive_ms: Duration,
+}
+
+/// `delivery`: how media is sent to viewers. Each may be left out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// When frames are sent together; default `adaptive`.
+    pub merge: Merge,
+    /// The longest that a frame waits for others. Milliseconds, 0 to 1000, default 100.
+    pub merge_ms_max: Duration,
+    /// How far behind a viewer may fall before it skips to the newest keyframe. Milliseconds, 100
+    /// to 60 000, default 4000.
+    pub viewer_queue_ms: Duration,
+    /// How long a viewer may take nothing at all before it is closed. Milliseconds, 1000 to
+    /// 600 000, default 15 000.
+    pub viewer_stall_ms: Duration,
+}
+
+/// When frames that are due are sent together, which costs latency and saves sends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Merge {
+    /// `adaptive`: only as much as the load of the shard asks for.
+    Adaptive,
+    /// `off`: every frame at once.
+    Off,
+    /// `fixed`: always for `merge_ms_max`.
+    Fixed,
+}
+
+/// `webrtc`: the media port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WebRtc {
+    /// `interface` and `port`; default 0.0.0.0:18203.
+    pub listen: SocketAddr,
+    /// `announced`: addresses that peers are told, instead of the machine's own.
+    pub announced: Vec<IpAddr>,
+}
+
+/// `spaces`: the signalling port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spaces {
+    /// `interface` and `port`; default 0.0.0.0:4000.
+    pub listen: SocketAddr,
+}
+
+/// `collab`: collaborative sessions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Collab {
+    /// `interface`; default 0.0.0.0.
+    pub interface: IpAddr,
+    /// `sessions`.
+    pub sessions: Vec<CollabSession>,
+}
+
+/// One of `collab.sessions`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CollabSession {
+    /// The first of four ports; 1 to 65 532, default 5555.
+    pub port: u16,
+    /// `admin_password`; default `admin`, as in the original.
+    pub admin_password: Secret,
+    /// `server_password`; empty for none.
+    pub server_password: Secret,
+    /// `timeout_ms`: how long a client may be silent. 100 to 600 000, default 5000.
+    pub timeout: Duration,
+    /// `autosave`: the file to save to; empty for none.
+    pub autosave: String,
+    /// `autosave_s`: seconds between saves; 1 to 86 400, default 120.
+    pub autosave_interval: Duration,
+}
+
+/// `tls.certificates[]`: a certificate chain and its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// `cert`: a PEM file.
+    pub cert: String,
+    /// `key`: a PEM file.
+    pub key: String,
+}
+
+impl General {
+    pub(super) fn read(node: &Node<'_>, notices: &mut Vec<Notice>) -> Result<Self, Fault> {
+        node.members()?;
+        let controller = node.get("controller");
+        let debug = node.get("debug");
+        let mode = |name: &str, default: u8| node.get(name).number(0..=15, default);
+        Ok(Self {
+            controller: listen(&controller, 4242)?,
+            debug: match debug.is_absent() {
+                true => None,
+                false => Some(debug.number(0..=10, 4)?),
+            },
+            access_log: match node.get("accesslog").present() {
+                None => "LOG".to_owned(),
+                Some(log) => log.text()?,
+            },
+            prometheus: node.get("prometheus").secret()?,
+            trusted_proxies: trusted_proxies(&node.get("trustedproxy"), notices)?,
+            default_stream: node.get("defaultStream").text()?,
+            sessions: SessionModes {
+                viewer: mode("sessionViewerMode", 14)?,
+                input: mode("sessionInputMode", 15)?,
+                output: mode("sessionOutputMode", 15)?,
+                unspecified: mode("sessionUnspecifiedMode", 0)?,
+                stream_info: mode("sessionStreamInfoMode", 1)?,
+                token: mode("tknMode", 15)?,
+            },
+        })
+    }
+}
+
+/// MistServer takes a list, or one text with the entries separated by blanks.
+fn trusted_proxies(node: &Node<'_>, notices: &mut Vec<Notice>) -> Result<Vec<IpNet>, Fault> {
+    let mut networks = Vec::new();
+    for entry in node.texts()? {
+        for proxy in entry.split_whitespace() {
+            match network(proxy) {
+                Some(network) => networks.push(network),
+                None => notices.push(Notice::ProxyNotAddress {
+                    proxy: proxy.to_owned(),
+                }),
+            }
+        }
+    }
+    Ok(networks)
+}
+
+/// A network, or an address as a network of one.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .ok()
+}
+
+fn listen(node: &Node<'_>, port_default: u16) -> Result<SocketAddr, Fault> {
+    Ok(SocketAddr::new(
+        node.get("interface").interface()?,
+        node.get("port").number(1..=u16::MAX, port_default)?,
+    ))
+}
+
+impl Bandwidth {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        let exceptions = node.get("exceptions");
+        let defaults = [
+            "::1",
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "192.168.0.0/16",
+            "172.16.0.0/12",
+        ];
+        let exceptions = match exceptions.is_absent() {
+            true => defaults.into_iter().filter_map(network).collect(),
+            false => exceptions
+                .items()?
+                .iter()
+                .map(|item| {
+                    network(&item.text()?).ok_or_else(|| item.fault("an address or a network"))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            bytes_per_second: node.get("limit").number(0..=u64::MAX, 0)?,
+            exceptions,
+        })
+    }
+}
+
+impl Limits {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        const MIB: u64 = 1024 * 1024;
+        Ok(Self {
+            connections_max: node.get("connections_max").number(1..=4_000_000, 100_000)?,
+            unauthenticated_max: node
+                .get("unauthenticated_max")
+                .number(1..=1_000_000, 4096)?,
+            unauthenticated_ms: node
+                .get("unauthenticated_ms")
+                .millis(100..=120_000, 10_000)?,
+            streams_max: node.get("streams_max").number(1..=1_000_000, 10_000)?,
+            tracks_max: node.get("tracks_max").number(1..=64, 16)?,
+            stream_bytes_max: node
+                .get("stream_bytes_max")
+                .number(MIB..=64 * 1024 * MIB, 256 * MIB)?,
+            http_header_bytes_max: node
+                .get("http_header_bytes_max")
+                .number(1024..=65_535, 16_384)?,
+            http_body_bytes_max: node
+                .get("http_body_bytes_max")
+                .number(1024..=67_108_864, 1_048_576)?,
+            http_body_ms: node.get("http_body_ms").millis(100..=600_000, 30_000)?,
+            http_keep_alive_ms: node
+                .get("http_keep_alive_ms")
+                .millis(1000..=3_600_000, 60_000)?,
+        })
+    }
+}
+
+impl Delivery {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        let merge = node.get("merge");
+        Ok(Self {
+            merge: match merge.text()?.as_str() {
+                "" | "adaptive" => Merge::Adaptive,
+                "off" => Merge::Off,
+                "fixed" => Merge::Fixed,
+                _ => return Err(merge.fault("\"adaptive\", \"off\" or \"fixed\"")),
+            },
+            merge_ms_max: node.get("merge_ms_max").millis(0..=1000, 100)?,
+            viewer_queue_ms: node.get("viewer_queue_ms").millis(100..=60_000, 4000)?,
+            viewer_stall_ms: node.get("viewer_stall_ms").millis(1000..=600_000, 15_000)?,
+        })
+    }
+}
+
+impl WebRtc {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        Ok(Self {
+            listen: listen(node, 18_203)?,
+            announced: node
+                .get("announced")
+                .items()?
+                .iter()
+                .map(|item| {
+                    item.text()?
+                        .parse()
+                        .map_err(|_| item.fault("an IP address"))
+                })
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Spaces {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        Ok(Self {
+            listen: listen(node, 4000)?,
+        })
+    }
+}
+
+impl Collab {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        Ok(Self {
+            interface: node.get("interface").interface()?,
+            sessions: node
+                .get("sessions")
+                .items()?
+                .iter()
+                .map(CollabSession::read)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl CollabSession {
+    fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        let admin_password = node.get("admin_password");
+        Ok(Self {
+            port: node.get("port").number(1..=65_532, 5555)?,
+            admin_password: match admin_password.is_absent() {
+                true => Secret::new("admin"),
+                false => admin_password.secret()?,
+            },
+            server_password: node.get("server_password").secret()?,
+            timeout: node.get("timeout_ms").millis(100..=600_000, 5000)?,
+            autosave: node.get("autosave").text()?,
+            autosave_interval: Duration::from_secs(node.get("autosave_s").number(1..=86_400, 120)?),
+        })
+    }
+}
+
+impl Certificate {
+    pub(super) fn read_all(node: &Node<'_>) -> Result<Vec<Self>, Fault> {
+        node.members()?;
+        let read = |item: &Node<'_>| {
+            let file = |name: &str| match item.get(name).text()? {
+                file if file.is_empty() => Err(item.get(name).fault("the name of a PEM file")),
+                file => Ok(file),
+            };
+            Ok(Self {
+                cert: file("cert")?,
+                key: file("key")?,
+            })
+        };
+        node.get("certificates").items()?.iter().map(read).collect()
+    }
+}

@@ -1,0 +1,645 @@
+//! One driver for every sans-IO session.
+//!
+//! Bytes go to the session, what it wants sent goes to the socket, its events go to the caller.
+//! The caller hands over bytes that several connections share, and is told when they are sent.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::base::ids::ConnId;
+use crate::io::{
+    Completion, ListenerIndex, Net, Options, Piece, SocketIndex, Statistics, Wait, Waker, listen,
+};
+use crate::shard::clock;
+
+/// How long a connection that this side closes may take to read what it was sent.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// More rounds a second than this, and the shard gathers completions before it goes round: a
+/// round costs about 5 µs when it wakes for one packet.
+const BUSY_ROUNDS_PER_S: u32 = 4000;
+
+/// How often the round rate is looked at.
+const RATE_WINDOW: Duration = Duration::from_millis(20);
+
+/// Bytes that a session may have waiting to be sent; beyond it the peer does not read what it
+/// asked for, and is closed. The largest single answer is a page or playlist of some 100 kB.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// The calls that every session has.
+pub trait Session {
+    /// What the session tells its door.
+    type Event;
+
+    /// Bytes arrived.
+    fn handle_input(&mut self, now: Instant, bytes: &[u8]);
+    /// The time of [`Session::poll_timeout`] has come.
+    fn handle_timeout(&mut self, now: Instant);
+    /// The next bytes to send.
+    fn poll_transmit(&mut self) -> Option<Bytes>;
+    /// The next event.
+    fn poll_event(&mut self) -> Option<Self::Event>;
+    /// When [`Session::handle_timeout`] wants to be called, and why.
+    fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
+}
+
+/// Bounds of a driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections of this shard. When one more arrives, the oldest one that is not established
+    /// is closed for it; if all are established, it is refused.
+    pub connections_max: usize,
+    /// Completions to gather when the shard is busy.
+    pub gather_completions: u32,
+    /// The longest time to gather them.
+    pub gather: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            gather_completions: 32,
+            gather: Duration::from_micros(200),
+        }
+    }
+}
+
+/// Why a connection is gone without this side having closed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// The peer closed it.
+    Closed,
+    /// The network failed.
+    Failed,
+    /// It made room for a newer one.
+    Displaced,
+    /// It did not read what it asked for.
+    Overfull,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Occurrence<E> {
+    /// A connection arrived; [`Driver::open`] it or drop it.
+    Accepted {
+        /// The listener it came by.
+        listener: ListenerIndex,
+        /// The socket.
+        fd: OwnedFd,
+        /// Where it comes from.
+        peer: SocketAddr,
+    },
+    /// A session has something to say.
+    Event(ConnId, E),
+    /// All that was handed over to a streaming connection is sent.
+    Drained(ConnId),
+    /// A connection is gone. Its id is not used again.
+    Gone(ConnId, Gone),
+}
+
+/// Counters of one driver since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections closed to make room for newer ones.
+    pub displaced: u64,
+    /// Connections refused because all places were taken by established ones.
+    pub refused: u64,
+    /// Times that accepting failed.
+    pub accept_failures: u64,
+    /// Connections closed because they did not read.
+    pub overfull: u64,
+}
+
+struct Connection<S> {
+    generation: u32,
+    socket: SocketIndex,
+    peer: SocketAddr,
+    session: S,
+    queue: VecDeque<Piece>,
+    queue_bytes: usize,
+    sending: bool,
+    state: State,
+    streaming: bool,
+    established: bool,
+    /// The earliest entry of this connection in the timer heap.
+    timer: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Open,
+    /// Closes once the queue is sent.
+    Flushing,
+    /// All is sent; waits for the peer to close, so that it reads everything first.
+    Lingering(Instant),
+}
+
+/// The connections of one shard.
+pub struct Driver<S: Session> {
+    net: Net,
+    limits: Limits,
+    connections: Slab<Connection<S>>,
+    /// By socket, the connection's place in `connections`.
+    by_socket: Vec<u32>,
+    generation: u32,
+    timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    /// Connections in the order they arrived, established and closed ones among them.
+    arrivals: VecDeque<ConnId>,
+    occurrences: VecDeque<Occurrence<S::Event>>,
+    counters: Counters,
+    now: Instant,
+    rate: RoundRate,
+}
+
+impl<S: Session> Driver<S> {
+    /// A driver on a ring of its own. The calling thread is the only one that may use it.
+    pub fn new(options: Options, limits: Limits) -> io::Result<Self> {
+        let now = clock::now();
+        Ok(Self {
+            net: Net::new(options)?,
+            limits,
+            connections: Slab::new(),
+            by_socket: Vec::new(),
+            generation: 0,
+            timers: BinaryHeap::new(),
+            arrivals: VecDeque::new(),
+            occurrences: VecDeque::new(),
+            counters: Counters::default(),
+            now,
+            rate: RoundRate::new(now),
+        })
+    }
+
+    /// Listens at `address`; with `shared`, other shards may too.
+    pub fn listen(&mut self, address: SocketAddr, shared: bool) -> io::Result<ListenerIndex> {
+        Ok(self.net.listen(listen(address, shared)?))
+    }
+
+    /// Accepts from a socket that listens already.
+    pub fn adopt_listener(&mut self, fd: OwnedFd) -> ListenerIndex {
+        self.net.listen(fd)
+    }
+
+    /// Stops listening.
+    pub fn close_listener(&mut self, listener: ListenerIndex) {
+        self.net.close_listener(listener);
+    }
+
+    /// Runs a session on a connected socket. `None` if there is no room for it.
+    pub fn open(&mut self, fd: OwnedFd, peer: SocketAddr, session: S) -> Option<ConnId> {
+        if self.connections.len() >= self.limits.connections_max && !self.make_room() {
+            self.counters.refused += 1;
+            return None;
+        }
+        let socket = self.net.adopt(fd);
+        self.generation = self.generation.wrapping_add(1);
+        let index = self.connections.insert(Connection {
+            generation: self.generation,
+            socket,
+            peer,
+            session,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            sending: false,
+            state: State::Open,
+            streaming: false,
+            established: false,
+            timer: None,
+        });
+        let place = socket.as_usize();
+        if self.by_socket.len() <= place {
+            self.by_socket.resize(place + 1, u32::MAX);
+        }
+        self.by_socket[place] = index as u32;
+        let conn = Self::id(index, self.generation);
+        self.arrivals.push_back(conn);
+        self.forget_old_arrivals();
+        self.pump(index);
+        Some(conn)
+    }
+
+    /// The connection did what connections come for, and is not closed for a newer one.
+    pub fn establish(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connection(conn) {
+            connection.established = true;
+        }
+    }
+
+    /// While streaming, [`Occurrence::Drained`] is told each time that all is sent; at once if
+    /// nothing waits.
+    pub fn set_streaming(&mut self, conn: ConnId, streaming: bool) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        connection.streaming = streaming;
+        if streaming && !connection.sending && connection.queue.is_empty() {
+            self.occurrences.push_back(Occurrence::Drained(conn));
+        }
+    }
+
+    /// Calls the session, then sends what it has to send and collects what it has to tell.
+    /// `None` if the connection is gone.
+    pub fn with<R>(&mut self, conn: ConnId, call: impl FnOnce(&mut S) -> R) -> Option<R> {
+        let connection = self.connection(conn)?;
+        let result = call(&mut connection.session);
+        self.pump(Self::index(conn));
+        Some(result)
+    }
+
+    /// Sends pieces after what waits already.
+    pub fn send(&mut self, conn: ConnId, pieces: impl IntoIterator<Item = Piece>) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        if connection.state != State::Open {
+            return;
+        }
+        for piece in pieces {
+            connection.queue_bytes += piece.len();
+            connection.queue.push_back(piece);
+        }
+        self.start_send(Self::index(conn));
+    }
+
+    /// Closes once all is sent. Nothing more is told of the connection.
+    pub fn close(&mut self, conn: ConnId) {
+        let now = self.now;
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        connection.streaming = false;
+        if connection.state == State::Open {
+            connection.state = State::Flushing;
+            if !connection.sending && connection.queue.is_empty() {
+                self.linger(Self::index(conn), now);
+            }
+        }
+    }
+
+    /// Closes now. Nothing more is told of the connection.
+    pub fn abort(&mut self, conn: ConnId) {
+        if self.connection(conn).is_some() {
+            self.remove(Self::index(conn));
+        }
+    }
+
+    /// Bytes that the kernel has taken from the connection.
+    pub fn sent_bytes(&self, conn: ConnId) -> u64 {
+        self.connections
+            .get(Self::index(conn))
+            .map_or(0, |connection| self.net.sent_bytes(connection.socket))
+    }
+
+    /// The address of the peer.
+    pub fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        let connection = self.connections.get(Self::index(conn))?;
+        (Self::id(Self::index(conn), connection.generation) == conn).then_some(connection.peer)
+    }
+
+    /// Connections, closing ones included.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Changes the bound on connections; those above it stay.
+    pub fn set_connections_max(&mut self, connections_max: usize) {
+        self.limits.connections_max = connections_max;
+    }
+
+    /// Counters of the driver and of its ring.
+    pub fn counters(&self) -> (Counters, Statistics) {
+        (self.counters, self.net.statistics())
+    }
+
+    /// The time of this round.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Wakes this shard from any thread.
+    pub fn waker(&self) -> Waker {
+        self.net.waker()
+    }
+
+    /// The ring that other shards send wake-ups to.
+    pub fn ring_fd(&self) -> RawFd {
+        self.net.ring_fd()
+    }
+
+    /// Wakes another shard with the next submit.
+    pub fn wake_ring(&mut self, ring: RawFd) {
+        self.net.wake_ring(ring);
+    }
+
+    /// True when enough sends are queued that [`Driver::submit`] is due.
+    pub fn batch_is_full(&self) -> bool {
+        self.net.batch_is_full()
+    }
+
+    /// Submits what is queued without waiting; completions come with the next turn.
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.net.submit()
+    }
+
+    /// One round: submits, waits if `may_wait` (until `deadline` or a session's timeout at the
+    /// latest), and lets the sessions handle what has arrived.
+    pub fn turn(&mut self, may_wait: bool, deadline: Option<Instant>) -> io::Result<()> {
+        let wait = if may_wait && self.occurrences.is_empty() {
+            let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+            let until = [timer, deadline].into_iter().flatten().min();
+            let limit = until.map(|until| until.saturating_duration_since(clock::now()));
+            if self.rate.is_busy && self.limits.gather > Duration::ZERO {
+                Wait::Batch {
+                    completions: self.limits.gather_completions,
+                    gather: self.limits.gather,
+                    limit,
+                }
+            } else {
+                Wait::One(limit)
+            }
+        } else {
+            Wait::No
+        };
+        self.net.wait(wait)?;
+        self.now = clock::now();
+        self.rate.count(self.now);
+        while let Some(completion) = self.net.completion() {
+            self.handle(completion);
+        }
+        self.fire_timers();
+        Ok(())
+    }
+
+    /// What has happened, oldest first.
+    pub fn poll(&mut self) -> Option<Occurrence<S::Event>> {
+        self.occurrences.pop_front()
+    }
+
+    /// Lets listeners try again that failed, for example for want of descriptors.
+    pub fn resume_listeners(&mut self) {
+        self.net.resume_listeners();
+    }
+
+    fn handle(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted(listener, fd) => {
+                self.counters.accepted += 1;
+                // A peer that is gone already has no address.
+                if let Some(peer) = Net::peer(&fd) {
+                    self.occurrences
+                        .push_back(Occurrence::Accepted { listener, fd, peer });
+                }
+            }
+            Completion::AcceptFailed(_, error) => {
+                self.counters.accept_failures += 1;
+                tracing::warn!(%error, "a connection could not be accepted");
+            }
+            Completion::Received(socket, received) => {
+                let index = self.by_socket[socket.as_usize()] as usize;
+                let connection = &mut self.connections[index];
+                if connection.state == State::Open {
+                    let bytes = self.net.received(&received);
+                    self.counters.received_bytes += bytes.len() as u64;
+                    connection.session.handle_input(self.now, bytes);
+                    self.net.give_back(received);
+                    self.pump(index);
+                } else {
+                    self.net.give_back(received);
+                }
+            }
+            Completion::ReceiveEnded(socket, error) => {
+                let index = self.by_socket[socket.as_usize()] as usize;
+                let reason = if error.is_some() {
+                    Gone::Failed
+                } else {
+                    Gone::Closed
+                };
+                self.lose(index, reason);
+            }
+            Completion::Sent(socket, result) => {
+                let index = self.by_socket[socket.as_usize()] as usize;
+                match result {
+                    Ok(()) => self.sent(index),
+                    Err(_) => self.lose(index, Gone::Failed),
+                }
+            }
+            Completion::Woken => {}
+        }
+    }
+
+    fn sent(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.sending = false;
+        if !connection.queue.is_empty() {
+            self.start_send(index);
+            return;
+        }
+        match connection.state {
+            State::Open if connection.streaming => {
+                let conn = Self::id(index, connection.generation);
+                self.occurrences.push_back(Occurrence::Drained(conn));
+            }
+            State::Open | State::Lingering(_) => {}
+            State::Flushing => self.linger(index, self.now),
+        }
+    }
+
+    fn start_send(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.sending || connection.queue.is_empty() {
+            return;
+        }
+        connection.sending = true;
+        self.net.send(connection.socket, &mut connection.queue);
+        connection.queue_bytes = connection.queue.iter().map(|piece| piece.len()).sum();
+    }
+
+    /// Moves bytes and events out of a session.
+    fn pump(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let conn = Self::id(index, connection.generation);
+        while let Some(bytes) = connection.session.poll_transmit() {
+            connection.queue_bytes += bytes.len();
+            connection.queue.push_back(Piece::Bytes(bytes));
+        }
+        let is_overfull = connection.queue_bytes > QUEUE_BYTES_MAX;
+        while let Some(event) = connection.session.poll_event() {
+            self.occurrences.push_back(Occurrence::Event(conn, event));
+        }
+        let timeout = connection.session.poll_timeout();
+        if is_overfull {
+            self.counters.overfull += 1;
+            self.lose(index, Gone::Overfull);
+            return;
+        }
+        self.start_send(index);
+        if let Some((at, _why)) = timeout {
+            self.arm(index, at);
+        }
+    }
+
+    fn arm(&mut self, index: usize, at: Instant) {
+        let connection = &mut self.connections[index];
+        if connection.timer.is_none_or(|armed| at < armed) {
+            connection.timer = Some(at);
+            let conn = Self::id(index, connection.generation);
+            self.timers.push(Reverse((at, conn)));
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(Reverse((at, conn))) = self.timers.peek().copied() {
+            if at > self.now {
+                return;
+            }
+            self.timers.pop();
+            let index = Self::index(conn);
+            let now = self.now;
+            let Some(connection) = self.connection(conn) else {
+                continue;
+            };
+            if connection.timer == Some(at) {
+                connection.timer = None;
+            }
+            match connection.state {
+                State::Open | State::Flushing => {
+                    // The session may have moved its time since the entry was made.
+                    match connection.session.poll_timeout() {
+                        Some((due, _why)) if due <= now && connection.state == State::Open => {
+                            connection.session.handle_timeout(now);
+                            self.pump(index);
+                        }
+                        Some((due, _why)) if due > now => self.arm(index, due),
+                        Some(_) | None => {}
+                    }
+                }
+                State::Lingering(end) if end <= now => self.remove(index),
+                State::Lingering(end) => self.arm(index, end),
+            }
+        }
+    }
+
+    /// The peer is gone, or has to go.
+    fn lose(&mut self, index: usize, reason: Gone) {
+        let connection = &mut self.connections[index];
+        if connection.state == State::Open {
+            let conn = Self::id(index, connection.generation);
+            self.occurrences.push_back(Occurrence::Gone(conn, reason));
+            // A peer that has only finished sending still reads the answer it waits for.
+            if reason == Gone::Closed && !connection.streaming && connection.sending {
+                let end = self.now + LINGER;
+                connection.state = State::Lingering(end);
+                self.arm(index, end);
+                return;
+            }
+        }
+        self.remove(index);
+    }
+
+    fn linger(&mut self, index: usize, now: Instant) {
+        let connection = &mut self.connections[index];
+        let end = now + LINGER;
+        connection.state = State::Lingering(end);
+        self.net.finish_sending(connection.socket);
+        self.arm(index, end);
+    }
+
+    fn remove(&mut self, index: usize) {
+        let connection = self.connections.remove(index);
+        self.net.close(connection.socket);
+    }
+
+    /// Closes the oldest connection that is not established.
+    fn make_room(&mut self) -> bool {
+        while let Some(conn) = self.arrivals.pop_front() {
+            let Some(connection) = self.connection(conn) else {
+                continue;
+            };
+            if !connection.established {
+                let is_told = connection.state == State::Open;
+                self.remove(Self::index(conn));
+                self.counters.displaced += 1;
+                if is_told {
+                    self.occurrences
+                        .push_back(Occurrence::Gone(conn, Gone::Displaced));
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Keeps `arrivals` from growing with connections that need no place in it.
+    fn forget_old_arrivals(&mut self) {
+        if self.arrivals.len() > 2 * self.connections.len() + 64 {
+            let connections = &self.connections;
+            self.arrivals.retain(|conn| {
+                connections
+                    .get(Self::index(*conn))
+                    .is_some_and(|connection| {
+                        Self::id(Self::index(*conn), connection.generation) == *conn
+                            && !connection.established
+                    })
+            });
+        }
+    }
+
+    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection<S>> {
+        let connection = self.connections.get_mut(Self::index(conn))?;
+        (Self::id(Self::index(conn), connection.generation) == conn).then_some(connection)
+    }
+
+    fn id(index: usize, generation: u32) -> ConnId {
+        ConnId((u64::from(generation) << 32) | index as u64)
+    }
+
+    fn index(conn: ConnId) -> usize {
+        (conn.0 & 0xffff_ffff) as usize
+    }
+}
+
+/// Rounds a second, over short windows.
+struct RoundRate {
+    since: Instant,
+    rounds: u32,
+    is_busy: bool,
+}
+
+impl RoundRate {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            rounds: 0,
+            is_busy: false,
+        }
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.rounds += 1;
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed >= RATE_WINDOW {
+            let rate = f64::from(self.rounds) / elapsed.as_secs_f64();
+            // Gathering itself lowers the rate, so going back takes a lower one.
+            let threshold = if self.is_busy {
+                BUSY_ROUNDS_PER_S / 4
+            } else {
+                BUSY_ROUNDS_PER_S
+            };
+            self.is_busy = rate > f64::from(threshold);
+            self.since = now;
+            self.rounds = 0;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The sessions that listeners run.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::drive::Session;
+use crate::proto::{http, rtmp};
+
+/// A session of any protocol that a listener speaks.
+#[derive(Debug)]
+pub enum ServerSession {
+    /// HTTP/1.
+    Http(Box<http::Session>),
+    /// RTMP.
+    Rtmp(Box<rtmp::Session>),
+}
+
+/// An event of any of them.
+#[derive(Debug)]
+pub enum ServerEvent {
+    /// HTTP/1.
+    Http(http::Event),
+    /// RTMP.
+    Rtmp(Box<rtmp::Event>),
+}
+
+impl ServerSession {
+    /// The HTTP session, if it is one.
+    pub fn http(&mut self) -> Option<&mut http::Session> {
+        match self {
+            Self::Http(session) => Some(session),
+            Self::Rtmp(_) => None,
+        }
+    }
+
+    /// The RTMP session, if it is one.
+    pub fn rtmp(&mut self) -> Option<&mut rtmp::Session> {
+        match self {
+            Self::Rtmp(session) => Some(session),
+            Self::Http(_) => None,
+        }
+    }
+}
+
+impl Session for ServerSession {
+    type Event = ServerEvent;
+
+    fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
+        match self {
+            Self::Http(session) => session.handle_input(now, bytes),
+            Self::Rtmp(session) => session.handle_input(now, bytes),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        match self {
+            Self::Http(session) => session.handle_timeout(now),
+            Self::Rtmp(session) => session.handle_timeout(now),
+        }
+    }
+
+    fn poll_transmit(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http(session) => session.poll_transmit(),
+            Self::Rtmp(session) => session.poll_transmit(),
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<ServerEvent> {
+        match self {
+            Self::Http(session) => session.poll_event().map(ServerEvent::Http),
+            Self::Rtmp(session) => session
+                .poll_event()
+                .map(|event| ServerEvent::Rtmp(Box::new(event))),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        match self {
+            Self::Http(session) => session.poll_timeout(),
+            Self::Rtmp(session) => session.poll_timeout(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The frames of a stream that are kept: the current group of pictures and a DVR window.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::base::ids::TrackId;
+use crate::media::{Frame, MediaTime};
+
+/// Frames in the order they arrived, of all tracks.
+#[derive(Debug)]
+pub struct FrameLog {
+    frames: VecDeque<Frame>,
+    /// Number of the first frame in `frames` since the stream began.
+    first: u64,
+    /// Numbers of the frames at which a viewer can begin.
+    entries: VecDeque<u64>,
+    bytes: usize,
+    window: Duration,
+    bytes_max: usize,
+}
+
+impl FrameLog {
+    /// A log that keeps `window` of media, at most `bytes_max` bytes of it.
+    pub fn new(window: Duration, bytes_max: usize) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            first: 0,
+            entries: VecDeque::new(),
+            bytes: 0,
+            window,
+            bytes_max,
+        }
+    }
+
+    /// Changes how much is kept, from the next frame on.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
+    /// Adds a frame and lets go of what is older than the window, except the newest group.
+    pub fn push(&mut self, frame: Frame, entry: bool) {
+        if entry {
+            self.entries.push_back(self.first + self.frames.len() as u64);
+        }
+        self.bytes += frame.data.len();
+        let newest = frame.dts;
+        self.frames.push_back(frame);
+        while let Some(oldest) = self.frames.front() {
+            let is_current = self.entries.back().is_none_or(|entry| self.first >= *entry);
+            let in_window = newest.since(oldest.dts) <= self.window;
+            if (in_window || is_current) && self.bytes <= self.bytes_max {
+                break;
+            }
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes -= frame.data.len();
+            if self.entries.front() == Some(&self.first) {
+                self.entries.pop_front();
+            }
+            self.first += 1;
+        }
+    }
+
+    /// The frames from the newest entry on, each with whether it is an entry; all if there is
+    /// no entry.
+    pub fn since_entry(&self) -> impl Iterator<Item = (&Frame, bool)> {
+        let entry = self.entries.back().copied();
+        let skip = entry.map_or(0, |entry| (entry - self.first) as usize);
+        self.frames
+            .range(skip.min(self.frames.len())..)
+            .enumerate()
+            .map(move |(index, frame)| (frame, index == 0 && entry.is_some()))
+    }
+
+    /// Bytes of payload kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Frames kept.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// True when nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Decoding times of the oldest and newest frame kept.
+    pub fn span(&self) -> Option<(MediaTime, MediaTime)> {
+        Some((self.frames.front()?.dts, self.frames.back()?.dts))
+    }
+
+    /// Decoding times of the oldest and newest frame kept of one track.
+    pub fn span_of(&self, track: TrackId) -> Option<(MediaTime, MediaTime)> {
+        let first = self.frames.iter().find(|frame| frame.track == track)?;
+        let last = self.frames.iter().rfind(|frame| frame.track == track)?;
+        Some((first.dts, last.dts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a frame has to have some time")]
+    fn frame(millis: i64) -> Frame {
+        Frame {
+            track: TrackId(0),
+            dts: MediaTime::from_millis(millis),
+            pts: MediaTime::from_millis(millis),
+            keyframe: millis % 1000 == 0,
+            data: Bytes::from_static(&[0; 100]),
+            received: Instant::now(),
+        }
+    }
+
+    fn log(window: Duration, bytes_max: usize) -> FrameLog {
+        let mut log = FrameLog::new(window, bytes_max);
+        for millis in (0..5000).step_by(100) {
+            log.push(frame(millis), millis % 1000 == 0);
+        }
+        log
+    }
+
+    #[test]
+    fn keeps_the_window() {
+        let log = log(Duration::from_secs(2), 1 << 20);
+        let (oldest, newest) = log.span().expect("there are frames");
+        assert_eq!(newest.since(oldest), Duration::from_secs(2));
+        assert_eq!(log.bytes(), log.len() * 100);
+    }
+
+    #[test]
+    fn keeps_the_current_group_when_the_window_is_shorter() {
+        let log = log(Duration::ZERO, 1 << 20);
+        assert_eq!(log.len(), 10);
+        let mut group = log.since_entry();
+        assert!(group.next().is_some_and(|(frame, entry)| entry && frame.keyframe));
+        assert_eq!(group.count(), 9);
+    }
+
+    #[test]
+    fn the_byte_bound_is_stronger_than_the_window() {
+        let log = log(Duration::from_secs(60), 550);
+        assert_eq!(log.len(), 5);
+        assert!(log.since_entry().all(|(_, entry)| !entry), "the keyframe is gone");
+    }
+}

@@ -1,0 +1,816 @@
+//! One shard's sockets on one ring.
+//!
+//! Everything that the kernel works on is owned here until its completion: a descriptor stays
+//! open while an operation uses it, and the bytes of a send stay alive until they are sent.
+
+#![allow(
+    unsafe_code,
+    reason = "submission entries point at memory that this module keeps alive"
+)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use slab::Slab;
+use socket2::SockRef;
+
+use crate::io::buffer_ring::BufferRing;
+use crate::media::buffer::Buffer;
+
+/// Pieces in one vectored send. Eight slabs of 64 KiB are more than a socket buffer takes at once.
+const PIECES_MAX: usize = 8;
+
+/// The group number of the TCP receive buffers.
+const TCP_GROUP: u16 = 1;
+
+/// How many sends are submitted at once. More saves nothing measurable (a submit costs about
+/// 0.2 µs, a TCP send 3 to 7 µs), and the time a send is submitted is known to within one batch.
+const SUBMIT_BATCH: usize = 32;
+
+/// How long [`Net`] waits for operations to end when it is dropped.
+const DRAIN_ROUNDS: u32 = 200;
+
+/// Sizes of a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Submission queue entries, a power of two.
+    pub sq_entries: u32,
+    /// Completion queue entries, a power of two.
+    pub cq_entries: u32,
+    /// TCP receive buffers, a power of two of at most 32768.
+    pub receive_buffers: u16,
+    /// Bytes of a TCP receive buffer.
+    pub receive_buffer_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            sq_entries: 256,
+            cq_entries: 4096,
+            receive_buffers: 64,
+            receive_buffer_bytes: 16 * 1024,
+        }
+    }
+}
+
+/// A socket of one [`Net`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketIndex(u32);
+
+impl SocketIndex {
+    /// The socket's place, which is used again after it is closed.
+    pub fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A listener of one [`Net`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenerIndex(pub u32);
+
+/// Bytes to send, shared with other receivers or not.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Bytes of one connection, or a header shared by several.
+    Bytes(Bytes),
+    /// A part of a shared log.
+    Buffer(Buffer),
+}
+
+impl Piece {
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::Buffer(buffer) => buffer.advance(count),
+        }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Buffer(buffer) => buffer,
+        }
+    }
+}
+
+/// What has happened on a socket.
+#[derive(Debug)]
+pub enum Completion {
+    /// A connection arrived.
+    Accepted(ListenerIndex, OwnedFd),
+    /// A listener could not accept; it is armed again by [`Net::resume_listeners`].
+    AcceptFailed(ListenerIndex, io::Error),
+    /// Bytes arrived: read them by [`Net::received`], then [`Net::give_back`].
+    Received(SocketIndex, Received),
+    /// The peer sends no more; with an error if that is why.
+    ReceiveEnded(SocketIndex, Option<io::Error>),
+    /// All that was handed over is sent, or the send failed.
+    Sent(SocketIndex, io::Result<()>),
+    /// Another thread woke this one.
+    Woken,
+}
+
+/// A filled receive buffer.
+#[derive(Debug)]
+#[must_use = "the buffer must be given back"]
+pub struct Received {
+    buffer: u16,
+    len: u32,
+}
+
+/// How to wait for completions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// Do not.
+    No,
+    /// For one completion, or the time; without end if there is none.
+    One(Option<Duration>),
+    /// For `completions`, or if there are fewer for at most `gather` once the first is there;
+    /// as `One` beyond that.
+    Batch {
+        /// How many to gather.
+        completions: u32,
+        /// The longest time to gather them.
+        gather: Duration,
+        /// When to stop waiting if there is nothing at all.
+        limit: Option<Duration>,
+    },
+}
+
+/// Counters of one ring since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Statistics {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Completions.
+    pub completions: u64,
+    /// Sends that were submitted.
+    pub sends: u64,
+    /// Times that the kernel had no receive buffer.
+    pub no_buffers: u64,
+    /// Operations that ended with an error.
+    pub errors: u64,
+}
+
+/// Wakes a shard from any thread.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    eventfd: Arc<OwnedFd>,
+}
+
+impl Waker {
+    /// Ends the shard's wait, or the next one if it is not waiting.
+    pub fn wake(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight readable bytes are passed to a descriptor that this waker keeps open.
+        // The only failure is a full counter, which wakes as well.
+        unsafe { libc::write(self.eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}
+
+struct Socket {
+    fd: OwnedFd,
+    receiving: bool,
+    sending: Sending,
+    closing: bool,
+    /// Bytes that the kernel has taken since the socket was adopted.
+    sent: u64,
+}
+
+/// The bytes of the one send that a socket may have under way.
+enum Sending {
+    Nothing,
+    One(Piece),
+    Many(Box<Vectored>),
+}
+
+/// What `sendmsg` points at; boxed, so that it does not move.
+struct Vectored {
+    pieces: Vec<Piece>,
+    vectors: [libc::iovec; PIECES_MAX],
+    message: libc::msghdr,
+}
+
+struct Listener {
+    fd: OwnedFd,
+    armed: bool,
+    closing: bool,
+}
+
+/// The kinds of operation, in the upper half of an entry's user data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Kind {
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+    Wake = 4,
+    /// A message from or to another ring, or a cancellation: the result is not needed.
+    Ignore = 5,
+    /// Sent into this ring by another shard.
+    Message = 6,
+}
+
+impl Kind {
+    fn tag(self, index: u32) -> u64 {
+        (u64::from(self as u8) << 32) | u64::from(index)
+    }
+
+    fn of(user_data: u64) -> Option<(Self, u32)> {
+        let kind = match (user_data >> 32) as u8 {
+            1 => Self::Accept,
+            2 => Self::Receive,
+            3 => Self::Send,
+            4 => Self::Wake,
+            5 => Self::Ignore,
+            6 => Self::Message,
+            _ => return None,
+        };
+        Some((kind, user_data as u32))
+    }
+}
+
+/// The sockets of one shard, all on one ring. Stays on the thread that made it.
+pub struct Net {
+    // Field order is drop order: the ring goes before the memory that it uses.
+    ring: IoUring,
+    receive_buffers: BufferRing,
+    sockets: Slab<Socket>,
+    listeners: Vec<Listener>,
+    /// Sockets whose receive ended for want of a buffer.
+    starved: Vec<u32>,
+    completions: VecDeque<Completion>,
+    eventfd: Arc<OwnedFd>,
+    /// What the eventfd is read into; boxed, so that it does not move.
+    wake_count: Box<u64>,
+    gathers: bool,
+    unsubmitted_sends: usize,
+    statistics: Statistics,
+}
+
+impl Net {
+    /// Makes the ring. The calling thread is the only one that may use it.
+    pub fn new(options: Options) -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(options.cq_entries);
+        let ring = builder.build(options.sq_entries)?;
+        let receive_buffers = BufferRing::new(
+            &ring,
+            TCP_GROUP,
+            options.receive_buffers,
+            options.receive_buffer_bytes,
+        )?;
+        // SAFETY: a plain syscall; the result is checked before it is owned.
+        let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if eventfd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let eventfd = Arc::new(unsafe { OwnedFd::from_raw_fd(eventfd) });
+        let mut net = Self {
+            gathers: ring.params().is_feature_min_timeout(),
+            ring,
+            receive_buffers,
+            sockets: Slab::new(),
+            listeners: Vec::new(),
+            starved: Vec::new(),
+            completions: VecDeque::new(),
+            eventfd,
+            wake_count: Box::new(0),
+            unsubmitted_sends: 0,
+            statistics: Statistics::default(),
+        };
+        net.arm_wake();
+        Ok(net)
+    }
+
+    /// The ring's descriptor, for [`Net::wake_ring`] of another shard.
+    pub fn ring_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Wakes this shard from any thread.
+    pub fn waker(&self) -> Waker {
+        Waker {
+            eventfd: Arc::clone(&self.eventfd),
+        }
+    }
+
+    /// Counters since the start.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// How many sockets are open, closing ones included.
+    pub fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Accepts connections from a listening socket.
+    pub fn listen(&mut self, fd: OwnedFd) -> ListenerIndex {
+        self.listeners.push(Listener {
+            fd,
+            armed: false,
+            closing: false,
+        });
+        let index = (self.listeners.len() - 1) as u32;
+        self.arm_accept(index);
+        ListenerIndex(index)
+    }
+
+    /// Stops accepting on one listener; connections that it accepted go on.
+    pub fn close_listener(&mut self, listener: ListenerIndex) {
+        let index = listener.0;
+        let Some(entry) = self.listeners.get_mut(index as usize) else {
+            return;
+        };
+        entry.closing = true;
+        // A listener that is shut down refuses connections at once, while the accept operation
+        // that still holds the descriptor ends.
+        let _ = SockRef::from(&entry.fd).shutdown(Shutdown::Both);
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(Kind::Accept.tag(index)))
+            .build()
+            .user_data(Kind::Ignore.tag(0));
+        // SAFETY: the entry points at nothing.
+        unsafe { self.push(&cancel) };
+    }
+
+    /// Arms listeners whose accept failed, for example for want of descriptors.
+    pub fn resume_listeners(&mut self) {
+        for index in 0..self.listeners.len() as u32 {
+            let listener = &self.listeners[index as usize];
+            if !listener.armed && !listener.closing {
+                self.arm_accept(index);
+            }
+        }
+    }
+
+    /// Takes over a connected socket and receives from it.
+    pub fn adopt(&mut self, fd: OwnedFd) -> SocketIndex {
+        let index = self.sockets.insert(Socket {
+            fd,
+            receiving: false,
+            sending: Sending::Nothing,
+            closing: false,
+            sent: 0,
+        }) as u32;
+        self.arm_receive(index);
+        SocketIndex(index)
+    }
+
+    /// Bytes that the kernel has taken from a socket's sends.
+    pub fn sent_bytes(&self, socket: SocketIndex) -> u64 {
+        self.sockets
+            .get(socket.0 as usize)
+            .map_or(0, |entry| entry.sent)
+    }
+
+    /// The address of the peer.
+    pub fn peer(fd: &OwnedFd) -> Option<SocketAddr> {
+        SockRef::from(fd).peer_addr().ok()?.as_socket()
+    }
+
+    /// Sends the first pieces of `queue`, as many as go in one operation, and takes them out of
+    /// it. At most one send of a socket may be under way.
+    ///
+    /// # Panics
+    ///
+    /// When a send is under way, or the socket was closed.
+    pub fn send(&mut self, socket: SocketIndex, queue: &mut VecDeque<Piece>) {
+        let entry = &mut self.sockets[socket.0 as usize];
+        assert!(
+            matches!(entry.sending, Sending::Nothing) && !entry.closing,
+            "one send at a time, on an open socket"
+        );
+        let fd = Fd(entry.fd.as_raw_fd());
+        let sqe = if queue.len() == 1 {
+            let piece = queue.pop_front().expect("its length was 1");
+            let (pointer, len) = (piece.as_ptr(), piece.len() as u32);
+            entry.sending = Sending::One(piece);
+            opcode::Send::new(fd, pointer, len)
+                .flags(libc::MSG_NOSIGNAL)
+                .build()
+        } else {
+            let count = queue.len().min(PIECES_MAX);
+            let mut vectored = Box::new(Vectored::new(queue.drain(..count).collect()));
+            let message = vectored.point();
+            entry.sending = Sending::Many(vectored);
+            opcode::SendMsg::new(fd, message)
+                .flags(libc::MSG_NOSIGNAL as u32)
+                .build()
+        };
+        // SAFETY: the socket keeps the pieces, their vectors and its descriptor until the
+        // completion; the pieces' bytes are on the heap and do not move.
+        unsafe { self.push(&sqe.user_data(Kind::Send.tag(socket.0))) };
+        self.statistics.sends += 1;
+        self.unsubmitted_sends += 1;
+    }
+
+    /// True when enough sends are queued that submitting them is due.
+    pub fn batch_is_full(&self) -> bool {
+        self.unsubmitted_sends >= SUBMIT_BATCH
+    }
+
+    /// Closes a socket now. What has been handed to the kernel is still delivered by it; no
+    /// completion of the socket is reported after this.
+    pub fn close(&mut self, socket: SocketIndex) {
+        let Some(entry) = self.sockets.get_mut(socket.0 as usize) else {
+            return;
+        };
+        if entry.closing {
+            return;
+        }
+        entry.closing = true;
+        // Ends the receive and the send that are under way.
+        let _ = SockRef::from(&entry.fd).shutdown(Shutdown::Both);
+        self.reap(socket.0);
+    }
+
+    /// Tells the peer that no more bytes come; receiving goes on.
+    pub fn finish_sending(&mut self, socket: SocketIndex) {
+        if let Some(entry) = self.sockets.get(socket.0 as usize) {
+            let _ = SockRef::from(&entry.fd).shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Queues a wake-up of another shard's ring; it goes out with the next submit.
+    pub fn wake_ring(&mut self, ring: RawFd) {
+        let message = opcode::MsgRingData::new(Fd(ring), 0, Kind::Message.tag(0), None)
+            .build()
+            .user_data(Kind::Ignore.tag(0));
+        // SAFETY: the entry points at nothing.
+        unsafe { self.push(&message) };
+    }
+
+    /// The bytes that arrived.
+    pub fn received(&self, received: &Received) -> &[u8] {
+        self.receive_buffers.filled(received.buffer, received.len)
+    }
+
+    /// Gives a receive buffer back to the kernel.
+    pub fn give_back(&mut self, received: Received) {
+        self.receive_buffers.give(received.buffer);
+    }
+
+    /// Submits what is queued, without waiting.
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.enter(Wait::No)
+    }
+
+    /// Submits what is queued and waits for completions.
+    pub fn wait(&mut self, wait: Wait) -> io::Result<()> {
+        self.rearm_starved();
+        self.enter(wait)
+    }
+
+    /// The next completion. Those of sockets that were closed meanwhile are left out.
+    pub fn completion(&mut self) -> Option<Completion> {
+        while let Some(completion) = self.completions.pop_front() {
+            let is_stale = completion
+                .socket()
+                .and_then(|socket| self.sockets.get(socket.0 as usize))
+                .is_some_and(|entry| entry.closing);
+            if !is_stale {
+                return Some(completion);
+            }
+            if let Completion::Received(_, received) = completion {
+                self.give_back(received);
+            }
+        }
+        None
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.unsubmitted_sends = 0;
+        self.statistics.enters += 1;
+        let result = match wait {
+            Wait::No => self
+                .ring
+                .submitter()
+                .submit_with_args(0, &SubmitArgs::new()),
+            Wait::One(None) => self.ring.submitter().submit_and_wait(1),
+            Wait::One(Some(limit)) => self.wait_with(1, Duration::ZERO, Some(limit)),
+            Wait::Batch {
+                completions,
+                gather,
+                limit,
+            } if self.gathers => self.wait_with(completions as usize, gather, limit),
+            Wait::Batch { gather, .. } => self.wait_with(1, Duration::ZERO, Some(gather)),
+        };
+        self.collect();
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // The time is over, a signal came, or the completion queue is full and has to be
+                // read first: all are answered by going round again.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                Some(_) | None => Err(error),
+            },
+        }
+    }
+
+    fn wait_with(
+        &self,
+        want: usize,
+        gather: Duration,
+        limit: Option<Duration>,
+    ) -> io::Result<usize> {
+        let timespec = limit.map(Timespec::from);
+        let mut arguments = SubmitArgs::new().min_wait_usec(gather.as_micros() as u32);
+        if let Some(timespec) = &timespec {
+            arguments = arguments.timespec(timespec);
+        }
+        self.ring.submitter().submit_with_args(want, &arguments)
+    }
+
+    /// Moves what the kernel has completed to `completions`, and keeps the books.
+    fn collect(&mut self) {
+        loop {
+            let Some(cqe) = self.ring.completion().next() else {
+                return;
+            };
+            self.statistics.completions += 1;
+            let Some((kind, index)) = Kind::of(cqe.user_data()) else {
+                unreachable!("every entry is tagged with its kind");
+            };
+            match kind {
+                Kind::Accept => self.on_accept(index, &cqe),
+                Kind::Receive => self.on_receive(index, &cqe),
+                Kind::Send => self.on_send(index, &cqe),
+                Kind::Wake => {
+                    self.arm_wake();
+                    self.completions.push_back(Completion::Woken);
+                }
+                Kind::Message => self.completions.push_back(Completion::Woken),
+                Kind::Ignore => {}
+            }
+        }
+    }
+
+    fn on_accept(&mut self, index: u32, cqe: &cqueue::Entry) {
+        let more = cqueue::more(cqe.flags());
+        let listener = &mut self.listeners[index as usize];
+        listener.armed = more;
+        if cqe.result() >= 0 {
+            // SAFETY: the kernel made this descriptor for the accepted connection.
+            let fd = unsafe { OwnedFd::from_raw_fd(cqe.result()) };
+            if listener.closing {
+                return;
+            }
+            self.completions
+                .push_back(Completion::Accepted(ListenerIndex(index), fd));
+            if !more {
+                self.arm_accept(index);
+            }
+        } else if !listener.closing {
+            self.statistics.errors += 1;
+            let error = io::Error::from_raw_os_error(-cqe.result());
+            self.completions
+                .push_back(Completion::AcceptFailed(ListenerIndex(index), error));
+        }
+    }
+
+    fn on_receive(&mut self, index: u32, cqe: &cqueue::Entry) {
+        let socket = SocketIndex(index);
+        let more = cqueue::more(cqe.flags());
+        let entry = &mut self.sockets[index as usize];
+        entry.receiving = more;
+        let closing = entry.closing;
+        if cqe.result() > 0 {
+            let buffer = cqueue::buffer_select(cqe.flags()).expect("the group was selected");
+            let received = Received {
+                buffer,
+                len: cqe.result() as u32,
+            };
+            if closing {
+                self.give_back(received);
+            } else {
+                self.completions
+                    .push_back(Completion::Received(socket, received));
+                if !more {
+                    self.arm_receive(index);
+                }
+            }
+        } else if cqe.result() == -libc::ENOBUFS {
+            self.statistics.no_buffers += 1;
+            if !closing {
+                self.starved.push(index);
+            }
+        } else if !closing {
+            let error = (cqe.result() < 0).then(|| {
+                self.statistics.errors += 1;
+                io::Error::from_raw_os_error(-cqe.result())
+            });
+            self.completions
+                .push_back(Completion::ReceiveEnded(socket, error));
+        }
+        if closing {
+            self.reap(index);
+        }
+    }
+
+    fn on_send(&mut self, index: u32, cqe: &cqueue::Entry) {
+        let entry = &mut self.sockets[index as usize];
+        let sending = std::mem::replace(&mut entry.sending, Sending::Nothing);
+        if entry.closing {
+            self.reap(index);
+            return;
+        }
+        let socket = SocketIndex(index);
+        if cqe.result() < 0 {
+            self.statistics.errors += 1;
+            let error = io::Error::from_raw_os_error(-cqe.result());
+            self.completions
+                .push_back(Completion::Sent(socket, Err(error)));
+            return;
+        }
+        entry.sent += cqe.result() as u64;
+        let mut rest = sending.after(cqe.result() as usize);
+        if rest.is_empty() {
+            self.completions.push_back(Completion::Sent(socket, Ok(())));
+        } else {
+            // The socket's buffer was full: go on with what is left.
+            self.send(socket, &mut rest);
+        }
+    }
+
+    /// Removes a closing socket once no operation uses it; that closes the descriptor.
+    fn reap(&mut self, index: u32) {
+        let entry = &self.sockets[index as usize];
+        if entry.closing && !entry.receiving && matches!(entry.sending, Sending::Nothing) {
+            self.starved.retain(|starved| *starved != index);
+            // Completions that wait to be read must not be taken for those of the next socket
+            // with this index.
+            let socket = SocketIndex(index);
+            let mut position = 0;
+            while position < self.completions.len() {
+                if self.completions[position].socket() == Some(socket) {
+                    if let Some(Completion::Received(_, received)) =
+                        self.completions.remove(position)
+                    {
+                        self.give_back(received);
+                    }
+                } else {
+                    position += 1;
+                }
+            }
+            self.sockets.remove(index as usize);
+        }
+    }
+
+    fn arm_accept(&mut self, index: u32) {
+        let listener = &mut self.listeners[index as usize];
+        listener.armed = true;
+        let sqe = opcode::AcceptMulti::new(Fd(listener.fd.as_raw_fd()))
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(Kind::Accept.tag(index));
+        // SAFETY: the listener keeps its descriptor; the entry points at nothing else.
+        unsafe { self.push(&sqe) };
+    }
+
+    fn arm_receive(&mut self, index: u32) {
+        let entry = &mut self.sockets[index as usize];
+        entry.receiving = true;
+        let sqe = opcode::RecvMulti::new(Fd(entry.fd.as_raw_fd()), TCP_GROUP)
+            .build()
+            .user_data(Kind::Receive.tag(index));
+        // SAFETY: the socket keeps its descriptor while `receiving`; the buffers belong to the
+        // group, which lives as long as the ring.
+        unsafe { self.push(&sqe) };
+    }
+
+    fn rearm_starved(&mut self) {
+        for index in std::mem::take(&mut self.starved) {
+            self.arm_receive(index);
+        }
+    }
+
+    fn arm_wake(&mut self) {
+        let to = std::ptr::from_mut(&mut *self.wake_count).cast::<u8>();
+        let sqe = opcode::Read::new(Fd(self.eventfd.as_raw_fd()), to, 8)
+            .build()
+            .user_data(Kind::Wake.tag(0));
+        // SAFETY: the box and the descriptor live as long as the ring.
+        unsafe { self.push(&sqe) };
+    }
+
+    /// Queues an entry; submits first if the queue is full.
+    ///
+    /// # Safety
+    ///
+    /// What the entry points at must live, unmoved, until its completion.
+    unsafe fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: promised by the caller.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            // A refusal here leaves the queue full, and the next round tries again; the kernel
+            // refuses only while completions are waiting to be read.
+            let _ = self.enter(Wait::No);
+        }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for index in 0..self.listeners.len() as u32 {
+            self.close_listener(ListenerIndex(index));
+        }
+        let open: Vec<u32> = self.sockets.iter().map(|(index, _)| index as u32).collect();
+        for index in open {
+            self.close(SocketIndex(index));
+        }
+        for _ in 0..DRAIN_ROUNDS {
+            if self.sockets.is_empty() && self.listeners.iter().all(|listener| !listener.armed) {
+                return;
+            }
+            if self.enter(Wait::One(Some(Duration::from_millis(10)))).is_err() {
+                break;
+            }
+            while self.completion().is_some() {}
+        }
+        // An operation that will not end still owns its bytes: they are never freed.
+        for socket in self.sockets.drain() {
+            std::mem::forget(socket);
+        }
+    }
+}
+
+impl Completion {
+    fn socket(&self) -> Option<SocketIndex> {
+        match self {
+            Self::Received(socket, _) | Self::ReceiveEnded(socket, _) | Self::Sent(socket, _) => {
+                Some(*socket)
+            }
+            Self::Accepted(..) | Self::AcceptFailed(..) | Self::Woken => None,
+        }
+    }
+}
+
+impl Sending {
+    /// The pieces that are left after `sent` bytes.
+    fn after(self, mut sent: usize) -> VecDeque<Piece> {
+        let mut pieces: VecDeque<Piece> = match self {
+            Self::Nothing => VecDeque::new(),
+            // The usual case, without an allocation.
+            Self::One(piece) if piece.len() == sent => return VecDeque::new(),
+            Self::One(piece) => VecDeque::from([piece]),
+            Self::Many(vectored) => vectored.pieces.into(),
+        };
+        while let Some(first) = pieces.front_mut() {
+            if sent < first.len() {
+                first.advance(sent);
+                break;
+            }
+            sent -= first.len();
+            pieces.pop_front();
+        }
+        pieces
+    }
+}
+
+impl Vectored {
+    fn new(pieces: Vec<Piece>) -> Self {
+        const EMPTY: libc::iovec = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        Self {
+            pieces,
+            vectors: [EMPTY; PIECES_MAX],
+            // SAFETY: all fields are integers and pointers, for which zero is a value.
+            message: unsafe { std::mem::zeroed() },
+        }
+    }
+
+    /// Fills in the pointers, once the box no longer moves.
+    fn point(&mut self) -> *const libc::msghdr {
+        for (vector, piece) in self.vectors.iter_mut().zip(&self.pieces) {
+            vector.iov_base = piece.as_ptr().cast_mut().cast();
+            vector.iov_len = piece.len();
+        }
+        self.message.msg_iov = self.vectors.as_mut_ptr();
+        self.message.msg_iovlen = self.pieces.len();
+        &raw const self.message
+    }
+}

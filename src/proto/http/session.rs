@@ -1,0 +1,864 @@
+//! The state machine of one server connection.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::body::{BodyLength, ChunkDecoder, Step};
+use super::chunk::CHUNK_END;
+use super::error::{CloseReason, Refusal};
+use super::head::{HeadLimits, HeadScan};
+use super::request::{HEAD_BYTES_MAX, Method, Request, Version};
+use super::response::{self, BodyHead, Connection, Framing, Response};
+
+/// Bounds and waiting times of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The longest request line. A target is a stream name and a few parameters.
+    pub target_bytes_max: u32,
+    /// The longest head; at most 65 535.
+    pub header_bytes_max: u32,
+    /// The most header fields; at most 128.
+    pub headers_max: u32,
+    /// The longest request body. The largest that a client has reason to send is a
+    /// configuration over the API.
+    pub body_bytes_max: u32,
+    /// The most input held while a response is outstanding: one more head.
+    pub pipelined_bytes_max: u32,
+    /// From the connection's start, or the first byte of a later request, to the end of the head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// From the end of a response to the first byte of the next request.
+    pub keep_alive_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            target_bytes_max: 8 * 1024,
+            header_bytes_max: 16 * 1024,
+            headers_max: 64,
+            body_bytes_max: 1024 * 1024,
+            pipelined_bytes_max: 16 * 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a session tells its owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A request, to be answered with [`Session::respond`] or [`Session::respond_stream`]. The
+    /// next one comes after that answer.
+    Request(Box<Request>),
+    /// Send what [`Session::poll_transmit`] still gives, then close. Nothing more is read.
+    Closed(CloseReason),
+}
+
+/// One server connection.
+///
+/// While a connection idles it holds no buffer: the head being read is buffered only when it
+/// arrives in pieces, and belongs to the request once it is complete.
+#[derive(Debug)]
+pub struct Session {
+    options: Arc<Options>,
+    state: State,
+    /// The first pieces of a head; while a response is outstanding, what came behind its request.
+    input: Vec<u8>,
+    transmit: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+}
+
+// The sum behind "a hundred thousand idle connections": 25 MB of sessions.
+const _: () = assert!(size_of::<Session>() <= 256);
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for a request or reading its head.
+    Head(Head),
+    /// Reading a request's body.
+    Body(Box<Body>),
+    /// The owner has the request.
+    Responding(Exchange),
+    /// The owner sends a live body.
+    Streaming(Exchange, Framing),
+    Closed,
+}
+
+#[derive(Debug)]
+struct Head {
+    scan: HeadScan,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Body {
+    request: Box<Request>,
+    received: Vec<u8>,
+    left: BodyLeft,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum BodyLeft {
+    Bytes(u64),
+    Chunks(ChunkDecoder),
+}
+
+/// What the answer to a request depends on.
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
+    version: Version,
+    keep_alive: bool,
+    head_only: bool,
+    takes_chunks: bool,
+}
+
+impl Exchange {
+    fn of(request: &Request) -> Self {
+        Self {
+            version: request.version,
+            keep_alive: request.keep_alive,
+            head_only: request.method == Method::Head,
+            takes_chunks: request.takes_chunks(),
+        }
+    }
+
+    fn connection(self, keep_alive: bool) -> Connection {
+        match (keep_alive, self.version) {
+            (false, Version::Http10 | Version::Http11) => Connection::Close,
+            (true, Version::Http10) => Connection::KeepAlive,
+            (true, Version::Http11) => Connection::Implied,
+        }
+    }
+}
+
+impl Session {
+    /// A session for a connection accepted at `now`.
+    pub fn new(now: Instant, options: impl Into<Arc<Options>>) -> Self {
+        let options = options.into();
+        let deadline = now + options.header_timeout;
+        Self {
+            options,
+            state: State::Head(Head {
+                scan: HeadScan::new(),
+                deadline,
+            }),
+            input: Vec::new(),
+            transmit: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Bytes from the peer.
+    pub fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            self.state = match mem::replace(&mut self.state, State::Closed) {
+                State::Head(head) => self.read_head(now, head, &mut rest),
+                State::Body(body) => self.read_body(body, &mut rest),
+                State::Responding(exchange) => self.hold(State::Responding(exchange), &mut rest),
+                State::Streaming(exchange, framing) => {
+                    self.hold(State::Streaming(exchange, framing), &mut rest)
+                }
+                State::Closed => return,
+            };
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self
+            .poll_timeout()
+            .is_none_or(|(deadline, _)| now < deadline)
+        {
+            return;
+        }
+        self.state = match mem::replace(&mut self.state, State::Closed) {
+            State::Head(head) if head.scan.is_empty() => self.close(CloseReason::Idle),
+            State::Head(_) => self.refuse(Refusal::HeadTimeout),
+            State::Body(_) => self.refuse(Refusal::BodyTimeout),
+            state @ (State::Responding(_) | State::Streaming(..) | State::Closed) => state,
+        };
+    }
+
+    /// The next bytes to send.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        let bytes = self.transmit.pop_front();
+        if self.transmit.is_empty() && self.transmit.capacity() > 0 {
+            self.transmit = VecDeque::new();
+        }
+        bytes
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// When [`Session::handle_timeout`] is due, and what for. None while the owner has a request:
+    /// how long an answer may take is its own affair.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        match &self.state {
+            State::Head(head) if head.scan.is_empty() => Some((head.deadline, "http idle")),
+            State::Head(head) => Some((head.deadline, "http head")),
+            State::Body(body) => Some((body.deadline, "http body")),
+            State::Responding(_) | State::Streaming(..) | State::Closed => None,
+        }
+    }
+
+    /// Answers the outstanding request. Does nothing once the session has closed.
+    ///
+    /// # Panics
+    ///
+    /// If no request is outstanding.
+    pub fn respond(&mut self, now: Instant, response: Response) {
+        let Some(exchange) = self.take_exchange() else {
+            return;
+        };
+        let keep_alive = exchange.keep_alive && !response.close;
+        let connection = exchange.connection(keep_alive);
+        let (head, body) = response::write(response, exchange.head_only, connection);
+        self.transmit.push_back(head);
+        self.transmit.extend(body);
+        self.finish(now, keep_alive);
+    }
+
+    /// Sends the head of a live response and says how its body is to be framed. The body does not
+    /// pass through the session. Framed with its end by the connection once the session has closed.
+    ///
+    /// # Panics
+    ///
+    /// If no request is outstanding.
+    pub fn respond_stream(
+        &mut self,
+        now: Instant,
+        status: u16,
+        headers: &[(&str, &str)],
+    ) -> Framing {
+        let Some(exchange) = self.take_exchange() else {
+            return Framing::Close;
+        };
+        let chunked = exchange.takes_chunks;
+        let (framing, body, keep_alive) = if exchange.head_only {
+            (Framing::NoBody, BodyHead::Unstated, exchange.keep_alive)
+        } else if chunked {
+            (Framing::Chunked, BodyHead::Chunked, exchange.keep_alive)
+        } else {
+            (Framing::Close, BodyHead::Unstated, false)
+        };
+        let connection = exchange.connection(keep_alive);
+        let head = response::write_head(status, headers.iter().copied(), body, connection);
+        self.transmit.push_back(head.into());
+        if framing == Framing::NoBody {
+            self.finish(now, keep_alive);
+        } else {
+            self.state = State::Streaming(exchange, framing);
+        }
+        framing
+    }
+
+    /// Ends a live response after its last byte was queued: the last chunk, and the connection
+    /// serves the next request; or the end of the connection. Does nothing when not streaming.
+    pub fn end_stream(&mut self, now: Instant) {
+        self.state = match mem::replace(&mut self.state, State::Closed) {
+            State::Streaming(exchange, Framing::Chunked) => {
+                self.transmit.push_back(Bytes::from_static(CHUNK_END));
+                return self.finish(now, exchange.keep_alive);
+            }
+            State::Streaming(_, Framing::Close | Framing::NoBody) => {
+                return self.finish(now, false);
+            }
+            state @ (State::Head(_) | State::Body(_) | State::Responding(_) | State::Closed) => {
+                state
+            }
+        };
+    }
+
+    /// True between [`Session::respond_stream`] and [`Session::end_stream`].
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.state, State::Streaming(..))
+    }
+
+    /// Ends the session and gives back what came behind the outstanding request, for a connection
+    /// that is handed to another owner together with [`Request::head`].
+    pub fn into_unread(self) -> Vec<u8> {
+        self.input
+    }
+
+    fn read_head(&mut self, now: Instant, mut head: Head, rest: &mut &[u8]) -> State {
+        if head.scan.is_empty() {
+            // RFC 9112 section 2.2: an empty line before a request is skipped. It is not a
+            // sign of life, or a peer could keep a connection with it.
+            let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+            *rest = &rest[blank.count()..];
+            let Some(&first) = rest.first() else {
+                return State::Head(head);
+            };
+            // Says no at once to what speaks another protocol, such as TLS.
+            if !first.is_ascii_alphabetic() {
+                return self.refuse(Refusal::RequestLine);
+            }
+            head.deadline = head.deadline.min(now + self.options.header_timeout);
+        }
+        let limits = HeadLimits {
+            first_line_bytes_max: self.options.target_bytes_max,
+            bytes_max: self.options.header_bytes_max.min(HEAD_BYTES_MAX as u32),
+        };
+        let length = match head.scan.advance(rest, limits) {
+            Ok(Some(length)) => length,
+            Ok(None) => {
+                self.input.extend_from_slice(rest);
+                *rest = &[];
+                return State::Head(head);
+            }
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let (last, after) = rest.split_at(length);
+        *rest = after;
+        let mut whole = mem::take(&mut self.input);
+        whole.extend_from_slice(last);
+        match Request::parse(whole.into_boxed_slice(), self.options.headers_max as usize) {
+            Ok((request, length)) => self.begin_body(now, Box::new(request), length),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn begin_body(&mut self, now: Instant, request: Box<Request>, length: BodyLength) -> State {
+        let left = match length {
+            BodyLength::Fixed(0) => return self.deliver(request, Vec::new()),
+            BodyLength::Fixed(bytes) if bytes > u64::from(self.options.body_bytes_max) => {
+                return self.refuse(Refusal::BodyTooLarge);
+            }
+            BodyLength::Fixed(bytes) => BodyLeft::Bytes(bytes),
+            BodyLength::Chunked => BodyLeft::Chunks(ChunkDecoder::new()),
+        };
+        match request.header("expect") {
+            None => {}
+            // RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
+            Some(_) if request.version == Version::Http10 => {}
+            Some(expected) if expected.eq_ignore_ascii_case("100-continue") => {
+                let interim = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.transmit.push_back(interim);
+            }
+            Some(_) => return self.refuse(Refusal::Expectation),
+        }
+        State::Body(Box::new(Body {
+            request,
+            received: Vec::new(),
+            left,
+            deadline: now + self.options.body_timeout,
+        }))
+    }
+
+    fn read_body(&mut self, mut body: Box<Body>, rest: &mut &[u8]) -> State {
+        match &mut body.left {
+            BodyLeft::Bytes(left) => {
+                let length = (*left).min(rest.len() as u64);
+                let (data, after) = rest.split_at(length as usize);
+                *rest = after;
+                *left -= length;
+                body.received.extend_from_slice(data);
+                if *left > 0 {
+                    return State::Body(body);
+                }
+            }
+            BodyLeft::Chunks(decoder) => loop {
+                match decoder.step(rest) {
+                    Ok(Step::Data { skip, length }) => {
+                        let room = self.options.body_bytes_max as usize - body.received.len();
+                        if length > room {
+                            return self.refuse(Refusal::BodyTooLarge);
+                        }
+                        let (data, after) = rest[skip..].split_at(length);
+                        *rest = after;
+                        body.received.extend_from_slice(data);
+                    }
+                    Ok(Step::More) => {
+                        *rest = &[];
+                        return State::Body(body);
+                    }
+                    Ok(Step::Done { used }) => {
+                        *rest = &rest[used..];
+                        break;
+                    }
+                    Err(refusal) => return self.refuse(refusal),
+                }
+            },
+        }
+        let Body {
+            request, received, ..
+        } = *body;
+        self.deliver(request, received)
+    }
+
+    fn deliver(&mut self, mut request: Box<Request>, body: Vec<u8>) -> State {
+        request.body = body.into();
+        let exchange = Exchange::of(&request);
+        self.events.push_back(Event::Request(request));
+        State::Responding(exchange)
+    }
+
+    /// Keeps what arrives behind an outstanding request.
+    fn hold(&mut self, state: State, rest: &mut &[u8]) -> State {
+        if self.input.len() + rest.len() > self.options.pipelined_bytes_max as usize {
+            return self.close(CloseReason::PipelineTooLong);
+        }
+        self.input.extend_from_slice(rest);
+        *rest = &[];
+        state
+    }
+
+    fn take_exchange(&mut self) -> Option<Exchange> {
+        match mem::replace(&mut self.state, State::Closed) {
+            State::Responding(exchange) => Some(exchange),
+            State::Closed => None,
+            State::Head(_) | State::Body(_) | State::Streaming(..) => {
+                panic!("a response needs an outstanding request")
+            }
+        }
+    }
+
+    /// A response is complete: reads on with what was held, or closes.
+    fn finish(&mut self, now: Instant, keep_alive: bool) {
+        if !keep_alive {
+            self.state = self.close(CloseReason::Finished);
+            return;
+        }
+        self.state = State::Head(Head {
+            scan: HeadScan::new(),
+            deadline: now + self.options.keep_alive_timeout,
+        });
+        let held = mem::take(&mut self.input);
+        self.handle_input(now, &held);
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> State {
+        let mut response = Response::text(refusal.status(), refusal.to_string());
+        if refusal == Refusal::MethodNotAllowed {
+            // RFC 9110 section 15.5.6: 405 lists what is allowed.
+            response =
+                response.with_header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        }
+        let (head, body) = response::write(response, false, Connection::Close);
+        self.transmit.push_back(head);
+        self.transmit.extend(body);
+        self.close(CloseReason::Refused(refusal))
+    }
+
+    fn close(&mut self, reason: CloseReason) -> State {
+        self.input = Vec::new();
+        self.events.push_back(Event::Closed(reason));
+        State::Closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant as Clock;
+
+    use super::*;
+
+    /// Some time: what follows in a test is counted from it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test has to begin at some time"
+    )]
+    fn start() -> Instant {
+        Clock::now()
+    }
+
+    fn options() -> Options {
+        Options {
+            target_bytes_max: 100,
+            header_bytes_max: 300,
+            headers_max: 4,
+            body_bytes_max: 50,
+            pipelined_bytes_max: 200,
+            ..Options::default()
+        }
+    }
+
+    /// Everything a session says about `input` when each request is answered with its path.
+    fn converse(pieces: &[&[u8]]) -> (Vec<Event>, Vec<u8>) {
+        let now = start();
+        let mut session = Session::new(now, options());
+        let (mut events, mut sent) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            session.handle_input(now, piece);
+            while let Some(event) = session.poll_event() {
+                if let Event::Request(request) = &event {
+                    session.respond(now, Response::text(200, request.path.clone()));
+                }
+                events.push(event);
+            }
+            while let Some(bytes) = session.poll_transmit() {
+                sent.extend_from_slice(&bytes);
+            }
+        }
+        (events, sent)
+    }
+
+    fn refused(input: &[u8]) -> (Refusal, u16) {
+        let (events, sent) = converse(&[input]);
+        let sent = String::from_utf8(sent).unwrap();
+        let status = sent[9..12].parse().unwrap();
+        assert!(sent.contains("Connection: close\r\n"), "{sent}");
+        match events.as_slice() {
+            [Event::Closed(CloseReason::Refused(refusal))] => (*refusal, status),
+            events => panic!("{events:?}"),
+        }
+    }
+
+    fn request(session: &mut Session) -> Box<Request> {
+        match session.poll_event() {
+            Some(Event::Request(request)) => request,
+            event => panic!("{event:?}"),
+        }
+    }
+
+    fn sent(session: &mut Session) -> String {
+        let mut out = Vec::new();
+        while let Some(bytes) = session.poll_transmit() {
+            out.extend_from_slice(&bytes);
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    #[test]
+    fn input_cut_anywhere_gives_the_same_conversation() {
+        let inputs: [&[u8]; 5] = [
+            b"\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\nHEAD /b?c HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhelloGET /b HTTP/1.0\r\n\r\nmore",
+            b"PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 51\r\n\r\n",
+            b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0a\r\n0123456789\r\nzz",
+        ];
+        for input in inputs {
+            let whole = converse(&[input]);
+            for cut in 1..input.len() {
+                let (front, back) = input.split_at(cut);
+                assert_eq!(converse(&[front, back]), whole, "cut at {cut}");
+            }
+            let bytes: Vec<&[u8]> = input.chunks(1).collect();
+            assert_eq!(converse(&bytes), whole);
+        }
+    }
+
+    #[test]
+    fn each_limit_holds_at_its_edge() {
+        let target = |length: usize| {
+            let line = format!("GET /{} HTTP/1.1\r\n", "a".repeat(length - 16));
+            assert_eq!(line.len(), length);
+            format!("{line}Host: a\r\n\r\n").into_bytes()
+        };
+        assert_eq!(converse(&[&target(100)]).0.len(), 1);
+        assert_eq!(refused(&target(101)), (Refusal::TargetTooLong, 414));
+
+        let head = |length: usize| {
+            let front = "GET / HTTP/1.1\r\nHost: a\r\nA: ";
+            let value = "a".repeat(length - front.len() - 4);
+            format!("{front}{value}\r\n\r\n").into_bytes()
+        };
+        assert!(matches!(converse(&[&head(300)]).0[0], Event::Request(_)));
+        assert_eq!(refused(&head(301)), (Refusal::HeadTooLarge, 431));
+
+        let fields = |count: usize| {
+            let more = "A: b\r\n".repeat(count - 1);
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{more}\r\n").into_bytes()
+        };
+        assert!(matches!(converse(&[&fields(4)]).0[0], Event::Request(_)));
+        assert_eq!(refused(&fields(5)), (Refusal::TooManyHeaders, 431));
+
+        let fixed = |length: usize| {
+            let body = "a".repeat(length);
+            format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
+                .into_bytes()
+        };
+        assert!(matches!(converse(&[&fixed(50)]).0[0], Event::Request(_)));
+        assert_eq!(refused(&fixed(51)), (Refusal::BodyTooLarge, 413));
+
+        let chunked = |count: usize| {
+            let chunks = "1\r\na\r\n".repeat(count);
+            format!(
+                "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+            )
+            .into_bytes()
+        };
+        assert!(matches!(converse(&[&chunked(50)]).0[0], Event::Request(_)));
+        assert_eq!(refused(&chunked(51)), (Refusal::BodyTooLarge, 413));
+    }
+
+    #[test]
+    fn what_is_refused_is_answered_and_closed() {
+        for (input, refusal, status) in [
+            (&b"\x16\x03\x01\x02"[..], Refusal::RequestLine, 400),
+            (b"GET / HTTP/2.0\r\n\r\n", Refusal::Version, 505),
+            (b"BREW / HTTP/1.1\r\n\r\n", Refusal::Method, 501),
+            (b"TRACE / HTTP/1.1\r\n\r\n", Refusal::MethodNotAllowed, 405),
+            (b"GET /.. HTTP/1.1\r\n\r\n", Refusal::Target, 400),
+            (b"GET / HTTP/1.1\r\n\r\n", Refusal::Host, 400),
+            (
+                b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Refusal::LengthAmbiguous,
+                400,
+            ),
+            (
+                b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: tea\r\n\r\n",
+                Refusal::Expectation,
+                417,
+            ),
+        ] {
+            assert_eq!(refused(input), (refusal, status), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_behind_a_refused_request() {
+        let smuggled = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+                         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (events, _) = converse(&[smuggled]);
+        assert_eq!(events.len(), 1);
+    }
+
+    #[test]
+    fn continue_is_sent_before_the_body() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        session.handle_input(
+            now,
+            b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n",
+        );
+        assert_eq!(sent(&mut session), "HTTP/1.1 100 Continue\r\n\r\n");
+        session.handle_input(now, b"ok");
+        assert_eq!(request(&mut session).body, "ok");
+    }
+
+    #[test]
+    fn a_head_that_drips_in_is_cut_off() {
+        let began = start();
+        let mut session = Session::new(began, options());
+        let mut now = began;
+        for byte in b"GET / HT" {
+            session.handle_input(now, &[*byte]);
+            now += Duration::from_secs(1);
+        }
+        let (deadline, why) = session.poll_timeout().unwrap();
+        assert_eq!(
+            deadline,
+            began + Duration::from_secs(10),
+            "each byte buys no time"
+        );
+        assert_eq!(why, "http head");
+        session.handle_timeout(deadline);
+        assert!(sent(&mut session).starts_with("HTTP/1.1 408 "));
+        let closed = Event::Closed(CloseReason::Refused(Refusal::HeadTimeout));
+        assert_eq!(session.poll_event(), Some(closed));
+        assert_eq!(session.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_body_that_drips_in_is_cut_off() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        session.handle_input(
+            now,
+            b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na",
+        );
+        let (deadline, _) = session.poll_timeout().unwrap();
+        assert_eq!(deadline, now + Duration::from_secs(30));
+        session.handle_timeout(deadline);
+        let closed = Event::Closed(CloseReason::Refused(Refusal::BodyTimeout));
+        assert_eq!(session.poll_event(), Some(closed));
+    }
+
+    #[test]
+    fn an_idle_connection_closes_without_a_word() {
+        let began = start();
+        let mut session = Session::new(began, options());
+        session.handle_input(began, GET);
+        request(&mut session);
+        assert_eq!(session.poll_timeout(), None, "an answer may take its time");
+        let later = began + Duration::from_secs(100);
+        session.respond(later, Response::new(200));
+        sent(&mut session);
+        // Empty lines are no request, so they buy no time.
+        session.handle_input(later + Duration::from_secs(30), b"\r\n\r\n");
+        let (deadline, _) = session.poll_timeout().unwrap();
+        assert_eq!(deadline, later + Duration::from_secs(60));
+        session.handle_timeout(deadline - Duration::from_millis(1));
+        assert_eq!(session.poll_event(), None);
+        session.handle_timeout(deadline);
+        assert_eq!(session.poll_event(), Some(Event::Closed(CloseReason::Idle)));
+        assert_eq!(sent(&mut session), "");
+    }
+
+    #[test]
+    fn a_later_head_has_its_own_time() {
+        let began = start();
+        let mut session = Session::new(began, options());
+        session.handle_input(began, GET);
+        request(&mut session);
+        session.respond(began, Response::new(200));
+        let later = began + Duration::from_secs(20);
+        session.handle_input(later, b"G");
+        let (deadline, _) = session.poll_timeout().unwrap();
+        assert_eq!(deadline, later + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn pipelined_requests_are_answered_in_order() {
+        let (events, sent) = converse(&[&[GET, GET, GET].concat()]);
+        assert_eq!(events.len(), 3);
+        let sent = String::from_utf8(sent).unwrap();
+        assert_eq!(sent.matches("HTTP/1.1 200 OK").count(), 3);
+    }
+
+    #[test]
+    fn pipelined_input_is_bounded() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        session.handle_input(now, GET);
+        session.handle_input(now, &[b'a'; 200]);
+        session.handle_input(now, b"a");
+        request(&mut session);
+        let closed = Event::Closed(CloseReason::PipelineTooLong);
+        assert_eq!(session.poll_event(), Some(closed));
+        session.respond(now, Response::new(200));
+        assert_eq!(
+            sent(&mut session),
+            "",
+            "an answer to a closed session goes nowhere"
+        );
+    }
+
+    #[test]
+    fn http_1_0_closes_unless_asked_otherwise() {
+        let (events, sent) = converse(&[b"GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n"]);
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[1], Event::Closed(CloseReason::Finished));
+        assert!(
+            String::from_utf8(sent)
+                .unwrap()
+                .contains("Connection: close\r\n")
+        );
+        // VLC keeps its connection this way.
+        let (events, sent) = converse(&[b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"]);
+        assert_eq!(events.len(), 1);
+        assert!(
+            String::from_utf8(sent)
+                .unwrap()
+                .contains("Connection: keep-alive\r\n")
+        );
+    }
+
+    #[test]
+    fn head_has_the_length_and_no_body() {
+        let (_, sent) = converse(&[b"HEAD /abc HTTP/1.1\r\nHost: a\r\n\r\n"]);
+        let sent = String::from_utf8(sent).unwrap();
+        assert!(sent.contains("Content-Length: 5\r\n"));
+        assert!(sent.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_live_body_is_chunked_and_the_connection_lives_on() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        session.handle_input(now, GET);
+        request(&mut session);
+        let framing = session.respond_stream(now, 200, &[("Content-Type", "video/mp4")]);
+        assert_eq!(framing, Framing::Chunked);
+        assert!(session.is_streaming());
+        assert_eq!(
+            sent(&mut session),
+            "HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        session.handle_input(now, GET);
+        assert_eq!(session.poll_event(), None);
+        session.end_stream(now);
+        assert_eq!(sent(&mut session), "0\r\n\r\n");
+        assert!(!session.is_streaming());
+        assert_eq!(request(&mut session).path, "/a");
+    }
+
+    #[test]
+    fn a_live_body_ends_with_the_connection_where_chunks_are_unknown() {
+        let old_vlc = b"GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: VLC/2.1.4 LibVLC/2.1.4\r\n\r\n";
+        for input in [
+            &b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"[..],
+            old_vlc,
+        ] {
+            let now = start();
+            let mut session = Session::new(now, options());
+            session.handle_input(now, input);
+            request(&mut session);
+            assert_eq!(session.respond_stream(now, 200, &[]), Framing::Close);
+            assert_eq!(
+                sent(&mut session),
+                "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+            );
+            session.end_stream(now);
+            assert_eq!(sent(&mut session), "");
+            assert_eq!(
+                session.poll_event(),
+                Some(Event::Closed(CloseReason::Finished))
+            );
+        }
+    }
+
+    #[test]
+    fn a_live_head_request_is_complete_at_once() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        session.handle_input(now, b"HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        request(&mut session);
+        assert_eq!(session.respond_stream(now, 200, &[]), Framing::NoBody);
+        assert!(!session.is_streaming());
+        session.end_stream(now);
+        session.handle_input(now, GET);
+        assert_eq!(request(&mut session).method, Method::Get);
+    }
+
+    #[test]
+    fn a_preflight_is_answered() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        session.handle_input(
+            now,
+            b"OPTIONS /whip/a HTTP/1.1\r\nHost: a\r\nOrigin: b\r\n\r\n",
+        );
+        assert_eq!(request(&mut session).method, Method::Options);
+        session.respond(now, Response::new(204).with_cors());
+        let sent = sent(&mut session);
+        assert!(sent.contains("Access-Control-Allow-Origin: *\r\n"));
+        assert!(sent.contains("Access-Control-Allow-Private-Network: true\r\n"));
+        assert!(sent.contains("Location, Link, ETag"));
+    }
+
+    #[test]
+    fn an_idle_session_holds_no_memory() {
+        let now = start();
+        let mut session = Session::new(now, options());
+        for byte in GET {
+            session.handle_input(now, &[*byte]);
+        }
+        request(&mut session);
+        session.respond(now, Response::new(200));
+        sent(&mut session);
+        assert_eq!(session.input.capacity(), 0);
+        assert_eq!(session.transmit.capacity(), 0);
+        assert_eq!(session.events.capacity(), 0);
+    }
+}

@@ -1,0 +1,163 @@
+//! What shards tell each other about streams.
+
+use std::sync::Arc;
+
+use crate::base::ids::StreamId;
+use crate::config::Config;
+use crate::hub::{Claimed, Home};
+use crate::media::{Frame, Track};
+use crate::streams::name::StreamName;
+use crate::streams::snapshot::ShardSnapshot;
+
+/// A message on the mesh. Only [`Message::Ingest`] and [`Message::MirrorFrame`] may be lost.
+#[derive(Debug)]
+pub enum Message {
+    /// To the registrar: a publisher asks for a name.
+    Claim {
+        /// The name.
+        name: StreamName,
+        /// The sender's number for the publisher.
+        publisher: u64,
+        /// It may replace another one.
+        takeover: bool,
+    },
+    /// To the registrar: a publisher is gone.
+    Unclaim {
+        /// The name it had claimed.
+        name: StreamName,
+        /// The sender's number for it.
+        publisher: u64,
+    },
+    /// To the registrar: nobody came back to a stream.
+    Release {
+        /// Its name.
+        name: StreamName,
+        /// Its number.
+        stream: StreamId,
+    },
+    /// To the registrar: where is a stream? Answered at once, and again when it goes live.
+    Locate {
+        /// Its name.
+        name: StreamName,
+    },
+    /// From the registrar: the answer to [`Message::Claim`].
+    Claimed {
+        /// The receiver's number for the publisher.
+        publisher: u64,
+        /// The answer.
+        claimed: Claimed,
+    },
+    /// From the registrar: a publisher has been replaced.
+    Replaced {
+        /// The receiver's number for it.
+        publisher: u64,
+    },
+    /// From the registrar: the answer to [`Message::Release`].
+    Released {
+        /// The stream.
+        stream: StreamId,
+        /// False if a publisher has come back, and the stream lives on.
+        is_gone: bool,
+    },
+    /// From the registrar: the answer to [`Message::Locate`].
+    Located {
+        /// The name that was asked for.
+        name: StreamName,
+        /// Where it is, if it is live.
+        home: Option<Home>,
+    },
+    /// To the home shard: a publisher on another shard begins.
+    Begin {
+        /// The stream.
+        stream: StreamId,
+        /// The sender's number for the publisher.
+        publisher: u64,
+        /// The protocol it speaks, for the snapshot.
+        protocol: &'static str,
+    },
+    /// To the home shard: a track of that publisher.
+    IngestTrack {
+        /// The stream.
+        stream: StreamId,
+        /// The publisher.
+        publisher: u64,
+        /// Numbered by the publisher.
+        track: Box<Track>,
+    },
+    /// To the home shard: a frame of that publisher.
+    Ingest {
+        /// The stream.
+        stream: StreamId,
+        /// The publisher.
+        publisher: u64,
+        /// Its track is numbered by the publisher.
+        frame: Frame,
+    },
+    /// To the home shard: that publisher is gone.
+    End {
+        /// The stream.
+        stream: StreamId,
+        /// The publisher.
+        publisher: u64,
+    },
+    /// To the home shard: a viewer came, send everything.
+    Subscribe {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// To the home shard: no viewer is left.
+    Unsubscribe {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// From the home shard: tracks and the current group of pictures.
+    Backlog {
+        /// The stream.
+        stream: StreamId,
+        /// All tracks.
+        tracks: Vec<Track>,
+        /// Frames, each with whether a viewer can begin there.
+        frames: Vec<(Frame, bool)>,
+        /// The number of the next frame.
+        next: u64,
+    },
+    /// From the home shard: a track that is new or has changed.
+    MirrorTrack {
+        /// The stream.
+        stream: StreamId,
+        /// The track.
+        track: Box<Track>,
+    },
+    /// From the home shard: a frame.
+    MirrorFrame {
+        /// The stream.
+        stream: StreamId,
+        /// Counts the stream's frames, so that a lost one is noticed.
+        number: u64,
+        /// The frame.
+        frame: Frame,
+        /// A viewer can begin here.
+        entry: bool,
+    },
+    /// From the home shard: the stream is over.
+    MirrorEnd {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// To all shards: the configuration has changed.
+    Config(Arc<Config>),
+    /// To all shards: stop accepting, let viewers go.
+    Drain,
+    /// To a shard: say what you have.
+    SnapshotRequest {
+        /// Comes back with the answer.
+        token: u64,
+    },
+    /// From a shard: what it has.
+    Snapshot {
+        /// That of the request.
+        token: u64,
+        /// The answer.
+        snapshot: Box<ShardSnapshot>,
+    },
+}

@@ -1,0 +1,117 @@
+//! What a path on the HTTP port asks for.
+
+use crate::streams::name::StreamName;
+use crate::streams::output::Container;
+
+/// What a GET is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// `/`: how to reach a stream.
+    Index,
+    /// `/NAME.html`: the player page.
+    Page(StreamName),
+    /// `/json_NAME.js`, or `/info_NAME.js` with `as_script`.
+    Info {
+        /// The stream.
+        name: StreamName,
+        /// Assigns the object to `mistvideo['NAME']`.
+        as_script: bool,
+    },
+    /// `/NAME.flv` and so on: the media.
+    Media {
+        /// The stream.
+        name: StreamName,
+        /// Its form.
+        container: Container,
+    },
+    /// Nothing here.
+    Unknown,
+}
+
+impl Target {
+    /// Reads a percent-decoded path.
+    pub(super) fn of(path: &str) -> Self {
+        let Some(file) = path.strip_prefix('/') else {
+            return Self::Unknown;
+        };
+        if file.is_empty() {
+            return Self::Index;
+        }
+        let Some((stem, extension)) = file.rsplit_once('.') else {
+            return Self::Unknown;
+        };
+        let named = |stem: &str, make: &dyn Fn(StreamName) -> Self| {
+            StreamName::parse(stem).map_or(Self::Unknown, make)
+        };
+        let media = |container| {
+            named(stem, &move |name| Self::Media { name, container })
+        };
+        match extension {
+            "html" => named(stem, &Self::Page),
+            "flv" => media(Container::Flv),
+            "ts" => media(Container::Ts),
+            "mp4" | "fmp4" | "3gp" => media(Container::Mp4),
+            "js" => {
+                let (stem, as_script) = match (stem.strip_prefix("json_"), stem.strip_prefix("info_"))
+                {
+                    (Some(stem), _) => (stem, false),
+                    (None, Some(stem)) => (stem, true),
+                    (None, None) => return Self::Unknown,
+                };
+                named(stem, &move |name| Self::Info { name, as_script })
+            }
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text).expect("a good name")
+    }
+
+    #[test]
+    fn paths_name_a_stream_and_a_form() {
+        assert_eq!(Target::of("/"), Target::Index);
+        assert_eq!(Target::of("/live.html"), Target::Page(name("live")));
+        assert_eq!(
+            Target::of("/live+a.b.flv"),
+            Target::Media {
+                name: name("live+a.b"),
+                container: Container::Flv
+            }
+        );
+        assert_eq!(
+            Target::of("/json_live.js"),
+            Target::Info {
+                name: name("live"),
+                as_script: false
+            }
+        );
+        assert_eq!(
+            Target::of("/info_live.js"),
+            Target::Info {
+                name: name("live"),
+                as_script: true
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_stream_is_unknown() {
+        for path in [
+            "",
+            "/live",
+            "/player.js",
+            "/.mp4",
+            "/../etc/passwd.mp4",
+            "/a/b.mp4",
+            "/live.exe",
+        ] {
+            assert_eq!(Target::of(path), Target::Unknown, "{path}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a shard has at one moment, for metrics, `json_NAME.js` and tests.
+
+use crate::base::ids::{ShardId, StreamId};
+use crate::media::Track;
+use crate::streams::name::StreamName;
+use crate::streams::output::Container;
+
+/// One shard at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct ShardSnapshot {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Everything counted since the start.
+    pub counters: Counters,
+    /// Viewers by container.
+    pub viewers: [u64; Container::ALL.len()],
+    /// Connections that publish.
+    pub publishers: u64,
+    /// Connections that wait for a stream to go live.
+    pub waiting: u64,
+    /// How long frames are gathered at the moment, in milliseconds.
+    pub merge_window_ms: u64,
+    /// Slabs in use.
+    pub slabs_in_use: u64,
+    /// Slabs that exist.
+    pub slabs: u64,
+    /// Streams of which this shard has a copy.
+    pub streams: Vec<StreamSnapshot>,
+    /// The engine's part, filled in by the shard's loop.
+    pub engine: crate::metrics::Engine,
+}
+
+/// What an exchange counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Frames from publishers of this shard.
+    pub frames_in: u64,
+    /// Bytes of these frames.
+    pub bytes_in: u64,
+    /// Bytes handed over for viewers.
+    pub bytes_out: u64,
+    /// Runs of frames handed over for viewers.
+    pub runs_out: u64,
+    /// Tags that could not be read.
+    pub bad_media: u64,
+    /// Frames whose time was levelled out or rejoined.
+    pub retimed: u64,
+    /// Times that a viewer was moved to the newest keyframe.
+    pub skips: u64,
+    /// Viewers closed because they took nothing.
+    pub stalled: u64,
+    /// Publishers that were refused.
+    pub publish_refused: u64,
+    /// Viewers that were refused or waited in vain.
+    pub play_refused: u64,
+    /// Frames lost between shards.
+    pub mirror_lost: u64,
+    /// Viewers since the start.
+    pub viewers_total: u64,
+    /// Publishers since the start.
+    pub publishers_total: u64,
+}
+
+/// One stream at one moment, on one shard.
+#[derive(Clone, Debug)]
+pub struct StreamSnapshot {
+    /// Its name.
+    pub name: StreamName,
+    /// Its number.
+    pub id: StreamId,
+    /// True on the shard that has its log.
+    pub is_home: bool,
+    /// The protocol of the publisher, if there is one. Only set at home.
+    pub publisher: Option<&'static str>,
+    /// Its tracks.
+    pub tracks: Vec<TrackSnapshot>,
+    /// Viewers on this shard by container.
+    pub viewers: [u64; Container::ALL.len()],
+    /// Bytes handed over for viewers of this shard.
+    pub bytes_out: u64,
+    /// Times that viewers of this shard were moved to the newest keyframe.
+    pub skips: u64,
+    /// Bytes of frames kept.
+    pub log_bytes: u64,
+    /// Unix time of the stream's time zero, in milliseconds.
+    pub unix_zero_ms: i64,
+}
+
+/// One track at one moment.
+#[derive(Clone, Debug)]
+pub struct TrackSnapshot {
+    /// The track.
+    pub track: Track,
+    /// Frames since the stream began.
+    pub frames: u64,
+    /// Bytes since the stream began.
+    pub bytes: u64,
+    /// Bytes a second over the last seconds.
+    pub bytes_per_s: u64,
+    /// The highest of these.
+    pub bytes_per_s_max: u64,
+    /// Decoding time of the oldest frame kept, in milliseconds.
+    pub first_ms: i64,
+    /// Decoding time of the newest frame, in milliseconds.
+    pub last_ms: i64,
+    /// Key frames since the stream began.
+    pub keyframes: u64,
+}

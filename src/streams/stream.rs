@@ -1,0 +1,756 @@
+//! One live stream on one shard: at home where its log is, or a mirror of that.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::base::ids::{ConnId, ShardId, StreamId, TrackId};
+use crate::config::Delivery;
+use crate::hub::{Adjustment, Feed, FrameLog, Home, Timeline};
+use crate::media::buffer::Pool;
+use crate::media::{Codec, Frame, Kind, MediaTime, Track, codec};
+use crate::streams::info::{self, StreamInfo, TrackInfo};
+use crate::streams::name::StreamName;
+use crate::streams::output::{Container, Muxer, Selection, framed};
+use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
+
+/// Tracks of one stream: MistServer's users go up to about ten renditions and languages.
+const TRACKS_MAX: usize = 32;
+
+/// Containers and track selections that viewers of one stream may have at once. Each is muxed
+/// and kept on its own.
+const FEEDS_MAX: usize = 32;
+
+/// How long a stream that has only audio or only video so far waits for the other.
+const READY_AFTER: Duration = Duration::from_millis(500);
+
+/// Bytes of one container that are kept for slow viewers: 5 s at 50 Mbit/s.
+const FEED_BYTES_MAX: u64 = 32 << 20;
+
+/// How long a feed without viewers is kept up.
+const FEED_LINGER: Duration = Duration::from_secs(5);
+
+/// The time over which a track's bit rate is taken.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// A stream on one shard.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) name: StreamName,
+    pub(super) id: StreamId,
+    pub(super) role: Role,
+    pub(super) tracks: Vec<Track>,
+    statistics: Vec<TrackStatistics>,
+    log: FrameLog,
+    pub(super) outlets: Slab<Outlet>,
+    first_frame: Option<Instant>,
+    is_ready: bool,
+    pub(super) bytes_out: u64,
+    pub(super) skips: u64,
+    unix_zero_ms: i64,
+}
+
+/// Where the stream's log is.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Here.
+    Home(AtHome),
+    /// On another shard.
+    Mirror(Mirror),
+}
+
+/// What only the home shard has.
+#[derive(Debug)]
+pub(super) struct AtHome {
+    timeline: Timeline,
+    pub(super) publication: Option<Publication>,
+    pub(super) mirrors: BTreeSet<ShardId>,
+    /// Since when there is no publisher.
+    pub(super) alone_since: Option<Instant>,
+    /// The registrar has been asked to forget the name.
+    pub(super) is_releasing: bool,
+    pub(super) next_number: u64,
+}
+
+/// A publisher of a stream.
+#[derive(Debug)]
+pub(super) struct Publication {
+    pub(super) shard: ShardId,
+    pub(super) publisher: u64,
+    pub(super) protocol: &'static str,
+    /// The stream's track for each of the publisher's.
+    tracks: Vec<Option<TrackId>>,
+}
+
+/// What only a mirror has.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) home: Home,
+    /// The number of the next frame; `None` before the backlog.
+    next_number: Option<u64>,
+    /// A frame was lost: nothing is shown until the next entry.
+    is_broken: bool,
+    pub(super) idle_since: Option<Instant>,
+}
+
+/// A container with a choice of tracks, muxed once for all its viewers.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) container: Container,
+    pub(super) is_chunked: bool,
+    selection: Selection,
+    tracks: Vec<(TrackId, Codec)>,
+    /// A keyframe of this track is where a viewer can begin; with `None`, any frame is.
+    entry_track: Option<TrackId>,
+    muxer: Muxer,
+    pub(super) feed: Feed,
+    /// Keys of the viewers that read it.
+    pub(super) viewers: Vec<usize>,
+    /// When what has been gathered goes out.
+    pub(super) due: Option<Instant>,
+    /// Receipt of the oldest frame that has not gone out.
+    pub(super) gathered_since: Option<Instant>,
+    /// Viewers may read up to here.
+    pub(super) released: u64,
+    pub(super) empty_since: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TrackStatistics {
+    frames: u64,
+    keyframes: u64,
+    bytes: u64,
+    rate: u64,
+    rate_max: u64,
+    window_start: Option<Instant>,
+    window_bytes: u64,
+    last_ms: i64,
+    is_reordered: bool,
+}
+
+/// What became of a publisher's frame.
+pub(super) enum Ingested {
+    /// It is a frame of this stream, with this number.
+    Frame {
+        /// With the stream's track and time.
+        frame: Frame,
+        /// A viewer can begin here.
+        is_entry: bool,
+        /// Counts the stream's frames.
+        number: u64,
+        /// The publisher's time did not fit.
+        is_retimed: bool,
+    },
+    /// It is of a track that was not announced.
+    Unknown,
+}
+
+impl Stream {
+    /// A stream at home.
+    pub(super) fn at_home(
+        name: StreamName,
+        id: StreamId,
+        window: Duration,
+        bytes_max: usize,
+    ) -> Self {
+        let role = Role::Home(AtHome {
+            timeline: Timeline::default(),
+            publication: None,
+            mirrors: BTreeSet::new(),
+            alone_since: None,
+            is_releasing: false,
+            next_number: 0,
+        });
+        Self::new(name, id, role, FrameLog::new(window, bytes_max))
+    }
+
+    /// A mirror of a stream, before its backlog.
+    pub(super) fn mirror(name: StreamName, home: Home, bytes_max: usize) -> Self {
+        let role = Role::Mirror(Mirror {
+            home,
+            next_number: None,
+            is_broken: false,
+            idle_since: None,
+        });
+        Self::new(
+            name,
+            home.stream,
+            role,
+            FrameLog::new(Duration::ZERO, bytes_max),
+        )
+    }
+
+    fn new(name: StreamName, id: StreamId, role: Role, log: FrameLog) -> Self {
+        Self {
+            name,
+            id,
+            role,
+            tracks: Vec::new(),
+            statistics: Vec::new(),
+            log,
+            outlets: Slab::new(),
+            first_frame: None,
+            is_ready: false,
+            bytes_out: 0,
+            skips: 0,
+            unix_zero_ms: 0,
+        }
+    }
+
+    pub(super) fn home(&mut self) -> Option<&mut AtHome> {
+        match &mut self.role {
+            Role::Home(home) => Some(home),
+            Role::Mirror(_) => None,
+        }
+    }
+
+    pub(super) fn set_window(&mut self, window: Duration) {
+        if matches!(self.role, Role::Home(_)) {
+            self.log.set_window(window);
+        }
+    }
+
+    /// A publisher begins. Its clock is joined to the timeline.
+    pub(super) fn begin(&mut self, shard: ShardId, publisher: u64, protocol: &'static str) {
+        let Some(home) = self.home() else { return };
+        home.timeline.rejoin();
+        home.publication = Some(Publication {
+            shard,
+            publisher,
+            protocol,
+            tracks: Vec::new(),
+        });
+        home.alone_since = None;
+        home.is_releasing = false;
+    }
+
+    /// A publisher is gone. False if it was not the current one.
+    pub(super) fn end(&mut self, now: Instant, shard: ShardId, publisher: u64) -> bool {
+        let Some(home) = self.home() else {
+            return false;
+        };
+        if !home.is_published_by(shard, publisher) {
+            return false;
+        }
+        home.publication = None;
+        home.alone_since = Some(now);
+        true
+    }
+
+    /// A publisher's track. Returns the stream's track if it is new or has changed.
+    pub(super) fn ingest_track(
+        &mut self,
+        shard: ShardId,
+        publisher: u64,
+        mut track: Track,
+    ) -> Option<Track> {
+        codec::describe(&mut track);
+        let Role::Home(home) = &mut self.role else {
+            return None;
+        };
+        if !home.is_published_by(shard, publisher) {
+            return None;
+        }
+        let publication = home.publication.as_mut()?;
+        let index = track.id.index();
+        if index >= TRACKS_MAX {
+            return None;
+        }
+        if publication.tracks.len() <= index {
+            publication.tracks.resize(index + 1, None);
+        }
+        let id = if let Some(id) = publication.tracks[index] {
+            id
+        } else {
+            // A publisher that returns finds its tracks again by their order within a kind.
+            let ordinal = publication.tracks[..]
+                .iter()
+                .flatten()
+                .filter(|id| self.tracks[id.index()].kind() == track.kind())
+                .count();
+            let known = self
+                .tracks
+                .iter()
+                .filter(|known| known.kind() == track.kind())
+                .nth(ordinal)
+                .map(|known| known.id);
+            let id = known.unwrap_or(TrackId(self.tracks.len() as u16));
+            if id.index() >= TRACKS_MAX {
+                return None;
+            }
+            publication.tracks[index] = Some(id);
+            id
+        };
+        track.id = id;
+        self.set_track(track.clone()).then_some(track)
+    }
+
+    /// Adds or replaces a track. False if nothing changed.
+    pub(super) fn set_track(&mut self, track: Track) -> bool {
+        let index = track.id.index();
+        match self.tracks.get_mut(index) {
+            Some(known) if *known == track => return false,
+            Some(known) => *known = track,
+            None => {
+                self.tracks.push(track);
+                self.statistics.push(TrackStatistics::default());
+            }
+        }
+        true
+    }
+
+    /// A publisher's frame: finds its track and puts it on the timeline.
+    pub(super) fn ingest(
+        &mut self,
+        now: Instant,
+        unix_ms: i64,
+        shard: ShardId,
+        publisher: u64,
+        mut frame: Frame,
+    ) -> Ingested {
+        let Role::Home(home) = &mut self.role else {
+            return Ingested::Unknown;
+        };
+        let Some(track) = home
+            .publication
+            .as_ref()
+            .filter(|publication| publication.is(shard, publisher))
+            .and_then(|publication| publication.tracks.get(frame.track.index()).copied())
+            .flatten()
+        else {
+            return Ingested::Unknown;
+        };
+        frame.track = track;
+        let adjustment = home.timeline.place(&mut frame);
+        let number = home.next_number;
+        home.next_number += 1;
+        if self.first_frame.is_none() {
+            self.unix_zero_ms = unix_ms - frame.dts.as_millis();
+        }
+        self.statistics[track.index()].count(now, &frame);
+        let is_entry = self.is_entry(&frame);
+        self.keep(now, frame.clone(), is_entry);
+        Ingested::Frame {
+            frame,
+            is_entry,
+            number,
+            is_retimed: adjustment != Adjustment::Steady,
+        }
+    }
+
+    /// A frame from the home shard. False if one before it was lost and it cannot be shown.
+    pub(super) fn mirror_frame(
+        &mut self,
+        now: Instant,
+        number: u64,
+        frame: &Frame,
+        is_entry: bool,
+    ) -> Mirrored {
+        let Role::Mirror(mirror) = &mut self.role else {
+            return Mirrored::Useless;
+        };
+        let Some(next) = mirror.next_number else {
+            return Mirrored::Useless;
+        };
+        mirror.next_number = Some(number + 1);
+        let lost = number.saturating_sub(next);
+        if lost > 0 {
+            mirror.is_broken = true;
+        }
+        if is_entry {
+            mirror.is_broken = false;
+        }
+        if mirror.is_broken {
+            return Mirrored::Broken { lost };
+        }
+        if frame.track.index() < self.statistics.len() {
+            self.statistics[frame.track.index()].count(now, frame);
+        }
+        self.keep(now, frame.clone(), is_entry);
+        Mirrored::Shown { lost }
+    }
+
+    /// The home shard's answer to a subscription.
+    pub(super) fn backlog(
+        &mut self,
+        now: Instant,
+        tracks: Vec<Track>,
+        frames: Vec<(Frame, bool)>,
+        next: u64,
+    ) {
+        for track in tracks {
+            self.set_track(track);
+        }
+        for (frame, is_entry) in frames {
+            self.keep(now, frame, is_entry);
+        }
+        if let Role::Mirror(mirror) = &mut self.role {
+            mirror.next_number = Some(next);
+        }
+    }
+
+    /// Tracks, the current group of pictures and the number of the next frame.
+    pub(super) fn to_backlog(&self) -> (Vec<Track>, Vec<(Frame, bool)>, u64) {
+        let frames = self
+            .log
+            .since_entry()
+            .map(|(frame, is_entry)| (frame.clone(), is_entry))
+            .collect();
+        let next = match &self.role {
+            Role::Home(home) => home.next_number,
+            Role::Mirror(mirror) => mirror.next_number.unwrap_or(0),
+        };
+        (self.tracks.clone(), frames, next)
+    }
+
+    fn keep(&mut self, now: Instant, frame: Frame, is_entry: bool) {
+        self.first_frame.get_or_insert(now);
+        self.log.push(frame, is_entry);
+    }
+
+    /// A viewer can begin at a keyframe of the first video track; without video, anywhere.
+    fn is_entry(&self, frame: &Frame) -> bool {
+        match self.tracks.iter().find(|track| track.kind() == Kind::Video) {
+            Some(video) => frame.keyframe && frame.track == video.id,
+            None => true,
+        }
+    }
+
+    /// Whether viewers can be served: enough is known to choose their tracks.
+    pub(super) fn is_ready(&mut self, now: Instant) -> bool {
+        if self.is_ready {
+            return true;
+        }
+        let Some(first_frame) = self.first_frame else {
+            return false;
+        };
+        let has = |kind| self.tracks.iter().any(|track| track.kind() == kind);
+        let has_entry = self.log.since_entry().next().is_some_and(|(_, entry)| entry);
+        let has_both = has(Kind::Video) && has(Kind::Audio);
+        self.is_ready = has_entry && (has_both || now >= first_frame + READY_AFTER);
+        self.is_ready
+    }
+
+    /// When [`Stream::is_ready`] may change without a frame.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.first_frame
+            .filter(|_| !self.is_ready)
+            .map(|first| first + READY_AFTER)
+    }
+
+    /// The outlet that fits, made if there is none. `None` if there are too many.
+    pub(super) fn outlet(
+        &mut self,
+        pool: &mut Pool,
+        container: Container,
+        is_chunked: bool,
+        selection: &Selection,
+    ) -> Option<usize> {
+        let found = self.outlets.iter().find(|(_, outlet)| {
+            outlet.container == container
+                && outlet.is_chunked == is_chunked
+                && outlet.selection == *selection
+        });
+        if let Some((key, _)) = found {
+            return Some(key);
+        }
+        if self.outlets.len() >= FEEDS_MAX {
+            return None;
+        }
+        let mut outlet = Outlet::new(container, is_chunked, selection.clone(), &self.tracks);
+        let left_out = self.left_out(container);
+        if !left_out.is_empty() {
+            tracing::info!(
+                stream = %self.name,
+                container = container.name(),
+                codecs = left_out.join(","),
+                "tracks are left out that the container cannot carry"
+            );
+        }
+        let mut scratch = Vec::new();
+        for (frame, _) in self.log.since_entry() {
+            outlet.write(pool, frame, &mut scratch);
+        }
+        outlet.released = outlet.feed.end();
+        Some(self.outlets.insert(outlet))
+    }
+
+    /// Codec names of the tracks that a container cannot carry.
+    pub(super) fn left_out(&self, container: Container) -> Vec<&'static str> {
+        self.tracks
+            .iter()
+            .filter(|track| !container.carries(track.codec))
+            .map(|track| track.codec.name())
+            .collect()
+    }
+
+    /// Tells all outputs of a track that is new or has changed.
+    pub(super) fn refresh_outputs(&mut self, pool: &mut Pool, track: &Track) {
+        for (_, outlet) in &mut self.outlets {
+            outlet.refresh(pool, &self.tracks, track);
+        }
+    }
+
+    /// Drops outputs that have had no viewer for a while.
+    pub(super) fn drop_idle_outputs(&mut self, now: Instant) {
+        self.outlets.retain(|_, outlet| {
+            outlet
+                .empty_since
+                .is_none_or(|since| now < since + FEED_LINGER)
+        });
+    }
+
+    pub(super) fn viewers(&self) -> usize {
+        self.outlets.iter().map(|(_, outlet)| outlet.viewers.len()).sum()
+    }
+
+    /// What players are told of it.
+    pub(super) fn info(&self, keep_away: Duration) -> StreamInfo {
+        let tracks = self
+            .tracks
+            .iter()
+            .zip(&self.statistics)
+            .map(|(track, statistics)| {
+                let span = self.log.span_of(track.id).unwrap_or_default();
+                TrackInfo {
+                    track: track.clone(),
+                    codecs: codec::rfc6381(track),
+                    first: span.0,
+                    last: span.1,
+                    bytes_per_second: statistics.rate,
+                    bytes_per_second_max: statistics.rate_max,
+                    jitter: Duration::ZERO,
+                }
+            })
+            .collect();
+        let output = |format, container: Container| info::Output {
+            format,
+            left_out: self
+                .tracks
+                .iter()
+                .filter(|track| !container.carries(track.codec))
+                .map(|track| track.id)
+                .collect(),
+        };
+        StreamInfo {
+            name: self.name.clone(),
+            tracks,
+            bframes: self.statistics.iter().any(|track| track.is_reordered),
+            unix_zero_ms: self.unix_zero_ms,
+            keep_away,
+            outputs: vec![
+                output(info::Format::Mp4, Container::Mp4),
+                output(info::Format::Flv, Container::Flv),
+                output(info::Format::Ts, Container::Ts),
+                output(info::Format::Rtmp, Container::Rtmp),
+                output(info::Format::Page, Container::Mp4),
+            ],
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> StreamSnapshot {
+        let mut viewers = [0; Container::ALL.len()];
+        for (_, outlet) in &self.outlets {
+            viewers[outlet.container as usize] += outlet.viewers.len() as u64;
+        }
+        let publisher = match &self.role {
+            Role::Home(home) => home
+                .publication
+                .as_ref()
+                .map(|publication| publication.protocol),
+            Role::Mirror(_) => None,
+        };
+        let tracks = self
+            .tracks
+            .iter()
+            .zip(&self.statistics)
+            .map(|(track, statistics)| TrackSnapshot {
+                track: track.clone(),
+                frames: statistics.frames,
+                bytes: statistics.bytes,
+                bytes_per_s: statistics.rate,
+                bytes_per_s_max: statistics.rate_max,
+                first_ms: self
+                    .log
+                    .span_of(track.id)
+                    .map_or(statistics.last_ms, |(first, _)| first.as_millis()),
+                last_ms: statistics.last_ms,
+                keyframes: statistics.keyframes,
+            })
+            .collect();
+        StreamSnapshot {
+            name: self.name.clone(),
+            id: self.id,
+            is_home: matches!(self.role, Role::Home(_)),
+            publisher,
+            tracks,
+            viewers,
+            bytes_out: self.bytes_out,
+            skips: self.skips,
+            log_bytes: self.log.bytes() as u64,
+            unix_zero_ms: self.unix_zero_ms,
+        }
+    }
+}
+
+/// What became of a mirrored frame.
+pub(super) enum Mirrored {
+    /// Viewers get it; so many before it were lost.
+    Shown { lost: u64 },
+    /// It needs one that was lost.
+    Broken { lost: u64 },
+    /// There is no subscription that it belongs to.
+    Useless,
+}
+
+impl AtHome {
+    pub(super) fn is_published_by(&self, shard: ShardId, publisher: u64) -> bool {
+        self.publication
+            .as_ref()
+            .is_some_and(|publication| publication.is(shard, publisher))
+    }
+}
+
+impl Publication {
+    fn is(&self, shard: ShardId, publisher: u64) -> bool {
+        self.shard == shard && self.publisher == publisher
+    }
+}
+
+impl Outlet {
+    fn new(
+        container: Container,
+        is_chunked: bool,
+        selection: Selection,
+        all_tracks: &[Track],
+    ) -> Self {
+        let tracks = selection.of(all_tracks, container);
+        let muxer = Muxer::new(container, &tracks);
+        let mut outlet = Self {
+            container,
+            is_chunked,
+            selection,
+            tracks: identities(&tracks),
+            entry_track: entry_track(&tracks),
+            muxer,
+            feed: Feed::new(Bytes::new()),
+            viewers: Vec::new(),
+            due: None,
+            gathered_since: None,
+            released: 0,
+            empty_since: None,
+        };
+        outlet.renew_header();
+        outlet
+    }
+
+    /// Muxes a frame into the log. False if it is of a track that this outlet leaves out.
+    pub(super) fn write(&mut self, pool: &mut Pool, frame: &Frame, scratch: &mut Vec<u8>) -> bool {
+        if !self.tracks.iter().any(|(id, _)| *id == frame.track) {
+            return false;
+        }
+        let is_entry = match self.entry_track {
+            Some(track) => frame.keyframe && frame.track == track,
+            None => true,
+        };
+        scratch.clear();
+        framed(scratch, self.is_chunked, |out| self.muxer.write(frame, out));
+        if scratch.is_empty() {
+            return false;
+        }
+        self.feed.append(pool, frame.dts, is_entry, scratch);
+        self.gathered_since.get_or_insert(frame.received);
+        true
+    }
+
+    /// Lets go of what viewers do not need any more.
+    pub(super) fn trim(&mut self, delivery: &Delivery) {
+        if let Some(newest) = self.feed.newest_dts() {
+            let queue = i64::try_from(delivery.viewer_queue_ms.as_micros()).unwrap_or(i64::MAX);
+            let keep_from = newest - MediaTime::from_micros(queue);
+            self.feed.trim(keep_from, FEED_BYTES_MAX);
+        }
+    }
+
+    fn refresh(&mut self, pool: &mut Pool, all_tracks: &[Track], changed: &Track) {
+        let tracks = self.selection.of(all_tracks, self.container);
+        let identities = identities(&tracks);
+        let mut bytes = Vec::new();
+        if identities != self.tracks {
+            self.muxer = Muxer::new(self.container, &tracks);
+            self.entry_track = entry_track(&tracks);
+            self.tracks = identities;
+            framed(&mut bytes, self.is_chunked, |out| {
+                self.muxer.inline_header(out);
+            });
+        } else if identities.iter().any(|(id, _)| *id == changed.id) {
+            framed(&mut bytes, self.is_chunked, |out| {
+                self.muxer.track_changed(changed, out);
+            });
+        } else {
+            return;
+        }
+        self.renew_header();
+        if let Some(newest) = self.feed.newest_dts() {
+            self.feed.append(pool, newest, false, &bytes);
+        }
+    }
+
+    fn renew_header(&mut self) {
+        let mut header = Vec::new();
+        framed(&mut header, self.is_chunked, |out| self.muxer.header(out));
+        self.feed.set_header(Bytes::from(header));
+    }
+}
+
+/// What a muxer cannot change while it runs.
+fn identities(tracks: &[Track]) -> Vec<(TrackId, Codec)> {
+    tracks.iter().map(|track| (track.id, track.codec)).collect()
+}
+
+fn entry_track(tracks: &[Track]) -> Option<TrackId> {
+    tracks
+        .iter()
+        .find(|track| track.kind() == Kind::Video)
+        .map(|track| track.id)
+}
+
+impl TrackStatistics {
+    fn count(&mut self, now: Instant, frame: &Frame) {
+        self.frames += 1;
+        self.keyframes += u64::from(frame.keyframe);
+        self.bytes += frame.data.len() as u64;
+        self.last_ms = frame.dts.as_millis();
+        self.is_reordered |= frame.pts != frame.dts;
+        let start = *self.window_start.get_or_insert(now);
+        self.window_bytes += frame.data.len() as u64;
+        let elapsed = now.saturating_duration_since(start);
+        if elapsed >= RATE_WINDOW {
+            self.rate = (self.window_bytes as f64 / elapsed.as_secs_f64()) as u64;
+            self.rate_max = self.rate_max.max(self.rate);
+            self.window_start = Some(now);
+            self.window_bytes = 0;
+        }
+    }
+}
+
+/// A viewer.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    pub(super) conn: ConnId,
+    pub(super) stream: StreamId,
+    pub(super) outlet: usize,
+    pub(super) container: Container,
+    /// Where it reads; `None` until there is a frame at which it can begin.
+    pub(super) position: Option<u64>,
+    /// Nothing is on its way to it.
+    pub(super) is_idle: bool,
+    /// It wants nothing until it says so.
+    pub(super) is_paused: bool,
+    pub(super) has_header: bool,
+    /// What it had taken when that was last looked at.
+    pub(super) taken: u64,
+    pub(super) taken_at: Instant,
+}
