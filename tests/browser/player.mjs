@@ -182,29 +182,29 @@ const state = `(() => {
   };
 })()`;
 
-// The loudest sample in half a second of the video's own sound. Taken from the element, so that it
-// does not matter whether the machine has a loudspeaker.
+// The loudest sample in a second of the video's own sound. Recorded from the element and decoded
+// again, because an AudioContext does not run in every browser on a machine without a loudspeaker.
 const sound = `(async () => {
   const video = document.querySelector('video');
   video.muted = false;
   if (video.paused) await video.play();
-  const context = new AudioContext();
-  await context.resume();
   const stream = video.captureStream ? video.captureStream() : video.mozCaptureStream();
-  if (stream.getAudioTracks().length === 0) return { tracks: 0, peak: 0 };
-  const analyser = context.createAnalyser();
-  analyser.fftSize = 8192;
-  context.createMediaStreamSource(stream).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
+  const tracks = stream.getAudioTracks();
+  if (tracks.length === 0) return { tracks: 0, peak: 0 };
+  const recorder = new MediaRecorder(new MediaStream(tracks));
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
+  recorder.start();
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  recorder.stop();
+  await stopped;
+  const bytes = await new Blob(parts).arrayBuffer();
+  const decoded = await new OfflineAudioContext(2, 48000, 48000).decodeAudioData(bytes);
   let peak = 0;
-  for (let round = 0; round < 20; round++) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    analyser.getFloatTimeDomainData(samples);
-    for (const sample of samples) peak = Math.max(peak, Math.abs(sample));
-  }
-  const clock = context.currentTime;
-  await context.close();
-  return { tracks: stream.getAudioTracks().length, peak, clock };
+  for (let channel = 0; channel < decoded.numberOfChannels; channel++)
+    for (const sample of decoded.getChannelData(channel)) peak = Math.max(peak, Math.abs(sample));
+  return { tracks: tracks.length, peak, seconds: decoded.duration };
 })()`;
 
 try {
