@@ -10,8 +10,8 @@ mod families;
 pub mod info;
 mod message;
 pub mod name;
-<<<<<<< HEAD
 mod output;
+pub mod page;
 mod registrar;
 mod request;
 mod snapshot;
@@ -23,6 +23,3 @@ pub use message::Message;
 pub use output::{Choice, Container, Selection};
 pub use registrar::Registrar;
 pub use snapshot::{Counters, ShardSnapshot, StreamSnapshot, TrackSnapshot};
-=======
-pub mod page;
->>>>>>> wt-http
