@@ -23,5 +23,8 @@ fn buffers_dropped_on_other_threads_come_home() {
         thread.join().expect("checks its bytes");
     }
     assert_eq!(pool.in_use(), 0);
-    assert!(pool.blocks() <= 64, "beyond what is kept idle, blocks are freed");
+    assert!(
+        pool.blocks() <= 64,
+        "beyond what is kept idle, blocks are freed"
+    );
 }

@@ -165,7 +165,8 @@ impl Protocols {
         }
         // A list that names none of the formats on HTTP was written by hand for this server;
         // one that names some leaves the others out on purpose.
-        if !protocols.http.is_empty() && !(protocols.flv || protocols.mp4 || protocols.ts) {
+        let names_a_format = protocols.flv || protocols.mp4 || protocols.ts;
+        if !names_a_format && !protocols.http.is_empty() {
             protocols.flv = true;
             protocols.mp4 = true;
             protocols.ts = true;

@@ -391,10 +391,7 @@ impl Exchange {
                 self.respond(conn, Response::new(204).with_cors());
                 return;
             }
-            Method::Post
-            | Method::Put
-            | Method::Delete
-            | Method::Patch => {
+            Method::Post | Method::Put | Method::Delete | Method::Patch => {
                 let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.")
                     .with_header("Allow", "GET, HEAD, OPTIONS");
                 self.respond(conn, response.with_cors());
@@ -403,7 +400,9 @@ impl Exchange {
         };
         match Target::of(&request.path) {
             Target::Index => self.respond(conn, html(page::INDEX)),
-            Target::Page(name) => self.respond(conn, html(page::player(&name, self.offline_text()))),
+            Target::Page(name) => {
+                self.respond(conn, html(page::player(&name, self.offline_text())))
+            }
             Target::Info { name, as_script } => {
                 let want = Want::Info {
                     as_script,
@@ -419,7 +418,10 @@ impl Exchange {
                 self.http_media(conn, request, name, container, is_head);
             }
             Target::Unknown => {
-                self.respond(conn, Response::text(404, "There is nothing by this name.").with_cors());
+                self.respond(
+                    conn,
+                    Response::text(404, "There is nothing by this name.").with_cors(),
+                );
             }
         }
     }
@@ -495,7 +497,7 @@ impl Exchange {
             .is_none_or(|position| position < outlet.released);
         if behind {
             let config = Arc::clone(&self.config);
-        let delivery = &config.delivery;
+            let delivery = &config.delivery;
             let handed = deliver(viewer, outlet, delivery, None, &mut self.outputs);
             handed.count(stream, &mut self.counters);
         }
@@ -668,8 +670,7 @@ impl Exchange {
             tracing::debug!(?conn, "a viewer took nothing for too long");
             self.counters.stalled += 1;
             self.connection_gone(conn);
-            self.outputs
-                .push_back(Output::Abort(conn));
+            self.outputs.push_back(Output::Abort(conn));
         }
     }
 
@@ -729,7 +730,11 @@ impl Exchange {
             counters: self.counters,
             viewers,
             publishers: self.publishers.len() as u64,
-            waiting: self.waiting.values().map(|waiting| waiting.len() as u64).sum(),
+            waiting: self
+                .waiting
+                .values()
+                .map(|waiting| waiting.len() as u64)
+                .sum(),
             merge_window_ms: self.merge_window.as_millis() as u64,
             slabs_in_use: self.pool.in_use() as u64,
             slabs: self.pool.blocks() as u64,
@@ -760,7 +765,7 @@ impl Exchange {
                 tracing::info!(stream = %name, resumed, "a publisher begins");
                 if home.shard == self.me {
                     if !self.streams.contains_key(&home.stream) {
-                        self.add_home(name.clone(), home.stream);
+                        self.add_home(name, home.stream);
                     }
                     self.begin(home.stream, self.me, publisher, "rtmp");
                 } else {
@@ -964,7 +969,8 @@ impl Exchange {
         };
         let config = Arc::clone(&self.config);
         let delivery = &config.delivery;
-        let keys: smallvec::SmallVec<[usize; 8]> = stream.outlets.iter().map(|(key, _)| key).collect();
+        let keys: smallvec::SmallVec<[usize; 8]> =
+            stream.outlets.iter().map(|(key, _)| key).collect();
         for key in keys {
             let outlet = &mut stream.outlets[key];
             if !outlet.write(&mut self.pool, frame, &mut self.scratch) {
@@ -1030,10 +1036,8 @@ impl Exchange {
         }
         let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), home.stream);
-        self.streams.insert(
-            home.stream,
-            Stream::mirror(name.clone(), home, bytes_max),
-        );
+        self.streams
+            .insert(home.stream, Stream::mirror(name.clone(), home, bytes_max));
         self.mesh(
             home.shard,
             Message::Subscribe {
@@ -1075,10 +1079,9 @@ impl Exchange {
         for waiting in self.waiting.remove(&name).unwrap_or_default() {
             self.business.remove(&waiting.conn);
             match waiting.want {
-                Want::Info {
-                    as_script,
-                    host,
-                } => self.answer_info(waiting.conn, id, as_script, &host),
+                Want::Info { as_script, host } => {
+                    self.answer_info(waiting.conn, id, as_script, &host)
+                }
                 Want::Play {
                     container,
                     is_chunked,
@@ -1162,7 +1165,9 @@ impl Exchange {
                     }
                 }
             }
-            Want::Info { as_script, .. } => self.respond(conn, info_response(name, *as_script, &unavailable())),
+            Want::Info { as_script, .. } => {
+                self.respond(conn, info_response(name, *as_script, &unavailable()))
+            }
         }
     }
 
@@ -1228,7 +1233,11 @@ impl Exchange {
         for (id, _) in unwanted {
             // The registrar hears of it by the release that follows the publisher's end; viewers
             // need not wait for that.
-            if self.streams.get(&id).is_some_and(|stream| stream.viewers() > 0) {
+            if self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.viewers() > 0)
+            {
                 self.dismiss_viewers(id);
             }
         }
@@ -1277,13 +1286,11 @@ impl Exchange {
     }
 
     fn http(&mut self, conn: ConnId, reply: HttpReply) {
-        self.outputs
-            .push_back(Output::Http(conn, reply));
+        self.outputs.push_back(Output::Http(conn, reply));
     }
 
     fn rtmp(&mut self, conn: ConnId, reply: RtmpReply) {
-        self.outputs
-            .push_back(Output::Rtmp(conn, reply));
+        self.outputs.push_back(Output::Rtmp(conn, reply));
     }
 
     fn mesh(&mut self, to: ShardId, message: Message) {
@@ -1353,18 +1360,28 @@ fn end_viewer(viewer: &Viewer, outputs: &mut VecDeque<Output>) {
 }
 
 /// What was handed over for viewers.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Handed {
+    container: Container,
     bytes: u64,
     runs: u64,
     skips: u64,
 }
 
 impl Handed {
+    fn nothing(container: Container) -> Self {
+        Self {
+            container,
+            bytes: 0,
+            runs: 0,
+            skips: 0,
+        }
+    }
+
     fn count(self, stream: &mut Stream, counters: &mut Counters) {
-        stream.bytes_out += self.bytes;
+        stream.bytes_out[self.container as usize] += self.bytes;
         stream.skips += self.skips;
-        counters.bytes_out += self.bytes;
+        counters.bytes_out[self.container as usize] += self.bytes;
         counters.runs_out += self.runs;
         counters.skips += self.skips;
     }
@@ -1383,7 +1400,7 @@ fn release(
     outlet.released = outlet.feed.end();
     outlet.due = None;
     let received = outlet.gathered_since.take();
-    let mut total = Handed::default();
+    let mut total = Handed::nothing(outlet.container);
     for viewer in &outlet.viewers {
         let viewer = &mut viewers[*viewer];
         if viewer.is_idle {
@@ -1405,7 +1422,7 @@ fn deliver(
     outputs: &mut VecDeque<Output>,
 ) -> Handed {
     let feed = &outlet.feed;
-    let mut handed = Handed::default();
+    let mut handed = Handed::nothing(outlet.container);
     if viewer.is_paused {
         return handed;
     }

@@ -47,7 +47,8 @@ pub(super) struct Stream {
     pub(super) outlets: Slab<Outlet>,
     first_frame: Option<Instant>,
     is_ready: bool,
-    pub(super) bytes_out: u64,
+    /// Bytes handed over for viewers, by container.
+    pub(super) bytes_out: [u64; Container::ALL.len()],
     pub(super) skips: u64,
     unix_zero_ms: i64,
 }
@@ -197,7 +198,7 @@ impl Stream {
             outlets: Slab::new(),
             first_frame: None,
             is_ready: false,
-            bytes_out: 0,
+            bytes_out: [0; Container::ALL.len()],
             skips: 0,
             unix_zero_ms: 0,
         }
@@ -457,7 +458,11 @@ impl Stream {
             return false;
         };
         let has = |kind| self.tracks.iter().any(|track| track.kind() == kind);
-        let has_entry = self.log.since_entry().next().is_some_and(|(_, entry)| entry);
+        let has_entry = self
+            .log
+            .since_entry()
+            .next()
+            .is_some_and(|(_, entry)| entry);
         let has_both = has(Kind::Video) && has(Kind::Audio);
         self.is_ready = has_entry && (has_both || now >= first_frame + READY_AFTER);
         self.is_ready
@@ -533,7 +538,10 @@ impl Stream {
     }
 
     pub(super) fn viewers(&self) -> usize {
-        self.outlets.iter().map(|(_, outlet)| outlet.viewers.len()).sum()
+        self.outlets
+            .iter()
+            .map(|(_, outlet)| outlet.viewers.len())
+            .sum()
     }
 
     /// What players are told of it.
