@@ -551,14 +551,9 @@ impl Exchange {
                     home.mirrors.remove(&from);
                 }
             }
-            Message::Backlog {
-                stream,
-                tracks,
-                frames,
-                next,
-            } => {
+            Message::Backlog { stream, backlog } => {
                 if let Some(mirror) = self.streams.get_mut(&stream) {
-                    mirror.backlog(self.now, tracks, frames, next);
+                    mirror.backlog(self.now, *backlog);
                     self.seat_waiting(stream);
                 }
             }
@@ -921,14 +916,12 @@ impl Exchange {
         if let Some(home) = stream.home() {
             home.mirrors.insert(from);
         }
-        let (tracks, frames, next) = stream.to_backlog();
+        let backlog = Box::new(stream.to_backlog());
         self.mesh(
             from,
             Message::Backlog {
                 stream: id,
-                tracks,
-                frames,
-                next,
+                backlog,
             },
         );
     }
@@ -1144,12 +1137,14 @@ impl Exchange {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
-        let keep_away = stream
+        let (window, keep_away) = stream
             .name
             .settings(&self.config)
-            .map_or(Duration::ZERO, |settings| settings.keep_away);
+            .map_or((Duration::ZERO, Duration::ZERO), |settings| {
+                (settings.window, settings.keep_away)
+            });
         let addresses = info::Addresses::of(&self.config.protocols, host);
-        let json = info::json(Ok(&stream.info(keep_away)), &addresses);
+        let json = info::json(Ok(&stream.info(window, keep_away)), &addresses);
         let response = info_response(&stream.name, as_script, &json);
         self.respond(conn, response);
     }

@@ -131,6 +131,17 @@ pub(super) struct TrackStatistics {
     is_reordered: bool,
     /// The first keyframe has been looked at.
     has_learned: bool,
+    /// On a mirror: the oldest frame that the home shard kept when the mirror began.
+    oldest: Option<MediaTime>,
+}
+
+/// Tracks, the current group of pictures and the number of the next frame, for a new mirror.
+#[derive(Debug)]
+pub struct Backlog {
+    tracks: Vec<(Track, TrackStatistics)>,
+    frames: Vec<(Frame, bool)>,
+    next: u64,
+    unix_zero_ms: i64,
 }
 
 /// What became of a publisher's frame.
@@ -404,36 +415,45 @@ impl Stream {
     }
 
     /// The home shard's answer to a subscription.
-    pub(super) fn backlog(
-        &mut self,
-        now: Instant,
-        tracks: Vec<Track>,
-        frames: Vec<(Frame, bool)>,
-        next: u64,
-    ) {
-        for track in tracks {
+    pub(super) fn backlog(&mut self, now: Instant, backlog: Backlog) {
+        for (track, statistics) in backlog.tracks {
+            let index = track.id.index();
             self.set_track(track);
+            self.statistics[index] = statistics;
         }
-        for (frame, is_entry) in frames {
+        self.unix_zero_ms = backlog.unix_zero_ms;
+        for (frame, is_entry) in backlog.frames {
             self.keep(now, frame, is_entry);
         }
         if let Role::Mirror(mirror) = &mut self.role {
-            mirror.next_number = Some(next);
+            mirror.next_number = Some(backlog.next);
         }
     }
 
-    /// Tracks, the current group of pictures and the number of the next frame.
-    pub(super) fn to_backlog(&self) -> (Vec<Track>, Vec<(Frame, bool)>, u64) {
-        let frames = self
-            .log
-            .since_entry()
-            .map(|(frame, is_entry)| (frame.clone(), is_entry))
-            .collect();
-        let next = match &self.role {
-            Role::Home(home) => home.next_number,
-            Role::Mirror(mirror) => mirror.next_number.unwrap_or(0),
-        };
-        (self.tracks.clone(), frames, next)
+    /// What a mirror begins with.
+    pub(super) fn to_backlog(&self) -> Backlog {
+        let tracks = self.tracks.iter().zip(&self.statistics);
+        Backlog {
+            tracks: tracks
+                .map(|(track, statistics)| {
+                    let statistics = TrackStatistics {
+                        oldest: self.log.span_of(track.id).map(|(oldest, _)| oldest),
+                        ..*statistics
+                    };
+                    (track.clone(), statistics)
+                })
+                .collect(),
+            frames: self
+                .log
+                .since_entry()
+                .map(|(frame, is_entry)| (frame.clone(), is_entry))
+                .collect(),
+            next: match &self.role {
+                Role::Home(home) => home.next_number,
+                Role::Mirror(mirror) => mirror.next_number.unwrap_or(0),
+            },
+            unix_zero_ms: self.unix_zero_ms,
+        }
     }
 
     fn keep(&mut self, now: Instant, frame: Frame, is_entry: bool) {
@@ -545,18 +565,21 @@ impl Stream {
     }
 
     /// What players are told of it.
-    pub(super) fn info(&self, keep_away: Duration) -> StreamInfo {
+    pub(super) fn info(&self, window: Duration, keep_away: Duration) -> StreamInfo {
+        let window = MediaTime::from_micros(i64::try_from(window.as_micros()).unwrap_or(i64::MAX));
         let tracks = self
             .tracks
             .iter()
             .zip(&self.statistics)
             .map(|(track, statistics)| {
-                let span = self.log.span_of(track.id).unwrap_or_default();
+                let (first, last) = self.log.span_of(track.id).unwrap_or_default();
+                // A mirror keeps less than the home shard, and speaks for it.
+                let oldest = statistics.oldest.map(|oldest| oldest.max(last - window));
                 TrackInfo {
                     track: track.clone(),
                     codecs: codec::rfc6381(track),
-                    first: span.0,
-                    last: span.1,
+                    first: oldest.unwrap_or(first).min(first),
+                    last,
                     bytes_per_second: statistics.rate,
                     bytes_per_second_max: statistics.rate_max,
                     jitter: Duration::ZERO,
