@@ -3,6 +3,7 @@
 //! The folders are floors; a folder imports only folders on lower floors (`tests/floors.rs`).
 //! `ARCHITECTURE.md` follows one packet through them.
 
+pub mod admin;
 pub mod base;
 pub mod config;
 pub mod drive;

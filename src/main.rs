@@ -1,6 +1,90 @@
 //! The `ringside` command.
 
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ringside::server::{self, Serve, demo};
+use tracing_subscriber::EnvFilter;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// Hosts live streams at high density.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(Args)]
+struct Files {
+    /// MistServer's configuration file.
+    #[arg(short, long, default_value = "config.json", global = true)]
+    config: PathBuf,
+    /// Which shard runs on which CPU, and how it waits.
+    #[arg(long, default_value = "core-pinning.toml", global = true)]
+    pinning: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve what the configuration says (the default).
+    Serve,
+    /// Loop an embedded clip as a live stream on loopback.
+    Demo {
+        /// The port of the page.
+        #[arg(long, default_value_t = 8080)]
+        http: u16,
+        /// The RTMP port.
+        #[arg(long, default_value_t = 1935)]
+        rtmp: u16,
+        /// The control port.
+        #[arg(long, default_value_t = 4242)]
+        control: u16,
+    },
+    /// Say what keeps the server from running here, and what mends it.
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
+    let files = Serve {
+        config_path: cli.files.config,
+        pinning_path: cli.files.pinning,
+    };
+    let result = match cli.command {
+        None | Some(Command::Serve) => server::serve(&files).map(|()| true),
+        Some(Command::Demo {
+            http,
+            rtmp,
+            control,
+        }) => {
+            let demo = demo::Demo {
+                http,
+                rtmp,
+                control,
+            };
+            demo::run(demo, &mut io::stdout()).map(|()| true)
+        }
+        Some(Command::Doctor) => server::examine(&files, &mut io::stdout()),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ringside: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

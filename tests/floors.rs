@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["hub", "proto", "shard"],
     &["io"],
     &["config", "drive"],
-    &["streams"],
+    &["admin", "streams"],
     &["server"],
 ];
 

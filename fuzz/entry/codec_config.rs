@@ -20,7 +20,7 @@ const CODECS: [Codec; 11] = [
 ];
 
 /// Reads `data` as a configuration, names the codec, and writes the headers that embed it.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some((first, init)) = data.split_first() else {
         return;
     };

@@ -28,7 +28,7 @@ const CODECS: [Codec; 11] = [
 ];
 
 /// Reads `data` as above and writes it with both muxers.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let mut reader = Reader::new(data);
     let Ok(mut track) = read_track(&mut reader) else {
         return;

@@ -172,20 +172,22 @@ impl Config {
             document: Document::default(),
         };
         let not_served = [
-            "webrtc",
-            "spaces",
-            "collab",
-            "tls",
-            "auto_push",
-            "jwks",
-            "config_split",
+            ("auto_push", &["auto_push"][..]),
+            ("collab", &["collab"]),
+            ("config.triggers", &["config", "triggers"]),
+            ("config_split", &["config_split"]),
+            ("jwks", &["jwks"]),
+            ("spaces", &["spaces"]),
+            ("tls", &["tls"]),
+            ("variables", &["variables"]),
+            ("webrtc", &["webrtc"]),
         ];
-        notices.extend(
-            not_served
-                .into_iter()
-                .filter(|section| has_content(document.get(section)))
-                .map(|section| Notice::SectionNotServed { section }),
-        );
+        for (section, keys) in not_served {
+            let value = keys.iter().try_fold(document, |value, key| value.get(*key));
+            if has_content(value) {
+                notices.push(Notice::SectionNotServed { section });
+            }
+        }
         if config.streams.is_empty() {
             notices.push(Notice::NoStreams {
                 file: file.to_owned(),
@@ -518,7 +520,8 @@ mod tests {
             r#"{"webrtc":{"port":20000,"announced":["192.0.2.1"]},"collab":{"sessions":[{"port":6000}]},
                 "limits":{"http_header_bytes_max":4096,"connections_max":5},
                 "delivery":{"merge":"fixed","merge_ms_max":20},
-                "tls":{"certificates":[{"cert":"c.pem","key":"k.pem"}]}}"#,
+                "tls":{"certificates":[{"cert":"c.pem","key":"k.pem"}]},
+                "config":{"triggers":{"USER_NEW":[{"handler":"/bin/true"}]}}}"#,
         );
         assert_eq!(config.webrtc.announced.len(), 1);
         let session = &config.collab.as_ref().unwrap().sessions[0];
@@ -528,6 +531,8 @@ mod tests {
         assert_eq!(config.limits.connections_max, 5);
         assert_eq!(config.delivery.merge, Merge::Fixed);
         assert_eq!(config.certificates[0].key, "k.pem");
-        assert!(notices.contains(&Notice::SectionNotServed { section: "tls" }));
+        for section in ["collab", "config.triggers", "tls", "webrtc"] {
+            assert!(notices.contains(&Notice::SectionNotServed { section }));
+        }
     }
 }

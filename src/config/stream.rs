@@ -26,9 +26,8 @@ pub struct Stream {
     /// `resume`: keep the buffer when the publisher leaves and go on with it when one comes back.
     /// Default false.
     pub resume: bool,
-    /// `takeover`: a new publisher that is allowed in replaces the one before. An encoder that
-    /// reconnects after a broken link would otherwise wait for its own dead connection to time
-    /// out. Not a setting of MistServer. Default true.
+    /// `takeover`: a new publisher that is allowed in replaces the one before; otherwise it is
+    /// refused while the other one is there. Not a setting of MistServer. Default false.
     pub takeover: bool,
     /// `always_on`: start the source without viewers. Default false.
     pub always_on: bool,
@@ -103,7 +102,7 @@ impl Stream {
             segment: node.get("segmentsize").millis(0..=60_000, 1900)?,
             keep_away: node.get("maxkeepaway").millis(0..=3_600_000, 45_000)?,
             resume: node.get("resume").flag(false)?,
-            takeover: node.get("takeover").flag(true)?,
+            takeover: node.get("takeover").flag(false)?,
             always_on: node.get("always_on").flag(false)?,
             stop_sessions: node.get("stop_sessions").flag(false)?,
             fallback: node.get("fallback_stream").text()?,

@@ -56,6 +56,9 @@ pub struct Limits {
     /// Connections of this shard. When one more arrives, the oldest one that is not established
     /// is closed for it; if all are established, it is refused.
     pub connections_max: usize,
+    /// Connections of this shard that are not established. When one more arrives, the oldest of
+    /// them is closed for it.
+    pub unestablished_max: usize,
     /// Completions to gather when the shard is busy.
     pub gather_completions: u32,
     /// The longest time to gather them.
@@ -66,6 +69,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            unestablished_max: 4096,
             gather_completions: 32,
             gather: Duration::from_micros(200),
         }
@@ -157,6 +161,7 @@ pub struct Driver<S: Session> {
     timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
     /// Connections in the order they arrived, established and closed ones among them.
     arrivals: VecDeque<ConnId>,
+    unestablished: usize,
     occurrences: VecDeque<Occurrence<S::Event>>,
     counters: Counters,
     now: Instant,
@@ -175,6 +180,7 @@ impl<S: Session> Driver<S> {
             generation: 0,
             timers: BinaryHeap::new(),
             arrivals: VecDeque::new(),
+            unestablished: 0,
             occurrences: VecDeque::new(),
             counters: Counters::default(),
             now,
@@ -199,10 +205,13 @@ impl<S: Session> Driver<S> {
 
     /// Runs a session on a connected socket. `None` if there is no room for it.
     pub fn open(&mut self, fd: OwnedFd, peer: SocketAddr, session: S) -> Option<ConnId> {
-        if self.connections.len() >= self.limits.connections_max && !self.make_room() {
+        let is_full = self.connections.len() >= self.limits.connections_max
+            || self.unestablished >= self.limits.unestablished_max;
+        if is_full && !self.make_room() {
             self.counters.refused += 1;
             return None;
         }
+        self.unestablished += 1;
         let socket = self.net.adopt(fd);
         self.generation = self.generation.wrapping_add(1);
         let index = self.connections.insert(Connection {
@@ -232,8 +241,11 @@ impl<S: Session> Driver<S> {
 
     /// The connection did what connections come for, and is not closed for a newer one.
     pub fn establish(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connection(conn) {
+        if let Some(connection) = self.connection(conn)
+            && !connection.established
+        {
             connection.established = true;
+            self.unestablished -= 1;
         }
     }
 
@@ -295,6 +307,18 @@ impl<S: Session> Driver<S> {
         }
     }
 
+    /// Closes all connections once what they wait for is sent.
+    pub fn close_all(&mut self) {
+        let all: Vec<ConnId> = self
+            .connections
+            .iter()
+            .map(|(index, connection)| Self::id(index, connection.generation))
+            .collect();
+        for conn in all {
+            self.close(conn);
+        }
+    }
+
     /// Bytes that the kernel has taken from the connection.
     pub fn sent_bytes(&self, conn: ConnId) -> u64 {
         self.connections
@@ -313,9 +337,9 @@ impl<S: Session> Driver<S> {
         self.connections.len()
     }
 
-    /// Changes the bound on connections; those above it stay.
-    pub fn set_connections_max(&mut self, connections_max: usize) {
-        self.limits.connections_max = connections_max;
+    /// Changes the bounds; connections above them stay.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.limits = *limits;
     }
 
     /// Counters of the driver and of its ring.
@@ -558,6 +582,7 @@ impl<S: Session> Driver<S> {
 
     fn remove(&mut self, index: usize) {
         let connection = self.connections.remove(index);
+        self.unestablished -= usize::from(!connection.established);
         self.net.close(connection.socket);
     }
 

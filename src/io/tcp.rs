@@ -1,7 +1,5 @@
 //! Making TCP sockets.
 
-#![allow(unsafe_code, reason = "getrlimit and setrlimit")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -28,22 +26,4 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Raises the soft limit of open descriptors to the hard one and returns it.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid place for the kernel to write to.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a valid value read a line above.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
 }

@@ -1,3 +1,394 @@
-//! server
+//! Start, wiring, reload and end of the process.
 
+mod control_shard;
+pub mod demo;
 pub mod doctor;
+mod media_shard;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use anyhow::{Context, bail};
+use glommio::{LocalExecutorBuilder, Placement};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::base::ids::ShardId;
+use crate::config::{self, Changes, Config, Count, Host, Pinning};
+use crate::drive::{Driver, Limits, ServerSession};
+use crate::io::{self as ring_io, Waker};
+use crate::metrics::Engine;
+use crate::server::control_shard::{Command, ControlShard};
+use crate::server::media_shard::{Flow, Listening, MediaShard, Service};
+use crate::shard::mesh::{Mesh, mesh};
+use crate::shard::{online_cpus, pin_to_cpu, thread_cpu_time};
+use crate::streams::Message;
+
+/// The exit status of a process that ends because one of its shards did (`EX_SOFTWARE`).
+const STATUS_DEAD_SHARD: i32 = 70;
+
+/// What `serve` is started with.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// `config.json`.
+    pub config_path: PathBuf,
+    /// `core-pinning.toml`.
+    pub pinning_path: PathBuf,
+}
+
+/// Runs the server until a signal ends it.
+pub fn serve(options: &Serve) -> anyhow::Result<()> {
+    let loaded = config::load(&options.config_path)?;
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let pinning = Pinning::load(&options.pinning_path)?;
+    let server = Server::start(loaded.config, &pinning)?;
+    server.run(Some(&options.config_path))
+}
+
+/// Prints what is wrong with this machine or configuration. True if the server would start.
+pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
+    let loaded = config::load(&options.config_path)?;
+    let pinning = Pinning::load(&options.pinning_path)?;
+    for notice in &loaded.notices {
+        writeln!(out, "note  {notice}")?;
+    }
+    Ok(doctor::print(&findings(&loaded.config, &pinning), out)?)
+}
+
+fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
+    let mut findings = doctor::examine(&ports(config));
+    let pinned: Vec<usize> = pinning
+        .cpus
+        .iter()
+        .copied()
+        .chain(pinning.control_cpu)
+        .collect();
+    if !pinned.is_empty() {
+        findings.push(doctor::examine_pinning(&pinned));
+    }
+    findings
+}
+
+fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
+    services(config)
+        .map(|(service, address)| {
+            let name = match service {
+                Service::Http => "HTTP",
+                Service::Rtmp { .. } => "RTMP",
+            };
+            (name.to_owned(), address)
+        })
+        .chain([("the control port".to_owned(), config.general.controller)])
+        .collect()
+}
+
+fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
+    let http = config
+        .protocols
+        .http
+        .iter()
+        .map(|http| (Service::Http, http.listen));
+    let rtmp = config.protocols.rtmp.iter().map(|rtmp| {
+        let service = Service::Rtmp {
+            publish: rtmp.publish,
+            play: rtmp.play,
+        };
+        (service, rtmp.listen)
+    });
+    http.chain(rtmp)
+}
+
+/// A running server.
+pub struct Server {
+    config: Arc<Config>,
+    media: Vec<thread::JoinHandle<()>>,
+    control: thread::JoinHandle<()>,
+    commands: Sender<Command>,
+    waker: Waker,
+}
+
+impl Server {
+    /// Starts all shards. When it returns, the ports listen.
+    pub fn start(config: Config, pinning: &Pinning) -> anyhow::Result<Self> {
+        let findings = findings(&config, pinning);
+        let problems: Vec<doctor::Finding> = findings
+            .into_iter()
+            .filter(|finding| finding.level != doctor::Level::Ok)
+            .collect();
+        if !doctor::print(&problems, &mut io::stderr())? {
+            bail!("the server cannot start here; `ringside doctor` shows all that was looked at");
+        }
+        let config = Arc::new(config);
+        let cpus = media_cpus(pinning);
+        let mut ends = mesh::<Message>(cpus.len() + 1);
+        let control_end = ends.pop().expect("a mesh of at least one");
+        let control_id = control_end.me();
+        let ring = ring_options(pinning);
+
+        let mut plans = Vec::new();
+        for end in ends {
+            plans.push(media_shard::Plan {
+                listening: listening(&config)?,
+                mesh: end,
+                control: control_id,
+                config: Arc::clone(&config),
+                ring,
+                limits: Limits {
+                    gather: pinning.wait_max,
+                    gather_completions: pinning.busy_completions,
+                    ..media_shard::limits(&config, cpus.len())
+                },
+            });
+        }
+        let controller = config.general.controller;
+        let control_socket = ring_io::listen(controller, false)
+            .with_context(|| format!("the control port {controller}"))?;
+        let (commands, orders) = mpsc::channel();
+        let control_plan = control_shard::Plan {
+            mesh: control_end,
+            listening: control_socket,
+            config: Arc::clone(&config),
+            ring,
+            commands: orders,
+        };
+        for (service, address) in services(&config) {
+            tracing::info!(?service, %address, "listening");
+        }
+        tracing::info!(
+            address = %controller,
+            media_shards = cpus.len(),
+            host = ?pinning.host,
+            "the control port"
+        );
+        let (control, waker) = start_control(control_plan, pinning.control_cpu)?;
+        let media = plans
+            .into_iter()
+            .zip(cpus)
+            .map(|(plan, cpu)| start_media(plan, cpu, pinning.host))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            config,
+            media,
+            control,
+            commands,
+            waker,
+        })
+    }
+
+    /// The configuration in force at the start.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Obeys signals until one ends the process: SIGHUP reads `config_path` again, SIGTERM and
+    /// SIGINT let everybody go.
+    pub fn run(self, config_path: Option<&Path>) -> anyhow::Result<()> {
+        let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+        let mut current = Arc::clone(&self.config);
+        for signal in signals.forever() {
+            if signal != SIGHUP {
+                break;
+            }
+            let Some(path) = config_path else {
+                continue;
+            };
+            if let Some(config) = reload(path, &current) {
+                current = Arc::clone(&config);
+                self.command(Command::Reload(config));
+            }
+        }
+        tracing::info!("stopping: viewers have 5 s to go");
+        self.command(Command::Drain);
+        for media in self.media {
+            // A shard that panics ends the process before it could be joined.
+            let _ = media.join();
+        }
+        drop(self.commands);
+        self.waker.wake();
+        let _ = self.control.join();
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn command(&self, command: Command) {
+        // The control shard ends after this sender only.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+}
+
+/// Reads the configuration again. `None` if it cannot be used: the old one stays.
+fn reload(path: &Path, current: &Config) -> Option<Arc<Config>> {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!("{error}; the running configuration stays");
+            return None;
+        }
+    };
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let changes = Changes::between(current, &loaded.config);
+    if changes.protocols {
+        tracing::warn!("ports and interfaces change when the server is started again");
+    }
+    tracing::info!(
+        added = changes.added.join(","),
+        changed = changes.changed.join(","),
+        removed = changes.removed.join(","),
+        "the configuration was read again"
+    );
+    Some(Arc::new(loaded.config))
+}
+
+fn media_cpus(pinning: &Pinning) -> Vec<usize> {
+    let online = if pinning.cpus.is_empty() {
+        online_cpus()
+    } else {
+        pinning.cpus.clone()
+    };
+    let count = match pinning.shards {
+        Count::Auto => online.len(),
+        Count::Fixed(count) => usize::from(count),
+    };
+    online.iter().copied().cycle().take(count.max(1)).collect()
+}
+
+fn ring_options(pinning: &Pinning) -> ring_io::Options {
+    ring_io::Options {
+        sq_entries: pinning.sq_entries,
+        cq_entries: pinning.cq_entries,
+        receive_buffers: pinning.tcp_buffers,
+        receive_buffer_bytes: pinning.tcp_buffer_bytes,
+    }
+}
+
+/// One listening socket for each service, for one shard.
+fn listening(config: &Config) -> anyhow::Result<Vec<Listening>> {
+    services(config)
+        .map(|(service, address)| {
+            let fd = ring_io::listen(address, true)
+                .with_context(|| format!("{service:?} cannot listen at {address}"))?;
+            Ok(Listening { service, fd })
+        })
+        .collect()
+}
+
+fn start_media(
+    plan: media_shard::Plan,
+    cpu: usize,
+    host: Host,
+) -> io::Result<thread::JoinHandle<()>> {
+    let id = plan.mesh.me();
+    let name = format!("media-{id}");
+    match host {
+        Host::Thread => thread::Builder::new().name(name).spawn(move || {
+            guard(id, || {
+                if let Err(error) = pin_to_cpu(cpu) {
+                    tracing::warn!(%error, cpu, "a shard could not be pinned");
+                }
+                let mut shard = MediaShard::new(plan)?;
+                while shard.round(true)? == Flow::Continue {}
+                Ok(())
+            });
+        }),
+        Host::Glommio => thread::Builder::new().name(name).spawn(move || {
+            guard(id, || {
+                on_glommio(Placement::Fixed(cpu), async move {
+                    let mut shard = MediaShard::new(plan)?;
+                    while shard.round(true)? == Flow::Continue {
+                        glommio::yield_if_needed().await;
+                    }
+                    Ok(())
+                })
+            });
+        }),
+    }
+}
+
+fn start_control(
+    plan: control_shard::Plan,
+    cpu: Option<usize>,
+) -> anyhow::Result<(thread::JoinHandle<()>, Waker)> {
+    let id = plan.mesh.me();
+    let (tell, told) = mpsc::sync_channel(1);
+    let control = thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || {
+            guard(id, || {
+                let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+                on_glommio(placement, async move {
+                    let mut shard = ControlShard::new(plan)?;
+                    // The receiver waits for exactly this.
+                    let _ = tell.send(shard.waker());
+                    while shard.round()? == Flow::Continue {
+                        glommio::yield_if_needed().await;
+                    }
+                    Ok(())
+                })
+            });
+        })?;
+    let waker = told.recv().context("the control shard did not start")?;
+    Ok((control, waker))
+}
+
+/// Runs a shard's loop as the one task of an executor on the calling thread.
+fn on_glommio(
+    placement: Placement,
+    task: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let executor = LocalExecutorBuilder::new(placement)
+        .io_memory(64 * 1024)
+        .ring_depth(128)
+        .make()
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    executor.run(task)
+}
+
+/// Runs a shard's thread. However it ends other than by a drain, the process ends with it: a
+/// server without one of its shards would leave some connections unanswered for ever.
+fn guard(id: ShardId, run: impl FnOnce() -> io::Result<()>) {
+    let reason = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+            .unwrap_or_else(|| "a panic without a message".to_owned()),
+    };
+    tracing::error!(shard = %id, reason, "a shard died, and the server ends with it");
+    process::exit(STATUS_DEAD_SHARD);
+}
+
+/// What metrics tell of a shard's engine.
+fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
+    let (counters, ring) = driver.counters();
+    Engine {
+        connections: driver.connections() as u64,
+        received_bytes: counters.received_bytes,
+        accepted: counters.accepted,
+        displaced: counters.displaced,
+        refused: counters.refused,
+        accept_failures: counters.accept_failures,
+        overfull: counters.overfull,
+        enters: ring.enters,
+        completions: ring.completions,
+        sends: ring.sends,
+        no_buffers: ring.no_buffers,
+        operation_errors: ring.errors,
+        mesh_depth: mesh.depth() as u64,
+        mesh_dropped: mesh.dropped(),
+        cpu_us: thread_cpu_time().as_micros() as u64,
+        latency: crate::metrics::Latency::default(),
+    }
+}

@@ -56,23 +56,25 @@ impl<'a> PublishRequest<'a> {
     /// `?pass=PASSWORD` behind either.
     pub fn rtmp(app: &'a str, stream: &'a str, peer: IpAddr) -> Self {
         let (app, app_query) = app.split_once('?').unwrap_or((app, ""));
-        let (name, query) = stream.split_once('?').unwrap_or((stream, ""));
+        let query = stream.split_once('?').map_or("", |(_, query)| query);
         let mut passwords = vec![decoded(app.trim_matches('/'))];
         passwords.extend([query, app_query].into_iter().filter_map(pass_parameter));
         Self {
-            name: decoded(without_prefix(name.trim_matches('/'))),
+            name: rtmp_name(stream),
             passwords,
             peer,
         }
     }
 }
 
-/// FMLE, VLC and mpv put `mp4:` or `flv:` before a stream's name.
-fn without_prefix(name: &str) -> &str {
-    match name.split_once(':') {
+/// The stream's name in the stream part of an RTMP URL, without its query. FMLE, VLC and mpv put
+/// `mp4:` or `flv:` before it.
+pub fn rtmp_name(stream: &str) -> Cow<'_, str> {
+    let name = stream.split('?').next().unwrap_or("").trim_matches('/');
+    decoded(match name.split_once(':') {
         Some(("mp4" | "flv" | "f4v", rest)) => rest,
         Some(_) | None => name,
-    }
+    })
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {

@@ -1,5 +1,6 @@
 //! Connects the exchange to a shard's driver and mesh.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,14 @@ pub struct Door {
     latency: Latency,
     /// Receipt of frames whose sends are queued and not submitted.
     unsubmitted: Vec<(Instant, u64)>,
+    /// RTMP connections by listeners that are not for both publishers and players.
+    restricted: HashMap<ConnId, Restriction>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Restriction {
+    publish: bool,
+    play: bool,
 }
 
 impl Door {
@@ -33,6 +42,7 @@ impl Door {
             exchange: Exchange::new(me, control, config, clock::now()),
             latency: Latency::default(),
             unsubmitted: Vec::new(),
+            restricted: HashMap::new(),
         }
     }
 
@@ -49,6 +59,13 @@ impl Door {
     /// Tells the time of this round.
     pub fn begin_round(&mut self, now: Instant) {
         self.exchange.set_time(now, clock::unix_millis());
+    }
+
+    /// A new RTMP connection may only publish, or only play.
+    pub fn restrict(&mut self, conn: ConnId, publish: bool, play: bool) {
+        if !(publish && play) {
+            self.restricted.insert(conn, Restriction { publish, play });
+        }
     }
 
     /// A session of this door has something to say.
@@ -84,6 +101,12 @@ impl Door {
                 self.exchange.bad_media();
             }
             rtmp::Event::Metadata(_) => {}
+            rtmp::Event::Publish(_) if !self.may(conn).publish => {
+                rtmp_reply(driver, conn, RtmpReply::PublishDenied);
+            }
+            rtmp::Event::Play(..) if !self.may(conn).play => {
+                rtmp_reply(driver, conn, RtmpReply::PlayNotFound);
+            }
             rtmp::Event::Publish(target) => {
                 let peer = driver
                     .peer(conn)
@@ -103,10 +126,18 @@ impl Door {
             }
             rtmp::Event::Closed(reason) => {
                 tracing::debug!(?conn, ?reason, "an RTMP connection ends");
+                self.restricted.remove(&conn);
                 self.exchange.connection_gone(conn);
                 driver.close(conn);
             }
         }
+    }
+
+    fn may(&self, conn: ConnId) -> Restriction {
+        self.restricted.get(&conn).copied().unwrap_or(Restriction {
+            publish: true,
+            play: true,
+        })
     }
 
     /// All that was handed over to a connection is sent.
@@ -116,6 +147,7 @@ impl Door {
 
     /// A connection is gone.
     pub fn gone(&mut self, conn: ConnId) {
+        self.restricted.remove(&conn);
         self.exchange.connection_gone(conn);
     }
 

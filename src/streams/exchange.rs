@@ -19,6 +19,7 @@ use crate::streams::info;
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::{Choice, Container, Selection};
+use crate::streams::page;
 use crate::streams::request::Target;
 use crate::streams::snapshot::{Counters, ShardSnapshot};
 use crate::streams::stream::{Ingested, Mirrored, Outlet, Role, Stream, Viewer};
@@ -146,7 +147,6 @@ enum Want {
     Info {
         as_script: bool,
         host: String,
-        is_head: bool,
     },
 }
 
@@ -399,13 +399,12 @@ impl Exchange {
             }
         };
         match Target::of(&request.path) {
-            Target::Index => self.respond(conn, Response::text(200, "ringside")),
-            Target::Page(name) => self.respond(conn, Response::text(501, name.to_string())),
+            Target::Index => self.respond(conn, html(page::INDEX)),
+            Target::Page(name) => self.respond(conn, html(page::player(&name, self.offline_text()))),
             Target::Info { name, as_script } => {
                 let want = Want::Info {
                     as_script,
                     host: request.host().to_owned(),
-                    is_head,
                 };
                 if name.settings(&self.config).is_some() {
                     self.want(conn, name, want);
@@ -422,6 +421,25 @@ impl Exchange {
                     Response::text(404, "There is nothing by this name.").with_cors(),
                 );
             }
+        }
+    }
+
+    fn offline_text(&self) -> &str {
+        self.config
+            .protocols
+            .http
+            .first()
+            .map_or("", |http| &http.no_stream_text)
+    }
+
+    /// Whether a container's connector is on.
+    fn is_served(&self, container: Container) -> bool {
+        let protocols = &self.config.protocols;
+        match container {
+            Container::Rtmp => true, // Its port would be closed.
+            Container::Flv => protocols.flv,
+            Container::Ts => protocols.ts,
+            Container::Mp4 => protocols.mp4,
         }
     }
 
@@ -443,7 +461,7 @@ impl Exchange {
             self.respond(conn, Response::text(400, text).with_cors());
             return;
         };
-        if name.settings(&self.config).is_none() {
+        if name.settings(&self.config).is_none() || !self.is_served(container) {
             self.counters.play_refused += 1;
             self.respond(conn, not_found());
             return;
@@ -1047,7 +1065,6 @@ impl Exchange {
                 Want::Info {
                     as_script,
                     host,
-                    is_head: _,
                 } => self.answer_info(waiting.conn, id, as_script, &host),
                 Want::Play {
                     container,
@@ -1284,6 +1301,14 @@ fn linger(settings: &Settings) -> Duration {
     } else {
         RECONNECT
     }
+}
+
+fn html(page: impl Into<Bytes>) -> Response {
+    Response::new(200)
+        .with_body("text/html; charset=utf-8", page)
+        .with_header("Cache-Control", "no-cache")
+        .with_header("Content-Security-Policy", page::CONTENT_SECURITY_POLICY)
+        .with_cors()
 }
 
 fn unavailable() -> serde_json::Value {

@@ -6,16 +6,19 @@
 pub mod access;
 pub mod door;
 mod exchange;
+mod families;
 pub mod info;
 mod message;
 pub mod name;
 mod output;
+pub mod page;
 mod registrar;
 mod request;
 mod snapshot;
 mod stream;
 
 pub use exchange::{Exchange, HttpReply, Output, RtmpReply};
+pub use families::{Row, families};
 pub use message::Message;
 pub use output::{Choice, Container, Selection};
 pub use registrar::Registrar;

@@ -1,6 +1,5 @@
 //! Containers: which codecs each carries, and the muxer that writes it.
 
-use crate::base::ids::TrackId;
 use crate::media::{Codec, Frame, Kind, Track};
 use crate::proto::{cmaf, flv, http, mpegts, rtmp};
 
@@ -156,7 +155,7 @@ impl Selection {
 
 /// Writes frames in one container.
 #[derive(Debug)]
-pub enum Muxer {
+pub(super) enum Muxer {
     /// RTMP messages.
     Rtmp(rtmp::Muxer),
     /// FLV tags.
@@ -169,7 +168,7 @@ pub enum Muxer {
 
 impl Muxer {
     /// A muxer for these tracks.
-    pub fn new(container: Container, tracks: &[Track]) -> Self {
+    pub(super) fn new(container: Container, tracks: &[Track]) -> Self {
         match container {
             Container::Rtmp => Self::Rtmp(rtmp::Muxer::new(tracks)),
             Container::Flv => Self::Flv(flv::Muxer::new(tracks)),
@@ -178,18 +177,8 @@ impl Muxer {
         }
     }
 
-    /// Tracks that it was given and leaves out.
-    pub fn left_out(&self) -> &[TrackId] {
-        match self {
-            Self::Rtmp(muxer) => muxer.left_out(),
-            Self::Flv(muxer) => muxer.left_out(),
-            Self::Ts(muxer) => muxer.left_out(),
-            Self::Mp4(muxer) => muxer.left_out(),
-        }
-    }
-
     /// What a viewer gets first.
-    pub fn header(&self, out: &mut Vec<u8>) {
+    pub(super) fn header(&self, out: &mut Vec<u8>) {
         match self {
             Self::Rtmp(muxer) => muxer.header(out),
             Self::Flv(muxer) => muxer.header(out),
@@ -199,7 +188,7 @@ impl Muxer {
     }
 
     /// The header again, for viewers in the middle of the stream.
-    pub fn inline_header(&self, out: &mut Vec<u8>) {
+    pub(super) fn inline_header(&self, out: &mut Vec<u8>) {
         match self {
             Self::Flv(muxer) => {
                 let mut header = Vec::new();
@@ -211,7 +200,7 @@ impl Muxer {
     }
 
     /// Writes a frame.
-    pub fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
         match self {
             Self::Rtmp(muxer) => muxer.write(frame, out),
             Self::Flv(muxer) => muxer.write(frame, out),
@@ -221,7 +210,7 @@ impl Muxer {
     }
 
     /// Writes what tells viewers that a track's configuration has changed.
-    pub fn track_changed(&mut self, track: &Track, out: &mut Vec<u8>) {
+    pub(super) fn track_changed(&mut self, track: &Track, out: &mut Vec<u8>) {
         match self {
             Self::Rtmp(muxer) => muxer.track_changed(track, out),
             Self::Flv(muxer) => muxer.track_changed(track, out),
@@ -232,7 +221,7 @@ impl Muxer {
 }
 
 /// Writes `write`'s bytes to `out`, as one HTTP chunk if `is_chunked`.
-pub fn framed(out: &mut Vec<u8>, is_chunked: bool, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn framed(out: &mut Vec<u8>, is_chunked: bool, write: impl FnOnce(&mut Vec<u8>)) {
     if is_chunked {
         http::chunk(out, write);
     } else {
@@ -243,6 +232,8 @@ pub fn framed(out: &mut Vec<u8>, is_chunked: bool, write: impl FnOnce(&mut Vec<u
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+
+    use crate::base::ids::TrackId;
 
     use super::*;
 

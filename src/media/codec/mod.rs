@@ -219,10 +219,11 @@ fn audio_format(codec: Codec, init: &[u8]) -> Result<AudioFormat, Error> {
 /// Meant for the first keyframe of a track; cheap enough to be tried on every keyframe until
 /// `init` is set.
 pub fn learn(track: &mut Track, frame: &[u8]) -> bool {
-    let before = (track.init.len(), track.video, track.audio);
-    if track.init.is_empty()
-        && let Some(init) = config_in_frame(track.codec, frame)
-    {
+    let before = (track.init.clone(), track.video, track.audio);
+    // Some av1C have no sequence header, which is of no use to a viewer.
+    let lacking = track.init.is_empty()
+        || track.codec == Codec::Av1 && av1::parse_config(&track.init).is_err();
+    if lacking && let Some(init) = config_in_frame(track.codec, frame) {
         track.init = Bytes::from(init);
         describe(track);
     }
@@ -255,7 +256,7 @@ pub fn learn(track: &mut Track, frame: &[u8]) -> bool {
         | Codec::Ac3
         | Codec::Eac3 => {}
     }
-    before != (track.init.len(), track.video, track.audio)
+    before != (track.init.clone(), track.video, track.audio)
 }
 
 fn set_size(track: &mut Track, (width, height): (u32, u32)) {
@@ -267,7 +268,9 @@ fn set_size(track: &mut Track, (width, height): (u32, u32)) {
     });
 }
 
-fn config_in_frame(codec: Codec, frame: &[u8]) -> Option<Vec<u8>> {
+/// The configuration a frame carries, in the form of `Track::init`. An ingest whose protocol has
+/// no configuration of its own compares it with the track's at each keyframe.
+pub fn config_in_frame(codec: Codec, frame: &[u8]) -> Option<Vec<u8>> {
     match codec {
         Codec::H264 => {
             let (mut sps, mut pps) = (Vec::new(), Vec::new());
@@ -414,16 +417,13 @@ pub fn rfc6381(track: &Track) -> String {
             let object = aac::parse_config(init).map_or(2, |config| config.named_object());
             format!("mp4a.40.{object}")
         }
-        // Chromium knows MP3 in MP4 by its object type indication only: 69 are the lower rates of
-        // MPEG-2, 6B is MPEG-1.
-        Codec::Mp3
-            if track
-                .audio
-                .is_some_and(|audio| audio.rate < mp3::MPEG1_RATE_MIN) =>
-        {
-            "mp4a.69".into()
-        }
-        Codec::Mp3 => "mp4a.6B".into(),
+        // The object type indication: 69 are the lower rates of MPEG-2, 6B is MPEG-1. Chromium
+        // plays this from a URL and refuses MP3 in MP4 for Media Source Extensions by any name;
+        // Firefox accepts it there as "mp3" only.
+        Codec::Mp3 => match track.audio {
+            Some(audio) if audio.rate < mp3::MPEG1_RATE_MIN => "mp4a.69".into(),
+            Some(_) | None => "mp4a.6B".into(),
+        },
         Codec::Opus => "opus".into(),
         Codec::Flac => "fLaC".into(),
         Codec::Ac3 => "ac-3".into(),

@@ -10,11 +10,11 @@ pub enum Value {
     /// A short or long string; bytes that are not UTF-8 were replaced when it was read.
     String(String),
     /// Named values in the order of the wire. A typed object loses its class name.
-    Object(Vec<(String, Value)>),
+    Object(Vec<(String, Self)>),
     /// Named values that announce their count, which is a hint and not checked.
-    EcmaArray(Vec<(String, Value)>),
+    EcmaArray(Vec<(String, Self)>),
     /// Values without names.
-    StrictArray(Vec<Value>),
+    StrictArray(Vec<Self>),
     /// Null.
     Null,
     /// Undefined; also what an `unsupported` marker is read as.

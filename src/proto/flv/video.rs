@@ -89,12 +89,11 @@ fn read_enhanced(first: u8, body: &mut Body<'_>) -> (Packets, Result<(), Error>)
             header.packet(track, codec, &mut Body::new(part))
         });
     }
-    let read = || {
-        let codec = fourcc::video(body.reader.array()?)?;
-        header.packet(0, codec, body)
-    };
-    let mut read = read;
-    match read() {
+    let code = body.reader.array().map_err(Error::from);
+    let packet = code
+        .and_then(fourcc::video)
+        .and_then(|codec| header.packet(0, codec, body));
+    match packet {
         Ok(packet) => (packet.into_iter().collect(), Ok(())),
         Err(error) => (Packets::new(), Err(error)),
     }

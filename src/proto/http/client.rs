@@ -203,7 +203,21 @@ impl ClientSession {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use crate::proto::http::{Framing, Options, Session, chunk};
+
     use super::*;
+
+    /// Some time: what follows in a test is counted from it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test has to begin at some time"
+    )]
+    fn start() -> Instant {
+        use std::time::Instant as Clock;
+        Clock::now()
+    }
 
     fn read(input: &[u8], piece: usize) -> (ClientSession, Vec<u8>) {
         let mut session = ClientSession::get("a", "/");
@@ -247,6 +261,30 @@ mod tests {
         );
         let (mut session, _) = read(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", 2);
         assert_eq!(session.handle_eof(), Err(ClientError::Short));
+    }
+
+    #[test]
+    fn a_live_response_of_the_session_is_read() {
+        let now = start();
+        let mut server = Session::new(now, Options::default());
+        let mut client = ClientSession::get("a", "/live.flv");
+        server.handle_input(now, &client.poll_transmit().unwrap());
+        assert_eq!(
+            server.respond_stream(now, 200, &[("Content-Type", "video/x-flv")]),
+            Framing::Chunked
+        );
+        let mut frames = Vec::new();
+        chunk(&mut frames, |out| out.extend_from_slice(b"FLV"));
+        chunk(&mut frames, |out| out.extend_from_slice(&[7; 5000]));
+        let mut body = Vec::new();
+        let mut receive =
+            |bytes: &[u8]| client.handle_input(bytes, |data| body.extend_from_slice(data));
+        receive(&server.poll_transmit().unwrap()).unwrap();
+        receive(&frames).unwrap();
+        server.end_stream(now);
+        receive(&server.poll_transmit().unwrap()).unwrap();
+        assert!(client.is_done());
+        assert_eq!((body.len(), &body[..4]), (5003, &b"FLV\x07"[..]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One request: the head parsed into a checked value, the body whole.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -99,7 +100,7 @@ impl Span {
 }
 
 /// A request. Its head is kept as it arrived; names and values are spans of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method.
     pub method: Method,
@@ -117,6 +118,18 @@ pub struct Request {
     raw_path: Span,
     query: Span,
     headers: Box<[(Span, Span)]>,
+}
+
+impl fmt::Debug for Request {
+    /// Path, query and fields may hold passwords and tokens, so they are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("version", &self.version)
+            .field("head_bytes", &self.head.len())
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Request {
@@ -457,6 +470,16 @@ mod tests {
         assert_eq!(request.host(), "example.org:8080");
         assert_eq!(length, BodyLength::Fixed(0));
         assert!(request.keep_alive);
+    }
+
+    #[test]
+    fn debug_output_tells_no_secret() {
+        let head = "GET /hunter2?pass=hunter2 HTTP/1.0\r\nAuthorization: hunter2\r\n\r\n";
+        let printed = format!("{:?}", parse(head).unwrap().0);
+        assert!(
+            !printed.contains("hunter2") && !printed.contains("104, 117"),
+            "{printed}"
+        );
     }
 
     #[test]

@@ -225,6 +225,12 @@ impl ChunkReader {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        let payloads = self.streams.iter().map(|stream| stream.payload.capacity());
+        self.streams.capacity() * size_of::<ChunkStream>() + payloads.sum::<usize>()
+    }
+
     fn abort(&mut self, csid: u32) {
         let aborted = self.streams.iter_mut().find(|stream| stream.csid == csid);
         if let Some(stream) = aborted {

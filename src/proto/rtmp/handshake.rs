@@ -193,10 +193,10 @@ mod tests {
 
     fn answer_to(hello: &[u8]) -> Bytes {
         let mut handshake = Handshake::server(1);
-        match handshake.read(&mut &hello[..]).unwrap() {
-            Progress::Send(reply) => reply,
-            other => panic!("{other:?}"),
-        }
+        let Progress::Send(reply) = handshake.read(&mut &hello[..]).unwrap() else {
+            panic!("C1 is answered");
+        };
+        reply
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Message {
             let length = reader.take(size as usize).ok()?.len();
             // The last back pointer is missing in some aggregates.
             let _ = reader.u32();
-            let offset = *offset.get_or_insert(self.timestamp.wrapping_sub(timestamp));
+            let offset = *offset.get_or_insert_with(|| self.timestamp.wrapping_sub(timestamp));
             Some((kind, timestamp.wrapping_add(offset), start..start + length))
         };
         let mut tags = Vec::new();

@@ -28,3 +28,6 @@ pub use muxer::Muxer;
 pub use outbox::{OUTPUT_CHUNK_SIZE, REPLY_BYTES_MAX};
 pub use session::{Event, Options, Refusal, Session};
 pub use target::Target;
+
+#[cfg(test)]
+mod tests;

@@ -578,3 +578,15 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+impl Session {
+    /// What the session has allocated, apart from a publisher's demuxer.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.reader.heap_bytes()
+            + self.outbox.heap_bytes()
+            + self.events.capacity() * size_of::<Event>()
+            + self.app.capacity()
+            + self.tc_url.capacity()
+    }
+}

@@ -1,0 +1,269 @@
+//! A media shard: sockets of the data plane, and the doors that serve them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::ids::ShardId;
+use crate::config::Config;
+use crate::drive::{Driver, Limits, Occurrence, ServerSession};
+use crate::io::{ListenerIndex, Options};
+use crate::metrics::Engine;
+use crate::proto::{http, rtmp};
+use crate::server::engine;
+use crate::shard::mesh::{Class, Mesh};
+use crate::shard::{clock, thread_cpu_time};
+use crate::streams::Message;
+use crate::streams::door::{Door, http_session, rtmp_session};
+
+/// How often waiting viewers, stalled viewers and lone streams are looked at.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the shard's load is taken while it is loaded.
+const LOAD_EVERY: Duration = Duration::from_millis(100);
+
+/// How long viewers have to go when the server stops.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Mesh messages handled in one round, so that sockets get their turn.
+const MESSAGES_PER_ROUND: usize = 256;
+
+/// What a listener serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Service {
+    /// The streams' HTTP port.
+    Http,
+    /// RTMP, for publishers, players or both.
+    Rtmp {
+        /// Publishers are let in.
+        publish: bool,
+        /// Players are let in.
+        play: bool,
+    },
+}
+
+/// A socket that listens, for one shard.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) service: Service,
+    pub(super) fd: OwnedFd,
+}
+
+/// What a shard is made with.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) mesh: Mesh<Message>,
+    pub(super) control: ShardId,
+    pub(super) listening: Vec<Listening>,
+    pub(super) config: Arc<Config>,
+    pub(super) ring: Options,
+    pub(super) limits: Limits,
+}
+
+/// One media shard.
+pub(super) struct MediaShard {
+    driver: Driver<ServerSession>,
+    door: Door,
+    mesh: Mesh<Message>,
+    services: HashMap<u32, Service>,
+    listeners: Vec<ListenerIndex>,
+    http_options: Arc<http::Options>,
+    rtmp_options: rtmp::Options,
+    next_sweep: Instant,
+    load: Load,
+    draining_until: Option<Instant>,
+}
+
+/// Whether the shard goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    Continue,
+    Finished,
+}
+
+impl MediaShard {
+    /// Makes the shard's ring and takes its listeners. Called on the shard's own thread.
+    pub(super) fn new(plan: Plan) -> io::Result<Self> {
+        let mut driver = Driver::new(plan.ring, plan.limits)?;
+        let mut services = HashMap::new();
+        let mut listeners = Vec::new();
+        for listening in plan.listening {
+            let listener = driver.adopt_listener(listening.fd);
+            services.insert(listener.0, listening.service);
+            listeners.push(listener);
+        }
+        plan.mesh.publish_ring(driver.ring_fd());
+        let now = clock::now();
+        Ok(Self {
+            driver,
+            door: Door::new(plan.mesh.me(), plan.control, Arc::clone(&plan.config)),
+            mesh: plan.mesh,
+            services,
+            listeners,
+            http_options: Arc::new(plan.config.http_options()),
+            rtmp_options: rtmp_options(&plan.config),
+            next_sweep: now + SWEEP_EVERY,
+            load: Load::new(now),
+            draining_until: None,
+        })
+    }
+
+    /// One round: waits for something to do unless there is something, and does it.
+    pub(super) fn round(&mut self, may_wait: bool) -> io::Result<Flow> {
+        let some_wait = self.mesh.flush();
+        while let Some(sleeper) = self.mesh.take_sleepers() {
+            if let Some(ring) = self.mesh.ring(sleeper) {
+                self.driver.wake_ring(ring);
+            }
+        }
+        let may_sleep = may_wait && !some_wait && self.mesh.fall_asleep();
+        let due = self.door.exchange().deadline();
+        let deadline = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
+        self.driver.turn(may_sleep, Some(deadline))?;
+        self.mesh.wake_up();
+
+        let now = self.driver.now();
+        self.door.begin_round(now);
+        while let Some(occurrence) = self.driver.poll() {
+            self.handle(occurrence);
+        }
+        for _ in 0..MESSAGES_PER_ROUND {
+            let Some((from, message)) = self.mesh.receive() else {
+                break;
+            };
+            self.message(from, message);
+        }
+        if let Some(load) = self.load.take(now) {
+            self.door.exchange().set_load(load);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            self.driver.resume_listeners();
+            let driver = &self.driver;
+            self.door.exchange().sweep(|conn| driver.sent_bytes(conn));
+        }
+        self.door.flush(&mut self.driver, &mut self.mesh);
+        Ok(self.flow(now))
+    }
+
+    fn handle(&mut self, occurrence: Occurrence<crate::drive::ServerEvent>) {
+        match occurrence {
+            Occurrence::Accepted { listener, fd, peer } => self.accept(listener, fd, peer),
+            Occurrence::Event(conn, event) => {
+                self.door.handle_event(&mut self.driver, conn, event);
+            }
+            Occurrence::Drained(conn) => self.door.drained(conn),
+            Occurrence::Gone(conn, reason) => {
+                tracing::debug!(?conn, ?reason, "a connection is gone");
+                self.door.gone(conn);
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: ListenerIndex, fd: OwnedFd, peer: SocketAddr) {
+        let Some(service) = self.services.get(&listener.0) else {
+            return;
+        };
+        let now = self.driver.now();
+        let (session, service) = match service {
+            Service::Http => (http_session(now, &self.http_options), service),
+            Service::Rtmp { .. } => (rtmp_session(now, self.rtmp_options, peer), service),
+        };
+        let Some(conn) = self.driver.open(fd, peer, session) else {
+            return;
+        };
+        if let Service::Rtmp { publish, play } = *service {
+            self.door.restrict(conn, publish, play);
+        }
+    }
+
+    fn message(&mut self, from: ShardId, message: Message) {
+        match message {
+            Message::SnapshotRequest { token } => {
+                let mut snapshot = Box::new(self.door.exchange().snapshot());
+                snapshot.engine = Engine {
+                    latency: self.door.latency().clone(),
+                    ..engine(&self.driver, &self.mesh)
+                };
+                let answer = Message::Snapshot { token, snapshot };
+                self.mesh.send(from, Class::Control, answer);
+            }
+            Message::Drain => {
+                for listener in std::mem::take(&mut self.listeners) {
+                    self.driver.close_listener(listener);
+                }
+                self.door.message(from, Message::Drain);
+                self.door.flush(&mut self.driver, &mut self.mesh);
+                self.driver.close_all();
+                self.draining_until = Some(self.driver.now() + DRAIN_MAX);
+            }
+            Message::Config(config) => {
+                self.http_options = Arc::new(config.http_options());
+                self.rtmp_options = rtmp_options(&config);
+                self.driver
+                    .set_limits(&limits(&config, self.mesh.shards() - 1));
+                self.door.message(from, Message::Config(config));
+            }
+            other => self.door.message(from, other),
+        }
+    }
+
+    fn flow(&mut self, now: Instant) -> Flow {
+        let Some(until) = self.draining_until else {
+            return Flow::Continue;
+        };
+        if now >= until || self.driver.connections() == 0 {
+            return Flow::Finished;
+        }
+        // Look again soon.
+        self.next_sweep = self.next_sweep.min(now + Duration::from_millis(50));
+        Flow::Continue
+    }
+}
+
+/// The bounds of one of `shards` media shards.
+pub(super) fn limits(config: &Config, shards: usize) -> Limits {
+    let share = |total: u32| (total as usize).div_ceil(shards.max(1));
+    Limits {
+        connections_max: share(config.limits.connections_max),
+        unestablished_max: share(config.limits.unauthenticated_max),
+        ..Limits::default()
+    }
+}
+
+fn rtmp_options(config: &Config) -> rtmp::Options {
+    rtmp::Options {
+        command_timeout: config.limits.unauthenticated_ms,
+        ..rtmp::Options::default()
+    }
+}
+
+/// The share of a CPU that the thread uses.
+struct Load {
+    since: Instant,
+    cpu: Duration,
+}
+
+impl Load {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            cpu: thread_cpu_time(),
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Option<f64> {
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed < LOAD_EVERY {
+            return None;
+        }
+        let cpu = thread_cpu_time();
+        let load = (cpu - self.cpu).as_secs_f64() / elapsed.as_secs_f64();
+        self.since = now;
+        self.cpu = cpu;
+        Some(load)
+    }
+}

@@ -1,0 +1,213 @@
+//! What the streams have to tell Prometheus.
+
+use std::collections::BTreeMap;
+
+use crate::streams::output::Container;
+use crate::streams::snapshot::{Counters, ShardSnapshot};
+
+/// A quantity with its samples, in the form that `admin` writes.
+pub type Row = (
+    &'static str,
+    &'static str,
+    bool,
+    Vec<(Vec<(&'static str, String)>, u64)>,
+);
+
+/// All quantities of all shards.
+pub fn families(shards: &[ShardSnapshot]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    rows.push((
+        "viewers",
+        "Viewers by shard and protocol.",
+        false,
+        shards
+            .iter()
+            .flat_map(|shard| {
+                Container::ALL.iter().map(|container| {
+                    let labels = vec![
+                        ("shard", shard.shard.to_string()),
+                        ("protocol", container.name().to_owned()),
+                    ];
+                    (labels, shard.viewers[*container as usize])
+                })
+            })
+            .collect(),
+    ));
+    for (name, help, is_counter, value) in SHARD {
+        let samples = shards
+            .iter()
+            .map(|shard| (vec![("shard", shard.shard.to_string())], value(shard)))
+            .collect();
+        rows.push((name, help, *is_counter, samples));
+    }
+    for (name, help, value) in COUNTERS {
+        let samples = shards
+            .iter()
+            .map(|shard| {
+                (
+                    vec![("shard", shard.shard.to_string())],
+                    value(&shard.counters),
+                )
+            })
+            .collect();
+        rows.push((name, help, true, samples));
+    }
+    rows.extend(stream_rows(shards));
+    rows
+}
+
+type ShardColumn = (
+    &'static str,
+    &'static str,
+    bool,
+    fn(&ShardSnapshot) -> u64,
+);
+
+const SHARD: &[ShardColumn] = &[
+    ("publishers", "Connections that publish.", false, |s| s.publishers),
+    (
+        "waiting_viewers",
+        "Connections that wait for a stream to go live.",
+        false,
+        |s| s.waiting,
+    ),
+    (
+        "merge_window_milliseconds",
+        "How long frames are gathered before they are sent.",
+        false,
+        |s| s.merge_window_ms,
+    ),
+    ("slabs_in_use", "Slabs of 64 KiB in use.", false, |s| s.slabs_in_use),
+    ("slabs", "Slabs of 64 KiB, idle ones included.", false, |s| s.slabs),
+];
+
+type CounterColumn = (&'static str, &'static str, fn(&Counters) -> u64);
+
+const COUNTERS: &[CounterColumn] = &[
+    ("frames_in_total", "Frames from publishers.", |c| c.frames_in),
+    ("media_in_bytes_total", "Bytes of these frames.", |c| c.bytes_in),
+    ("media_out_bytes_total", "Bytes handed over for viewers.", |c| {
+        c.bytes_out
+    }),
+    (
+        "runs_out_total",
+        "Runs of frames handed over for viewers.",
+        |c| c.runs_out,
+    ),
+    ("bad_media_total", "Media that could not be read.", |c| c.bad_media),
+    (
+        "retimed_frames_total",
+        "Frames whose time was levelled out or rejoined.",
+        |c| c.retimed,
+    ),
+    (
+        "viewer_skips_total",
+        "Times that a slow viewer was moved to the newest keyframe.",
+        |c| c.skips,
+    ),
+    (
+        "viewers_stalled_total",
+        "Viewers closed because they took nothing.",
+        |c| c.stalled,
+    ),
+    ("publish_refused_total", "Publishers refused.", |c| c.publish_refused),
+    (
+        "play_refused_total",
+        "Viewers refused, or that waited in vain.",
+        |c| c.play_refused,
+    ),
+    (
+        "mirror_lost_frames_total",
+        "Frames lost between shards.",
+        |c| c.mirror_lost,
+    ),
+    ("viewers_total", "Viewers since the start.", |c| c.viewers_total),
+    ("publishers_total", "Publishers since the start.", |c| {
+        c.publishers_total
+    }),
+];
+
+#[derive(Default)]
+struct StreamSum {
+    frames_in: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    skips: u64,
+    log_bytes: u64,
+    publishers: u64,
+    viewers: [u64; Container::ALL.len()],
+}
+
+fn stream_rows(shards: &[ShardSnapshot]) -> Vec<Row> {
+    let mut sums: BTreeMap<String, StreamSum> = BTreeMap::new();
+    for stream in shards.iter().flat_map(|shard| &shard.streams) {
+        let sum = sums.entry(stream.name.to_string()).or_default();
+        if stream.is_home {
+            sum.publishers = u64::from(stream.publisher.is_some());
+            sum.log_bytes = stream.log_bytes;
+            sum.frames_in = stream.tracks.iter().map(|track| track.frames).sum();
+            sum.bytes_in = stream.tracks.iter().map(|track| track.bytes).sum();
+        }
+        sum.bytes_out += stream.bytes_out;
+        sum.skips += stream.skips;
+        for (sum, viewers) in sum.viewers.iter_mut().zip(stream.viewers) {
+            *sum += viewers;
+        }
+    }
+    let column = |value: fn(&StreamSum) -> u64| {
+        sums.iter()
+            .map(|(name, sum)| (vec![("stream", name.clone())], value(sum)))
+            .collect()
+    };
+    let viewers = sums
+        .iter()
+        .flat_map(|(name, sum)| {
+            Container::ALL.iter().map(|container| {
+                let labels = vec![
+                    ("stream", name.clone()),
+                    ("protocol", container.name().to_owned()),
+                ];
+                (labels, sum.viewers[*container as usize])
+            })
+        })
+        .collect();
+    vec![
+        ("stream_viewers", "Viewers by stream and protocol.", false, viewers),
+        (
+            "stream_publishers",
+            "1 while somebody publishes the stream.",
+            false,
+            column(|s| s.publishers),
+        ),
+        (
+            "stream_frames_in_total",
+            "Frames of the stream.",
+            true,
+            column(|s| s.frames_in),
+        ),
+        (
+            "stream_media_in_bytes_total",
+            "Bytes of these frames.",
+            true,
+            column(|s| s.bytes_in),
+        ),
+        (
+            "stream_media_out_bytes_total",
+            "Bytes handed over for the stream's viewers.",
+            true,
+            column(|s| s.bytes_out),
+        ),
+        (
+            "stream_viewer_skips_total",
+            "Times that a viewer of the stream was moved to the newest keyframe.",
+            true,
+            column(|s| s.skips),
+        ),
+        (
+            "stream_log_bytes",
+            "Bytes of frames kept.",
+            false,
+            column(|s| s.log_bytes),
+        ),
+    ]
+}
