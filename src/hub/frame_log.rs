@@ -40,8 +40,7 @@ impl FrameLog {
     /// Adds a frame and lets go of what is older than the window, except the newest group.
     pub fn push(&mut self, frame: Frame, entry: bool) {
         if entry {
-            self.entries
-                .push_back(self.first + self.frames.len() as u64);
+            self.entries.push_back(self.first + self.frames.len() as u64);
         }
         self.bytes += frame.data.len();
         let newest = frame.dts;
@@ -146,11 +145,7 @@ mod tests {
         let log = log(Duration::ZERO, 1 << 20);
         assert_eq!(log.len(), 10);
         let mut group = log.since_entry();
-        assert!(
-            group
-                .next()
-                .is_some_and(|(frame, entry)| entry && frame.keyframe)
-        );
+        assert!(group.next().is_some_and(|(frame, entry)| entry && frame.keyframe));
         assert_eq!(group.count(), 9);
     }
 
@@ -158,9 +153,6 @@ mod tests {
     fn the_byte_bound_is_stronger_than_the_window() {
         let log = log(Duration::from_secs(60), 550);
         assert_eq!(log.len(), 5);
-        assert!(
-            log.since_entry().all(|(_, entry)| !entry),
-            "the keyframe is gone"
-        );
+        assert!(log.since_entry().all(|(_, entry)| !entry), "the keyframe is gone");
     }
 }

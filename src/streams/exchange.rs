@@ -391,7 +391,10 @@ impl Exchange {
                 self.respond(conn, Response::new(204).with_cors());
                 return;
             }
-            Method::Post | Method::Put | Method::Delete | Method::Patch => {
+            Method::Post
+            | Method::Put
+            | Method::Delete
+            | Method::Patch => {
                 let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.")
                     .with_header("Allow", "GET, HEAD, OPTIONS");
                 self.respond(conn, response.with_cors());
@@ -416,10 +419,7 @@ impl Exchange {
                 self.http_media(conn, request, name, container, is_head);
             }
             Target::Unknown => {
-                self.respond(
-                    conn,
-                    Response::text(404, "There is nothing by this name.").with_cors(),
-                );
+                self.respond(conn, Response::text(404, "There is nothing by this name.").with_cors());
             }
         }
     }
@@ -495,7 +495,7 @@ impl Exchange {
             .is_none_or(|position| position < outlet.released);
         if behind {
             let config = Arc::clone(&self.config);
-            let delivery = &config.delivery;
+        let delivery = &config.delivery;
             let handed = deliver(viewer, outlet, delivery, None, &mut self.outputs);
             handed.count(stream, &mut self.counters);
         }
@@ -668,7 +668,8 @@ impl Exchange {
             tracing::debug!(?conn, "a viewer took nothing for too long");
             self.counters.stalled += 1;
             self.connection_gone(conn);
-            self.outputs.push_back(Output::Abort(conn));
+            self.outputs
+                .push_back(Output::Abort(conn));
         }
     }
 
@@ -728,11 +729,7 @@ impl Exchange {
             counters: self.counters,
             viewers,
             publishers: self.publishers.len() as u64,
-            waiting: self
-                .waiting
-                .values()
-                .map(|waiting| waiting.len() as u64)
-                .sum(),
+            waiting: self.waiting.values().map(|waiting| waiting.len() as u64).sum(),
             merge_window_ms: self.merge_window.as_millis() as u64,
             slabs_in_use: self.pool.in_use() as u64,
             slabs: self.pool.blocks() as u64,
@@ -952,8 +949,7 @@ impl Exchange {
         };
         let config = Arc::clone(&self.config);
         let delivery = &config.delivery;
-        let keys: smallvec::SmallVec<[usize; 8]> =
-            stream.outlets.iter().map(|(key, _)| key).collect();
+        let keys: smallvec::SmallVec<[usize; 8]> = stream.outlets.iter().map(|(key, _)| key).collect();
         for key in keys {
             let outlet = &mut stream.outlets[key];
             if !outlet.write(&mut self.pool, frame, &mut self.scratch) {
@@ -1019,8 +1015,10 @@ impl Exchange {
         }
         let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), home.stream);
-        self.streams
-            .insert(home.stream, Stream::mirror(name.clone(), home, bytes_max));
+        self.streams.insert(
+            home.stream,
+            Stream::mirror(name.clone(), home, bytes_max),
+        );
         self.mesh(
             home.shard,
             Message::Subscribe {
@@ -1149,9 +1147,7 @@ impl Exchange {
                     }
                 }
             }
-            Want::Info { as_script, .. } => {
-                self.respond(conn, info_response(name, *as_script, &unavailable()))
-            }
+            Want::Info { as_script, .. } => self.respond(conn, info_response(name, *as_script, &unavailable())),
         }
     }
 
@@ -1217,11 +1213,7 @@ impl Exchange {
         for (id, _) in unwanted {
             // The registrar hears of it by the release that follows the publisher's end; viewers
             // need not wait for that.
-            if self
-                .streams
-                .get(&id)
-                .is_some_and(|stream| stream.viewers() > 0)
-            {
+            if self.streams.get(&id).is_some_and(|stream| stream.viewers() > 0) {
                 self.dismiss_viewers(id);
             }
         }
@@ -1270,11 +1262,13 @@ impl Exchange {
     }
 
     fn http(&mut self, conn: ConnId, reply: HttpReply) {
-        self.outputs.push_back(Output::Http(conn, reply));
+        self.outputs
+            .push_back(Output::Http(conn, reply));
     }
 
     fn rtmp(&mut self, conn: ConnId, reply: RtmpReply) {
-        self.outputs.push_back(Output::Rtmp(conn, reply));
+        self.outputs
+            .push_back(Output::Rtmp(conn, reply));
     }
 
     fn mesh(&mut self, to: ShardId, message: Message) {

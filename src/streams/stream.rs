@@ -427,11 +427,7 @@ impl Stream {
             return false;
         };
         let has = |kind| self.tracks.iter().any(|track| track.kind() == kind);
-        let has_entry = self
-            .log
-            .since_entry()
-            .next()
-            .is_some_and(|(_, entry)| entry);
+        let has_entry = self.log.since_entry().next().is_some_and(|(_, entry)| entry);
         let has_both = has(Kind::Video) && has(Kind::Audio);
         self.is_ready = has_entry && (has_both || now >= first_frame + READY_AFTER);
         self.is_ready
@@ -507,10 +503,7 @@ impl Stream {
     }
 
     pub(super) fn viewers(&self) -> usize {
-        self.outlets
-            .iter()
-            .map(|(_, outlet)| outlet.viewers.len())
-            .sum()
+        self.outlets.iter().map(|(_, outlet)| outlet.viewers.len()).sum()
     }
 
     /// What players are told of it.
