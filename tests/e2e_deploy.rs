@@ -57,3 +57,24 @@ fn the_default_profile_is_refused_with_the_option_that_is_missing() {
         "{text}"
     );
 }
+
+/// What the image's HEALTHCHECK runs: it has no shell to ask with.
+#[test]
+fn health_is_asked_with_the_binary_itself() {
+    let mut server = Server::open(&[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));
+    command.args(["health", "-c"]).arg(&server.config);
+
+    run(&mut command, Duration::from_secs(5)).success();
+
+    server.process.signal(libc::SIGTERM);
+    server.process.wait(Duration::from_secs(6));
+    let said = run(&mut command, Duration::from_secs(5));
+    assert_eq!(
+        said.status.code(),
+        Some(1),
+        "{}{}",
+        said.stdout,
+        said.stderr
+    );
+}
