@@ -223,7 +223,7 @@ fn a_malformed_configuration_is_named() {
         .expect("a file")
         .to_string_lossy()
         .into_owned();
-    assert_explained("serve", &said, &[&file, "line 3", "column"]);
+    assert_explained("serve", &said, &[&file, ".json:3:"]);
 }
 
 /// What is well-formed JSON but means nothing: a port that is none.
