@@ -45,7 +45,7 @@ pub fn metrics_text(engines: &BTreeMap<u16, Engine>, families: &[Family]) -> Str
     header(
         &mut out,
         name,
-        "Sends for each call of io_uring_enter since the start.",
+        "Sends for each time that the shard entered its ring.",
         "gauge",
     );
     for (shard, engine) in engines {
@@ -90,7 +90,7 @@ const ENGINE: &[Column] = &[
         true,
         |e| e.overfull,
     ),
-    ("ring_enters_total", "Calls of io_uring_enter.", true, |e| e.enters),
+    ("ring_enters_total", "Times that the shard entered its ring.", true, |e| e.enters),
     ("ring_completions_total", "Completions of the ring.", true, |e| {
         e.completions
     }),

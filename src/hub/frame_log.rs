@@ -106,22 +106,11 @@ impl FrameLog {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use bytes::Bytes;
-
     use super::*;
+    use crate::media::samples;
 
-    #[expect(clippy::disallowed_methods, reason = "a frame has to have some time")]
     fn frame(millis: i64) -> Frame {
-        Frame {
-            track: TrackId(0),
-            dts: MediaTime::from_millis(millis),
-            pts: MediaTime::from_millis(millis),
-            keyframe: millis % 1000 == 0,
-            data: Bytes::from_static(&[0; 100]),
-            received: Instant::now(),
-        }
+        samples::frame(0, millis, millis % 1000 == 0, 100)
     }
 
     fn log(window: Duration, bytes_max: usize) -> FrameLog {

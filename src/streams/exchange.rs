@@ -852,7 +852,15 @@ impl Exchange {
         let Some(track) = stream.ingest_track(shard, publisher, track) else {
             return;
         };
-        stream.refresh_outputs(&mut self.pool, &track);
+        self.track_changed(id, &track);
+    }
+
+    /// Tells viewers and mirrors of a track that is new or has changed.
+    fn track_changed(&mut self, id: StreamId, track: &Track) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.refresh_outputs(&mut self.pool, track);
         let Role::Home(home) = &stream.role else {
             return;
         };
@@ -872,7 +880,14 @@ impl Exchange {
                 is_entry,
                 number,
                 is_retimed,
+                learned,
             } => {
+                if let Some(track) = learned {
+                    self.track_changed(id, &track);
+                }
+                let Some(stream) = self.streams.get_mut(&id) else {
+                    return;
+                };
                 self.counters.retimed += u64::from(is_retimed);
                 if let Role::Home(home) = &stream.role {
                     for mirror in &home.mirrors {

@@ -128,6 +128,8 @@ pub(super) struct TrackStatistics {
     window_bytes: u64,
     last_ms: i64,
     is_reordered: bool,
+    /// The first keyframe has been looked at.
+    has_learned: bool,
 }
 
 /// What became of a publisher's frame.
@@ -142,6 +144,8 @@ pub(super) enum Ingested {
         number: u64,
         /// The publisher's time did not fit.
         is_retimed: bool,
+        /// What the frame told of its track that was not known before.
+        learned: Option<Box<Track>>,
     },
     /// It is of a track that was not announced.
     Unknown,
@@ -284,6 +288,16 @@ impl Stream {
             id
         };
         track.id = id;
+        if let Some(known) = self.tracks.get(id.index())
+            && track.init.is_empty()
+            && known.codec == track.codec
+        {
+            // What its frames told is not forgotten because the publisher does not tell it.
+            track.init = known.init.clone();
+            codec::describe(&mut track);
+            track.video = track.video.or(known.video);
+            track.audio = track.audio.or(known.audio);
+        }
         self.set_track(track.clone()).then_some(track)
     }
 
@@ -292,7 +306,10 @@ impl Stream {
         let index = track.id.index();
         match self.tracks.get_mut(index) {
             Some(known) if *known == track => return false,
-            Some(known) => *known = track,
+            Some(known) => {
+                *known = track;
+                self.statistics[index].has_learned = false;
+            }
             None => {
                 self.tracks.push(track);
                 self.statistics.push(TrackStatistics::default());
@@ -326,6 +343,7 @@ impl Stream {
         let adjustment = home.timeline.place(&mut frame);
         let number = home.next_number;
         home.next_number += 1;
+        let learned = self.learn(&frame);
         if self.first_frame.is_none() {
             self.unix_zero_ms = unix_ms - frame.dts.as_millis();
         }
@@ -337,7 +355,19 @@ impl Stream {
             is_entry,
             number,
             is_retimed: adjustment != Adjustment::Steady,
+            learned,
         }
+    }
+
+    /// Some publishers leave a track's configuration to its first frame.
+    fn learn(&mut self, frame: &Frame) -> Option<Box<Track>> {
+        let index = frame.track.index();
+        if !frame.keyframe || self.statistics[index].has_learned {
+            return None;
+        }
+        self.statistics[index].has_learned = true;
+        let track = &mut self.tracks[index];
+        codec::learn(track, &frame.data).then(|| Box::new(track.clone()))
     }
 
     /// A frame from the home shard. False if one before it was lost and it cannot be shown.
