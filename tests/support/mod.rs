@@ -305,6 +305,8 @@ impl Server {
                 "protocols": [
                     { "connector": "HTTP", "port": http, "interface": "127.0.0.1" },
                     { "connector": "RTMP", "port": rtmp, "interface": "127.0.0.1" },
+                    // Each form of media over HTTP is a protocol of its own, as in MistServer.
+                    { "connector": "FLV" }, { "connector": "HTTPTS" }, { "connector": "MP4" },
                 ],
             },
             "streams": streams,
