@@ -37,6 +37,13 @@ pub fn get(port: u16, path: &str) -> io::Result<Answer> {
     request(port, "GET", path, &[])
 }
 
+/// The status of an answer whose body may not end.
+pub fn status(port: u16, path: &str) -> io::Result<u16> {
+    let mut connection = Connection::new(connect(port)?);
+    connection.send("GET", path, &[])?;
+    Ok(connection.head()?.status)
+}
+
 pub fn request(
     port: u16,
     method: &str,
