@@ -38,7 +38,7 @@ fn watch_page(browser: &str, name: &str, url: &str) -> Value {
     let report = screenshot.with_extension("json");
     fs::write(&report, &said.stdout).expect("the scratch folder is writable");
     assert!(
-        fs::metadata(&screenshot).is_ok_and(|file| file.len() > 5000),
+        fs::metadata(&screenshot).is_ok_and(|file| file.len() > 1000),
         "no screenshot"
     );
     serde_json::from_str(&said.stdout).expect("one line of JSON")

@@ -143,7 +143,9 @@ fn a_malformed_reload_keeps_the_running_configuration() {
     publisher.kill();
     // The stream is still configured.
     wait_for("the name to be free", Duration::from_secs(10), || {
-        server.stream_info("clip")["error"].is_string().then_some(())
+        server.stream_info("clip")["error"]
+            .is_string()
+            .then_some(())
     });
     let _again = server.publish("clip", &clips::demo());
     write_config(&server.config, &good);
