@@ -63,6 +63,13 @@ pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
     Ok(doctor::print(&findings(&loaded.config, &pinning), out)?)
 }
 
+/// Asks the server that runs with this configuration.
+pub fn is_healthy(options: &Serve) -> anyhow::Result<bool> {
+    let loaded = config::load(&options.config_path)?;
+    let control = loaded.config.general.controller;
+    doctor::is_healthy(control).with_context(|| format!("no healthy server at {control}"))
+}
+
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
     let mut findings = doctor::examine(&ports(config));
     let pinned: Vec<usize> = pinning
