@@ -1,1 +1,46 @@
-fn main() {}
+//! The `ringside-load` command.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ringside_load::{floor, pin, streams};
+
+/// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Run on this CPU only.
+    #[arg(long, global = true)]
+    cpu: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publish and watch.
+    Streams(streams::Options),
+    /// The bare loop to compare with: sends the same pieces to as many sockets.
+    Floor(floor::FloorOptions),
+    /// The receiving side of the bare loop.
+    Sink(floor::SinkOptions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = io::stdout();
+    let result = cli.cpu.map_or(Ok(()), pin).and_then(|()| match cli.command {
+        Command::Streams(options) => streams::run(&options, &mut out),
+        Command::Floor(options) => floor::run(&options, &mut out),
+        Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ringside-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
