@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 use crate::base::ids::ShardId;
 use crate::config::{self, Changes, Config, Count, Host, Pinning};
 use crate::drive::{Driver, Limits, ServerSession};
+use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
 use crate::metrics::Engine;
 use crate::server::control_shard::{Command, ControlShard};
@@ -32,6 +33,9 @@ use crate::streams::Message;
 
 /// The exit status of a process that ends because one of its shards did (`EX_SOFTWARE`).
 const STATUS_DEAD_SHARD: i32 = 70;
+
+/// Sockets of a shard that its ring keeps in a table: 8 bytes each.
+const REGISTERED_MAX: u64 = 65_536;
 
 /// What `serve` is started with.
 #[derive(Clone, Debug)]
@@ -276,6 +280,10 @@ fn ring_options(pinning: &Pinning) -> ring_io::Options {
         cq_entries: pinning.cq_entries,
         receive_buffers: pinning.tcp_buffers,
         receive_buffer_bytes: pinning.tcp_buffer_bytes,
+        // The kernel's bound on the table is that of open descriptors.
+        registered_max: limit(Resource::Descriptors)
+            .map_or(0, |limit| limit.soft)
+            .min(REGISTERED_MAX) as u32,
     }
 }
 
