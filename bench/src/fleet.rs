@@ -65,6 +65,8 @@ struct Fleet {
     shared: Arc<Shared>,
     tallies: Vec<(Kind, Rc<RefCell<Tally>>)>,
     conns: Vec<(ConnId, usize)>,
+    /// Viewers that were made, for each tally.
+    made: Vec<usize>,
     started: Instant,
     /// Viewers that were connected, or could not be.
     begun: usize,
@@ -79,11 +81,14 @@ impl Fleet {
             ..Limits::default()
         };
         let kinds = Kind::CONTAINERS.into_iter().chain([Kind::Raw]);
+        let tallies = kinds.map(|kind| (kind, Rc::new(RefCell::new(Tally::new()))));
+        let tallies: Vec<_> = tallies.collect();
         Ok(Self {
             driver: Driver::new(RING, limits)?,
             plan,
             shared,
-            tallies: kinds.map(|kind| (kind, Rc::new(RefCell::new(Tally::new())))).collect(),
+            made: vec![0; tallies.len()],
+            tallies,
             conns: Vec::new(),
             started: clock::now(),
             begun: 0,
@@ -142,7 +147,8 @@ impl Fleet {
         let place = place.expect("there is a tally for every kind");
         let tally = Rc::clone(&self.tallies[place].1);
         let connected = clock::now();
-        let is_sampled = index.is_multiple_of(self.plan.sample.max(1));
+        let is_sampled = self.made[place].is_multiple_of(self.plan.sample.max(1));
+        self.made[place] += 1;
         let viewer = Viewer::new(*kind, stream, &self.shared, &tally, is_sampled, connected);
         let opened = connect(*address).map(|fd| self.driver.open(fd, *address, viewer));
         match opened {

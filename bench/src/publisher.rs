@@ -13,7 +13,6 @@ use bytes::Bytes;
 use ringside::base::ids::ConnId;
 use ringside::drive::{Driver, Limits, Occurrence, Session};
 use ringside::io::Options;
-use ringside::proto::flv::TagKind;
 use ringside::proto::rtmp::{Client, ClientEvent};
 use ringside::shard::clock;
 
@@ -76,11 +75,6 @@ impl Publisher {
         }
         let Timed { due, kind, body, .. } = timed;
         self.client.send_tag(kind, due.as_millis() as u32, &body);
-    }
-
-    /// Begins a frame that never ends: half of one, as bytes that were not asked for.
-    pub(crate) fn send_tag(&mut self, kind: TagKind, body: &[u8]) {
-        self.client.send_tag(kind, self.next.due.as_millis() as u32, body);
     }
 
     /// Says goodbye.
@@ -197,7 +191,7 @@ pub(crate) fn send_due(
         });
         match due.flatten() {
             // The mark says when, so the bytes go at once.
-            Some(due) if due <= now => driver.submit()?,
+            Some(due) if due <= now => driver.turn(false, None)?,
             Some(due) => return Ok(due),
             None => return Ok(now + LOOK_EVERY),
         }
