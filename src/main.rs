@@ -49,6 +49,8 @@ enum Command {
     },
     /// Say what keeps the server from running here, and what mends it.
     Doctor,
+    /// Ask a running server whether it is healthy; the exit status is the answer.
+    Health,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
             demo::run(demo, &mut io::stdout()).map(|()| true)
         }
         Some(Command::Doctor) => server::examine(&files, &mut io::stdout()),
+        Some(Command::Health) => server::is_healthy(&files),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -4,10 +4,7 @@
     clippy::disallowed_methods,
     reason = "the tests wait for other processes in real time"
 )]
-#![allow(
-    unsafe_code,
-    reason = "seccomp filters and limits are set by raw calls in the child"
-)]
+#![allow(unsafe_code, reason = "limits are set by raw calls in the child")]
 
 mod support;
 
@@ -19,6 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
+use support::seccomp::{self, Filter};
 use support::{Said, free_port, run, scratch, write_config};
 
 const REFUSE_MAX: Duration = Duration::from_secs(10);
@@ -93,44 +91,9 @@ fn assert_explained(subcommand: &str, said: &Said, wanted: &[&str]) {
 /// profile does.
 fn forbid(command: &mut Command, call: libc::c_long, errno: i32) {
     let call = u32::try_from(call).expect("a system call has a small number");
-    // SAFETY: the closure only makes two prctl calls, which are async-signal-safe; the filter lives
-    // on its stack until the second returns, and the kernel copies it.
-    unsafe {
-        command.pre_exec(move || {
-            let step = |code: u32, jump_true, jump_false, k| libc::sock_filter {
-                code: code as u16,
-                jt: jump_true,
-                jf: jump_false,
-                k,
-            };
-            // The first word of seccomp_data is the number of the call.
-            let mut filter = [
-                step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-                step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call),
-                step(
-                    libc::BPF_RET | libc::BPF_K,
-                    0,
-                    0,
-                    libc::SECCOMP_RET_ERRNO | errno as u32,
-                ),
-                step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-            ];
-            let program = libc::sock_fprog {
-                len: filter.len() as u16,
-                filter: filter.as_mut_ptr(),
-            };
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(
-                    libc::PR_SET_SECCOMP,
-                    libc::SECCOMP_MODE_FILTER,
-                    &raw const program,
-                ) != 0
-            {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
+    let mut filter = Filter::new();
+    filter.answer(call, seccomp::errno(errno));
+    filter.install(command, libc::SECCOMP_RET_ALLOW);
 }
 
 fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, value: u64) {
@@ -260,7 +223,7 @@ fn a_malformed_configuration_is_named() {
         .expect("a file")
         .to_string_lossy()
         .into_owned();
-    assert_explained("serve", &said, &[&file, "line 3", "column"]);
+    assert_explained("serve", &said, &[&file, ".json:3:"]);
 }
 
 /// What is well-formed JSON but means nothing: a port that is none.

@@ -4,6 +4,8 @@
 //! its own floor or above. `PROTO_ROWS` is the same rule inside `src/proto`. The test reads source
 //! text, so it also sees code behind `cfg`. A new folder fails the test until it is given a floor.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

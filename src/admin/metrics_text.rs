@@ -30,9 +30,19 @@ pub struct Family {
 pub fn metrics_text(engines: &BTreeMap<u16, Engine>, families: &[Family]) -> String {
     let mut out = String::new();
     for (name, help, is_counter, value) in ENGINE {
-        header(&mut out, name, help, if *is_counter { "counter" } else { "gauge" });
+        header(
+            &mut out,
+            name,
+            help,
+            if *is_counter { "counter" } else { "gauge" },
+        );
         for (shard, engine) in engines {
-            sample(&mut out, name, &[("shard", shard.to_string())], value(engine));
+            sample(
+                &mut out,
+                name,
+                &[("shard", shard.to_string())],
+                value(engine),
+            );
         }
     }
     let name = "cpu_seconds_total";
@@ -45,7 +55,7 @@ pub fn metrics_text(engines: &BTreeMap<u16, Engine>, families: &[Family]) -> Str
     header(
         &mut out,
         name,
-        "Sends for each call of io_uring_enter since the start.",
+        "Sends for each time that the shard entered its ring.",
         "gauge",
     );
     for (shard, engine) in engines {
@@ -54,7 +64,11 @@ pub fn metrics_text(engines: &BTreeMap<u16, Engine>, families: &[Family]) -> Str
     }
     latency(&mut out, engines);
     for family in families {
-        let kind = if family.is_counter { "counter" } else { "gauge" };
+        let kind = if family.is_counter {
+            "counter"
+        } else {
+            "gauge"
+        };
         header(&mut out, family.name, family.help, kind);
         for (labels, value) in &family.samples {
             sample(&mut out, family.name, labels, value);
@@ -67,8 +81,12 @@ type Column = (&'static str, &'static str, bool, fn(&Engine) -> u64);
 
 const ENGINE: &[Column] = &[
     ("connections", "Open connections.", false, |e| e.connections),
-    ("received_bytes_total", "Bytes received.", true, |e| e.received_bytes),
-    ("accepted_total", "Connections accepted.", true, |e| e.accepted),
+    ("received_bytes_total", "Bytes received.", true, |e| {
+        e.received_bytes
+    }),
+    ("accepted_total", "Connections accepted.", true, |e| {
+        e.accepted
+    }),
     (
         "displaced_total",
         "Idle connections closed to make room for newer ones.",
@@ -81,20 +99,36 @@ const ENGINE: &[Column] = &[
         true,
         |e| e.refused,
     ),
-    ("accept_failures_total", "Times that accepting failed.", true, |e| {
-        e.accept_failures
-    }),
+    (
+        "accept_failures_total",
+        "Times that accepting failed.",
+        true,
+        |e| e.accept_failures,
+    ),
     (
         "overfull_total",
         "Connections closed because they did not read their answers.",
         true,
         |e| e.overfull,
     ),
-    ("ring_enters_total", "Calls of io_uring_enter.", true, |e| e.enters),
-    ("ring_completions_total", "Completions of the ring.", true, |e| {
-        e.completions
-    }),
-    ("ring_sends_total", "Sends submitted to the ring.", true, |e| e.sends),
+    (
+        "ring_enters_total",
+        "Times that the shard entered its ring.",
+        true,
+        |e| e.enters,
+    ),
+    (
+        "ring_completions_total",
+        "Completions of the ring.",
+        true,
+        |e| e.completions,
+    ),
+    (
+        "ring_sends_total",
+        "Sends submitted to the ring.",
+        true,
+        |e| e.sends,
+    ),
     (
         "ring_no_buffers_total",
         "Times that the kernel had no receive buffer.",
@@ -107,9 +141,12 @@ const ENGINE: &[Column] = &[
         true,
         |e| e.operation_errors,
     ),
-    ("mesh_depth", "Messages under way to other shards.", false, |e| {
-        e.mesh_depth
-    }),
+    (
+        "mesh_depth",
+        "Messages under way to other shards.",
+        false,
+        |e| e.mesh_depth,
+    ),
     (
         "mesh_dropped_total",
         "Frames dropped because another shard's queue was full.",
@@ -120,7 +157,8 @@ const ENGINE: &[Column] = &[
 
 fn latency(out: &mut String, engines: &BTreeMap<u16, Engine>) {
     let name = "added_latency_seconds";
-    let help = "From the receipt of a frame's last byte to the submission of the send that carries it.";
+    let help =
+        "From the receipt of a frame's last byte to the submission of the send that carries it.";
     header(out, name, help, "histogram");
     let mut all = Latency::default();
     for engine in engines.values() {
@@ -128,7 +166,12 @@ fn latency(out: &mut String, engines: &BTreeMap<u16, Engine>) {
     }
     for us in LATENCY_BUCKETS_US {
         let le = format!("{}", us as f64 / 1e6);
-        sample(out, "added_latency_seconds_bucket", &[("le", le)], all.at_most(us));
+        sample(
+            out,
+            "added_latency_seconds_bucket",
+            &[("le", le)],
+            all.at_most(us),
+        );
     }
     let infinite = [("le", "+Inf".to_owned())];
     sample(out, "added_latency_seconds_bucket", &infinite, all.count());

@@ -367,6 +367,17 @@ mod tests {
         }
     }
 
+    /// serde_json reads a decimal fraction a little off unless told to be exact, so that each
+    /// save moved `config.location` and numbers wider than 64 bits. Found by fuzzing.
+    #[test]
+    fn numbers_do_not_drift_from_save_to_save() {
+        let text = r#"{"config":{"location":{"lat":31.245270191439438,"lon":-0.1}},
+                       "wide":[5555555555555555555555555555555555555555555555555552]}"#;
+        let once = read(text).config.to_text();
+        assert!(once.contains("31.245270191439438"));
+        assert_eq!(read(&once).config.to_text(), once);
+    }
+
     #[test]
     fn reported_states_are_not_saved() {
         let text = r#"{"log":[1],"config":{"protocols":[{"connector":"HTTP","online":1}]},

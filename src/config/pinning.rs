@@ -30,11 +30,8 @@ pub struct Pinning {
     pub cq_entries: u32,
     /// The longest that a loaded shard waits for more completions: 0 to 10 000 µs, default 200.
     pub wait_max: Duration,
-    /// How many completions end that wait, and how many in one round count as load: 1 to 4096,
-    /// default 32.
+    /// How many completions end that wait: 1 to 4096, default 32.
     pub busy_completions: u32,
-    /// Empty rounds before a shard sleeps until it is woken: 1 to 100 000, default 20.
-    pub park_after_rounds: u32,
     /// Buffers that the kernel receives TCP into, for each shard: a power of two from 8 to 32 768,
     /// default 64.
     pub tcp_buffers: u16,
@@ -77,7 +74,6 @@ impl Default for Pinning {
             cq_entries: 4096,
             wait_max: Duration::from_micros(200),
             busy_completions: 32,
-            park_after_rounds: 20,
             tcp_buffers: 64,
             tcp_buffer_bytes: 16_384,
             udp_buffers: 256,
@@ -116,7 +112,6 @@ struct RingText {
 struct WaitText {
     wait_us_max: Option<Spanned<i64>>,
     busy_completions: Option<Spanned<i64>>,
-    park_after_rounds: Option<Spanned<i64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -249,12 +244,6 @@ impl Pinning {
                 "wait.busy_completions",
                 1..=4096,
                 32,
-            )? as u32,
-            park_after_rounds: number(
-                wait.park_after_rounds.as_ref(),
-                "wait.park_after_rounds",
-                1..=100_000,
-                20,
             )? as u32,
             tcp_buffers: power(
                 receive.tcp_buffers.as_ref(),

@@ -45,7 +45,8 @@ pub struct Protocols {
     pub http: Vec<Http>,
     /// `RTMP`, once per listening address.
     pub rtmp: Vec<Rtmp>,
-    /// `FLV`: `/NAME.flv` on HTTP.
+    /// `FLV`: `/NAME.flv` on HTTP. On together with `mp4` and `ts` where the list names none of
+    /// the three.
     pub flv: bool,
     /// `MP4`: `/NAME.mp4` on HTTP.
     pub mp4: bool,
@@ -161,6 +162,14 @@ impl Protocols {
                     connector: connector(),
                 }),
             }
+        }
+        // A list that names none of the formats on HTTP was written by hand for this server;
+        // one that names some leaves the others out on purpose.
+        let names_a_format = protocols.flv || protocols.mp4 || protocols.ts;
+        if !names_a_format && !protocols.http.is_empty() {
+            protocols.flv = true;
+            protocols.mp4 = true;
+            protocols.ts = true;
         }
         if protocols.http.is_empty() {
             let riding = [

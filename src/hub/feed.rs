@@ -150,7 +150,10 @@ impl Feed {
         if from >= self.end {
             return (pieces, self.end);
         }
-        assert!(from >= self.start(), "a viewer that fell behind is moved first");
+        assert!(
+            from >= self.start(),
+            "a viewer that fell behind is moved first"
+        );
         let to = if self.end - from <= bytes_max {
             self.end
         } else {
@@ -162,7 +165,9 @@ impl Feed {
                 last
             } else {
                 // The first frame alone is larger than what was asked for.
-                self.marks.get(beyond).map_or(self.end, |mark| mark.position)
+                self.marks
+                    .get(beyond)
+                    .map_or(self.end, |mark| mark.position)
             }
         };
         let first = self

@@ -40,7 +40,8 @@ impl FrameLog {
     /// Adds a frame and lets go of what is older than the window, except the newest group.
     pub fn push(&mut self, frame: Frame, entry: bool) {
         if entry {
-            self.entries.push_back(self.first + self.frames.len() as u64);
+            self.entries
+                .push_back(self.first + self.frames.len() as u64);
         }
         self.bytes += frame.data.len();
         let newest = frame.dts;
@@ -106,22 +107,11 @@ impl FrameLog {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use bytes::Bytes;
-
     use super::*;
+    use crate::media::samples;
 
-    #[expect(clippy::disallowed_methods, reason = "a frame has to have some time")]
     fn frame(millis: i64) -> Frame {
-        Frame {
-            track: TrackId(0),
-            dts: MediaTime::from_millis(millis),
-            pts: MediaTime::from_millis(millis),
-            keyframe: millis % 1000 == 0,
-            data: Bytes::from_static(&[0; 100]),
-            received: Instant::now(),
-        }
+        samples::frame(0, millis, millis % 1000 == 0, 100)
     }
 
     fn log(window: Duration, bytes_max: usize) -> FrameLog {
@@ -145,7 +135,11 @@ mod tests {
         let log = log(Duration::ZERO, 1 << 20);
         assert_eq!(log.len(), 10);
         let mut group = log.since_entry();
-        assert!(group.next().is_some_and(|(frame, entry)| entry && frame.keyframe));
+        assert!(
+            group
+                .next()
+                .is_some_and(|(frame, entry)| entry && frame.keyframe)
+        );
         assert_eq!(group.count(), 9);
     }
 
@@ -153,6 +147,9 @@ mod tests {
     fn the_byte_bound_is_stronger_than_the_window() {
         let log = log(Duration::from_secs(60), 550);
         assert_eq!(log.len(), 5);
-        assert!(log.since_entry().all(|(_, entry)| !entry), "the keyframe is gone");
+        assert!(
+            log.since_entry().all(|(_, entry)| !entry),
+            "the keyframe is gone"
+        );
     }
 }

@@ -181,7 +181,10 @@ mod tests {
                 replaced: Some((A, 1))
             }
         );
-        assert!(!registry.unclaim(&"live", A, 1), "the replaced one says goodbye");
+        assert!(
+            !registry.unclaim(&"live", A, 1),
+            "the replaced one says goodbye"
+        );
         assert!(registry.unclaim(&"live", B, 2));
     }
 
@@ -191,7 +194,10 @@ mod tests {
         let first = home(registry.claim(&"live", claim(A, 1, false)));
         registry.unclaim(&"live", A, 1);
         assert_eq!(home(registry.claim(&"live", claim(B, 9, false))), first);
-        assert!(!registry.release(&"live", first.stream), "it has a publisher");
+        assert!(
+            !registry.release(&"live", first.stream),
+            "it has a publisher"
+        );
         registry.unclaim(&"live", B, 9);
         assert!(registry.release(&"live", first.stream));
         assert_ne!(

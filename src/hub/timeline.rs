@@ -130,22 +130,13 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use bytes::Bytes;
-
     use super::*;
+    use crate::media::samples;
 
-    #[expect(clippy::disallowed_methods, reason = "a frame has to have some time")]
     fn frame(track: u16, millis: i64) -> Frame {
-        Frame {
-            track: TrackId(track),
-            dts: MediaTime::from_millis(millis),
-            pts: MediaTime::from_millis(millis + 80),
-            keyframe: true,
-            data: Bytes::new(),
-            received: Instant::now(),
-        }
+        let mut frame = samples::frame(track, millis, true, 0);
+        frame.pts = MediaTime::from_millis(millis + 80);
+        frame
     }
 
     fn place(timeline: &mut Timeline, track: u16, millis: i64) -> (i64, Adjustment) {

@@ -35,8 +35,12 @@ impl BufferRing {
         // SAFETY: the entries are zeroed memory of the size the count asks for, and live until
         // the owner has closed the ring.
         unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(entries.as_ptr() as u64, count, group, 0)?;
+            ring.submitter().register_buf_ring_with_flags(
+                entries.as_ptr() as u64,
+                count,
+                group,
+                0,
+            )?;
         }
         let mut this = Self {
             entries,

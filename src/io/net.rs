@@ -744,7 +744,10 @@ impl Drop for Net {
             if self.sockets.is_empty() && self.listeners.iter().all(|listener| !listener.armed) {
                 return;
             }
-            if self.enter(Wait::One(Some(Duration::from_millis(10)))).is_err() {
+            if self
+                .enter(Wait::One(Some(Duration::from_millis(10))))
+                .is_err()
+            {
                 break;
             }
             while self.completion().is_some() {}

@@ -3,6 +3,8 @@
 pub mod buffer;
 pub mod codec;
 mod frame;
+#[cfg(test)]
+pub(crate) mod samples;
 mod time;
 mod track;
 

@@ -16,8 +16,8 @@ use crate::metrics::Engine;
 use crate::proto::http::{self, Method, Request, Response};
 use crate::server::engine;
 use crate::server::media_shard::Flow;
-use crate::shard::mesh::{Class, Mesh};
 use crate::shard::clock;
+use crate::shard::mesh::{Class, Mesh};
 use crate::streams::door::http_session;
 use crate::streams::{Message, Registrar, ShardSnapshot, families};
 
@@ -205,7 +205,10 @@ impl ControlShard {
             return;
         }
         if !matches!(request.method, Method::Get | Method::Head) {
-            self.respond(conn, Response::text(405, "Only GET and HEAD are answered here."));
+            self.respond(
+                conn,
+                Response::text(405, "Only GET and HEAD are answered here."),
+            );
             return;
         }
         match request.path.as_str() {

@@ -4,8 +4,9 @@
 //! is a failure, so that a refusal is never a panic from deep inside an executor.
 
 use std::fs;
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::io::probe::{self, Limit, Refusal, Resource, Step};
 
@@ -15,6 +16,8 @@ const LOCKED_MEMORY_BYTES_MIN: u64 = 512 * 1024;
 const DESCRIPTORS_WANTED: u64 = 65_536;
 /// The server's own descriptors (rings, listeners, eventfds, files) and a few hundred connections.
 const DESCRIPTORS_MIN: u64 = 1024;
+/// A server that takes longer to say so is not well.
+const HEALTH_MAX: Duration = Duration::from_secs(1);
 /// Multishot receive is 6.0, DEFER_TASKRUN is 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
@@ -68,6 +71,19 @@ pub fn examine_pinning(wanted: &[usize]) -> Finding {
         Ok(allowed) => explain_pinning(wanted, &allowed),
         Err(error) => Finding::warn(format!("the CPU affinity cannot be read: {error}"), None),
     }
+}
+
+/// Whether the server whose control port is at `address` says that it is well.
+///
+/// For a container's health check: an image without a shell has nothing else to ask with.
+pub fn is_healthy(address: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, HEALTH_MAX)?;
+    stream.set_read_timeout(Some(HEALTH_MAX))?;
+    stream.set_write_timeout(Some(HEALTH_MAX))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status_line = [0; b"HTTP/1.1 200".len()];
+    stream.read_exact(&mut status_line)?;
+    Ok(status_line.ends_with(b" 200"))
 }
 
 /// Prints the findings, worst last, and says whether the server can start.
@@ -379,6 +395,8 @@ fn port(purpose: &str, address: SocketAddr, bound: &io::Result<()>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+    use std::thread;
 
     const PLAIN: Surroundings = Surroundings {
         uring_disabled: Some(0),
@@ -564,6 +582,33 @@ mod tests {
             "ok    a\nFAIL  b\n      -> mend b\n"
         );
         assert!(print(&findings[1..], &mut Vec::new()).unwrap());
+    }
+
+    #[test]
+    fn health_is_the_status_of_the_control_port() {
+        for (answer, healthy) in [("200 OK", true), ("503 Service Unavailable", false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = thread::spawn(move || {
+                let (mut peer, _) = listener.accept().unwrap();
+                let mut request = [0; 256];
+                let size = peer.read(&mut request).unwrap();
+                assert!(request[..size].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+                peer.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes())
+                    .unwrap();
+            });
+            assert_eq!(is_healthy(address).unwrap(), healthy);
+            server.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn health_of_a_port_without_a_server_is_an_error() {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        is_healthy(address).unwrap_err();
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::base::ids::ShardId;
 use crate::config::Config;
 use crate::drive::{Driver, Limits, Occurrence, ServerSession};
+use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
 use crate::proto::{http, rtmp};
@@ -180,6 +181,10 @@ impl MediaShard {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what the loop has no part in is the door's"
+    )]
     fn message(&mut self, from: ShardId, message: Message) {
         match message {
             Message::SnapshotRequest { token } => {
@@ -224,11 +229,20 @@ impl MediaShard {
     }
 }
 
-/// The bounds of one of `shards` media shards.
+/// Descriptors that are not connections: rings, listeners, eventfds, files, the control port's.
+const DESCRIPTORS_KEPT: u64 = 256;
+
+/// The bounds of one of `shards` media shards. Connections are bounded before descriptors run
+/// out, so that an idle one makes room for a newer one instead of nobody getting in.
 pub(super) fn limits(config: &Config, shards: usize) -> Limits {
     let share = |total: u32| (total as usize).div_ceil(shards.max(1));
+    let descriptors = limit(Resource::Descriptors)
+        .map_or(u64::MAX, |limit| limit.soft)
+        .saturating_sub(DESCRIPTORS_KEPT)
+        .max(1);
+    let connections_max = u64::from(config.limits.connections_max).min(descriptors) as u32;
     Limits {
-        connections_max: share(config.limits.connections_max),
+        connections_max: share(connections_max),
         unestablished_max: share(config.limits.unauthenticated_max),
         ..Limits::default()
     }

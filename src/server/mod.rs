@@ -63,6 +63,13 @@ pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
     Ok(doctor::print(&findings(&loaded.config, &pinning), out)?)
 }
 
+/// Asks the server that runs with this configuration.
+pub fn is_healthy(options: &Serve) -> anyhow::Result<bool> {
+    let loaded = config::load(&options.config_path)?;
+    let control = loaded.config.general.controller;
+    doctor::is_healthy(control).with_context(|| format!("no healthy server at {control}"))
+}
+
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
     let mut findings = doctor::examine(&ports(config));
     let pinned: Vec<usize> = pinning
@@ -342,10 +349,7 @@ fn start_control(
 }
 
 /// Runs a shard's loop as the one task of an executor on the calling thread.
-fn on_glommio(
-    placement: Placement,
-    task: impl Future<Output = io::Result<()>>,
-) -> io::Result<()> {
+fn on_glommio(placement: Placement, task: impl Future<Output = io::Result<()>>) -> io::Result<()> {
     let executor = LocalExecutorBuilder::new(placement)
         .io_memory(64 * 1024)
         .ring_depth(128)
@@ -390,5 +394,40 @@ fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
         mesh_dropped: mesh.dropped(),
         cpu_us: thread_cpu_time().as_micros() as u64,
         latency: crate::metrics::Latency::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that is to die.
+    const VICTIM: &str = "RINGSIDE_TEST_DEAD_SHARD";
+
+    #[test]
+    fn a_dead_shard_ends_the_process() {
+        if let Ok(how) = env::var(VICTIM) {
+            thread::spawn(move || {
+                guard(ShardId(1), || {
+                    assert_ne!(how, "panic", "the shard's own mistake");
+                    Err(io::Error::other("the ring is broken"))
+                });
+            })
+            .join()
+            .expect("the process ends before the thread could be joined");
+            return;
+        }
+        for how in ["panic", "error"] {
+            let status = Command::new(env::current_exe().expect("this test has a path"))
+                .args(["--exact", "server::tests::a_dead_shard_ends_the_process"])
+                .env(VICTIM, how)
+                .output()
+                .expect("it runs")
+                .status;
+            assert_eq!(status.code(), Some(STATUS_DEAD_SHARD), "{how}");
+        }
     }
 }

@@ -183,7 +183,11 @@ impl Door {
                     message,
                     is_media,
                 } => {
-                    let class = if is_media { Class::Media } else { Class::Control };
+                    let class = if is_media {
+                        Class::Media
+                    } else {
+                        Class::Control
+                    };
                     mesh.send(to, class, message);
                 }
                 Output::Close(conn) => driver.close(conn),
@@ -238,7 +242,9 @@ fn rtmp_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: RtmpReply
             answer(driver, &rtmp::Session::accept_publish);
         }
         RtmpReply::PublishBusy => {
-            answer(driver, &|session| session.refuse_publish(rtmp::Refusal::Busy));
+            answer(driver, &|session| {
+                session.refuse_publish(rtmp::Refusal::Busy)
+            });
             driver.close(conn);
         }
         RtmpReply::PublishDenied => {

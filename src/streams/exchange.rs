@@ -391,10 +391,7 @@ impl Exchange {
                 self.respond(conn, Response::new(204).with_cors());
                 return;
             }
-            Method::Post
-            | Method::Put
-            | Method::Delete
-            | Method::Patch => {
+            Method::Post | Method::Put | Method::Delete | Method::Patch => {
                 let response = Response::text(405, "Only GET, HEAD and OPTIONS are answered here.")
                     .with_header("Allow", "GET, HEAD, OPTIONS");
                 self.respond(conn, response.with_cors());
@@ -403,7 +400,9 @@ impl Exchange {
         };
         match Target::of(&request.path) {
             Target::Index => self.respond(conn, html(page::INDEX)),
-            Target::Page(name) => self.respond(conn, html(page::player(&name, self.offline_text()))),
+            Target::Page(name) => {
+                self.respond(conn, html(page::player(&name, self.offline_text())))
+            }
             Target::Info { name, as_script } => {
                 let want = Want::Info {
                     as_script,
@@ -419,7 +418,10 @@ impl Exchange {
                 self.http_media(conn, request, name, container, is_head);
             }
             Target::Unknown => {
-                self.respond(conn, Response::text(404, "There is nothing by this name.").with_cors());
+                self.respond(
+                    conn,
+                    Response::text(404, "There is nothing by this name.").with_cors(),
+                );
             }
         }
     }
@@ -495,7 +497,7 @@ impl Exchange {
             .is_none_or(|position| position < outlet.released);
         if behind {
             let config = Arc::clone(&self.config);
-        let delivery = &config.delivery;
+            let delivery = &config.delivery;
             let handed = deliver(viewer, outlet, delivery, None, &mut self.outputs);
             handed.count(stream, &mut self.counters);
         }
@@ -549,14 +551,9 @@ impl Exchange {
                     home.mirrors.remove(&from);
                 }
             }
-            Message::Backlog {
-                stream,
-                tracks,
-                frames,
-                next,
-            } => {
+            Message::Backlog { stream, backlog } => {
                 if let Some(mirror) = self.streams.get_mut(&stream) {
-                    mirror.backlog(self.now, tracks, frames, next);
+                    mirror.backlog(self.now, *backlog);
                     self.seat_waiting(stream);
                 }
             }
@@ -668,8 +665,7 @@ impl Exchange {
             tracing::debug!(?conn, "a viewer took nothing for too long");
             self.counters.stalled += 1;
             self.connection_gone(conn);
-            self.outputs
-                .push_back(Output::Abort(conn));
+            self.outputs.push_back(Output::Abort(conn));
         }
     }
 
@@ -729,7 +725,11 @@ impl Exchange {
             counters: self.counters,
             viewers,
             publishers: self.publishers.len() as u64,
-            waiting: self.waiting.values().map(|waiting| waiting.len() as u64).sum(),
+            waiting: self
+                .waiting
+                .values()
+                .map(|waiting| waiting.len() as u64)
+                .sum(),
             merge_window_ms: self.merge_window.as_millis() as u64,
             slabs_in_use: self.pool.in_use() as u64,
             slabs: self.pool.blocks() as u64,
@@ -760,7 +760,7 @@ impl Exchange {
                 tracing::info!(stream = %name, resumed, "a publisher begins");
                 if home.shard == self.me {
                     if !self.streams.contains_key(&home.stream) {
-                        self.add_home(name.clone(), home.stream);
+                        self.add_home(name, home.stream);
                     }
                     self.begin(home.stream, self.me, publisher, "rtmp");
                 } else {
@@ -852,7 +852,15 @@ impl Exchange {
         let Some(track) = stream.ingest_track(shard, publisher, track) else {
             return;
         };
-        stream.refresh_outputs(&mut self.pool, &track);
+        self.track_changed(id, &track);
+    }
+
+    /// Tells viewers and mirrors of a track that is new or has changed.
+    fn track_changed(&mut self, id: StreamId, track: &Track) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.refresh_outputs(&mut self.pool, track);
         let Role::Home(home) = &stream.role else {
             return;
         };
@@ -872,7 +880,14 @@ impl Exchange {
                 is_entry,
                 number,
                 is_retimed,
+                learned,
             } => {
+                if let Some(track) = learned {
+                    self.track_changed(id, &track);
+                }
+                let Some(stream) = self.streams.get_mut(&id) else {
+                    return;
+                };
                 self.counters.retimed += u64::from(is_retimed);
                 if let Role::Home(home) = &stream.role {
                     for mirror in &home.mirrors {
@@ -901,14 +916,12 @@ impl Exchange {
         if let Some(home) = stream.home() {
             home.mirrors.insert(from);
         }
-        let (tracks, frames, next) = stream.to_backlog();
+        let backlog = Box::new(stream.to_backlog());
         self.mesh(
             from,
             Message::Backlog {
                 stream: id,
-                tracks,
-                frames,
-                next,
+                backlog,
             },
         );
     }
@@ -949,7 +962,8 @@ impl Exchange {
         };
         let config = Arc::clone(&self.config);
         let delivery = &config.delivery;
-        let keys: smallvec::SmallVec<[usize; 8]> = stream.outlets.iter().map(|(key, _)| key).collect();
+        let keys: smallvec::SmallVec<[usize; 8]> =
+            stream.outlets.iter().map(|(key, _)| key).collect();
         for key in keys {
             let outlet = &mut stream.outlets[key];
             if !outlet.write(&mut self.pool, frame, &mut self.scratch) {
@@ -1015,10 +1029,8 @@ impl Exchange {
         }
         let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), home.stream);
-        self.streams.insert(
-            home.stream,
-            Stream::mirror(name.clone(), home, bytes_max),
-        );
+        self.streams
+            .insert(home.stream, Stream::mirror(name.clone(), home, bytes_max));
         self.mesh(
             home.shard,
             Message::Subscribe {
@@ -1060,10 +1072,9 @@ impl Exchange {
         for waiting in self.waiting.remove(&name).unwrap_or_default() {
             self.business.remove(&waiting.conn);
             match waiting.want {
-                Want::Info {
-                    as_script,
-                    host,
-                } => self.answer_info(waiting.conn, id, as_script, &host),
+                Want::Info { as_script, host } => {
+                    self.answer_info(waiting.conn, id, as_script, &host)
+                }
                 Want::Play {
                     container,
                     is_chunked,
@@ -1126,12 +1137,14 @@ impl Exchange {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
-        let keep_away = stream
+        let (window, keep_away) = stream
             .name
             .settings(&self.config)
-            .map_or(Duration::ZERO, |settings| settings.keep_away);
+            .map_or((Duration::ZERO, Duration::ZERO), |settings| {
+                (settings.window, settings.keep_away)
+            });
         let addresses = info::Addresses::of(&self.config.protocols, host);
-        let json = info::json(Ok(&stream.info(keep_away)), &addresses);
+        let json = info::json(Ok(&stream.info(window, keep_away)), &addresses);
         let response = info_response(&stream.name, as_script, &json);
         self.respond(conn, response);
     }
@@ -1147,7 +1160,9 @@ impl Exchange {
                     }
                 }
             }
-            Want::Info { as_script, .. } => self.respond(conn, info_response(name, *as_script, &unavailable())),
+            Want::Info { as_script, .. } => {
+                self.respond(conn, info_response(name, *as_script, &unavailable()))
+            }
         }
     }
 
@@ -1213,7 +1228,11 @@ impl Exchange {
         for (id, _) in unwanted {
             // The registrar hears of it by the release that follows the publisher's end; viewers
             // need not wait for that.
-            if self.streams.get(&id).is_some_and(|stream| stream.viewers() > 0) {
+            if self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.viewers() > 0)
+            {
                 self.dismiss_viewers(id);
             }
         }
@@ -1262,13 +1281,11 @@ impl Exchange {
     }
 
     fn http(&mut self, conn: ConnId, reply: HttpReply) {
-        self.outputs
-            .push_back(Output::Http(conn, reply));
+        self.outputs.push_back(Output::Http(conn, reply));
     }
 
     fn rtmp(&mut self, conn: ConnId, reply: RtmpReply) {
-        self.outputs
-            .push_back(Output::Rtmp(conn, reply));
+        self.outputs.push_back(Output::Rtmp(conn, reply));
     }
 
     fn mesh(&mut self, to: ShardId, message: Message) {
@@ -1338,18 +1355,28 @@ fn end_viewer(viewer: &Viewer, outputs: &mut VecDeque<Output>) {
 }
 
 /// What was handed over for viewers.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Handed {
+    container: Container,
     bytes: u64,
     runs: u64,
     skips: u64,
 }
 
 impl Handed {
+    fn nothing(container: Container) -> Self {
+        Self {
+            container,
+            bytes: 0,
+            runs: 0,
+            skips: 0,
+        }
+    }
+
     fn count(self, stream: &mut Stream, counters: &mut Counters) {
-        stream.bytes_out += self.bytes;
+        stream.bytes_out[self.container as usize] += self.bytes;
         stream.skips += self.skips;
-        counters.bytes_out += self.bytes;
+        counters.bytes_out[self.container as usize] += self.bytes;
         counters.runs_out += self.runs;
         counters.skips += self.skips;
     }
@@ -1368,7 +1395,7 @@ fn release(
     outlet.released = outlet.feed.end();
     outlet.due = None;
     let received = outlet.gathered_since.take();
-    let mut total = Handed::default();
+    let mut total = Handed::nothing(outlet.container);
     for viewer in &outlet.viewers {
         let viewer = &mut viewers[*viewer];
         if viewer.is_idle {
@@ -1390,7 +1417,7 @@ fn deliver(
     outputs: &mut VecDeque<Output>,
 ) -> Handed {
     let feed = &outlet.feed;
-    let mut handed = Handed::default();
+    let mut handed = Handed::nothing(outlet.container);
     if viewer.is_paused {
         return handed;
     }

@@ -16,22 +16,21 @@ pub type Row = (
 /// All quantities of all shards.
 pub fn families(shards: &[ShardSnapshot]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    rows.push((
+    rows.push(by_protocol(
         "viewers",
         "Viewers by shard and protocol.",
         false,
         shards
             .iter()
-            .flat_map(|shard| {
-                Container::ALL.iter().map(|container| {
-                    let labels = vec![
-                        ("shard", shard.shard.to_string()),
-                        ("protocol", container.name().to_owned()),
-                    ];
-                    (labels, shard.viewers[*container as usize])
-                })
-            })
-            .collect(),
+            .map(|s| ("shard", s.shard.to_string(), s.viewers)),
+    ));
+    rows.push(by_protocol(
+        "media_out_bytes_total",
+        "Bytes handed over for viewers, by shard and protocol.",
+        true,
+        shards
+            .iter()
+            .map(|s| ("shard", s.shard.to_string(), s.counters.bytes_out)),
     ));
     for (name, help, is_counter, value) in SHARD {
         let samples = shards
@@ -56,15 +55,32 @@ pub fn families(shards: &[ShardSnapshot]) -> Vec<Row> {
     rows
 }
 
-type ShardColumn = (
-    &'static str,
-    &'static str,
-    bool,
-    fn(&ShardSnapshot) -> u64,
-);
+fn by_protocol(
+    name: &'static str,
+    help: &'static str,
+    is_counter: bool,
+    rows: impl Iterator<Item = (&'static str, String, [u64; Container::ALL.len()])>,
+) -> Row {
+    let samples = rows
+        .flat_map(|(label, value, counts)| {
+            Container::ALL.iter().map(move |container| {
+                let protocol = ("protocol", container.name().to_owned());
+                (
+                    vec![(label, value.clone()), protocol],
+                    counts[*container as usize],
+                )
+            })
+        })
+        .collect();
+    (name, help, is_counter, samples)
+}
+
+type ShardColumn = (&'static str, &'static str, bool, fn(&ShardSnapshot) -> u64);
 
 const SHARD: &[ShardColumn] = &[
-    ("publishers", "Connections that publish.", false, |s| s.publishers),
+    ("publishers", "Connections that publish.", false, |s| {
+        s.publishers
+    }),
     (
         "waiting_viewers",
         "Connections that wait for a stream to go live.",
@@ -77,24 +93,34 @@ const SHARD: &[ShardColumn] = &[
         false,
         |s| s.merge_window_ms,
     ),
-    ("slabs_in_use", "Slabs of 64 KiB in use.", false, |s| s.slabs_in_use),
-    ("slabs", "Slabs of 64 KiB, idle ones included.", false, |s| s.slabs),
+    ("slabs_in_use", "Slabs of 64 KiB in use.", false, |s| {
+        s.slabs_in_use
+    }),
+    (
+        "slabs",
+        "Slabs of 64 KiB, idle ones included.",
+        false,
+        |s| s.slabs,
+    ),
 ];
 
 type CounterColumn = (&'static str, &'static str, fn(&Counters) -> u64);
 
 const COUNTERS: &[CounterColumn] = &[
-    ("frames_in_total", "Frames from publishers.", |c| c.frames_in),
-    ("media_in_bytes_total", "Bytes of these frames.", |c| c.bytes_in),
-    ("media_out_bytes_total", "Bytes handed over for viewers.", |c| {
-        c.bytes_out
+    ("frames_in_total", "Frames from publishers.", |c| {
+        c.frames_in
+    }),
+    ("media_in_bytes_total", "Bytes of these frames.", |c| {
+        c.bytes_in
     }),
     (
         "runs_out_total",
         "Runs of frames handed over for viewers.",
         |c| c.runs_out,
     ),
-    ("bad_media_total", "Media that could not be read.", |c| c.bad_media),
+    ("bad_media_total", "Media that could not be read.", |c| {
+        c.bad_media
+    }),
     (
         "retimed_frames_total",
         "Frames whose time was levelled out or rejoined.",
@@ -110,7 +136,9 @@ const COUNTERS: &[CounterColumn] = &[
         "Viewers closed because they took nothing.",
         |c| c.stalled,
     ),
-    ("publish_refused_total", "Publishers refused.", |c| c.publish_refused),
+    ("publish_refused_total", "Publishers refused.", |c| {
+        c.publish_refused
+    }),
     (
         "play_refused_total",
         "Viewers refused, or that waited in vain.",
@@ -121,7 +149,9 @@ const COUNTERS: &[CounterColumn] = &[
         "Frames lost between shards.",
         |c| c.mirror_lost,
     ),
-    ("viewers_total", "Viewers since the start.", |c| c.viewers_total),
+    ("viewers_total", "Viewers since the start.", |c| {
+        c.viewers_total
+    }),
     ("publishers_total", "Publishers since the start.", |c| {
         c.publishers_total
     }),
@@ -131,7 +161,7 @@ const COUNTERS: &[CounterColumn] = &[
 struct StreamSum {
     frames_in: u64,
     bytes_in: u64,
-    bytes_out: u64,
+    bytes_out: [u64; Container::ALL.len()],
     skips: u64,
     log_bytes: u64,
     publishers: u64,
@@ -148,7 +178,9 @@ fn stream_rows(shards: &[ShardSnapshot]) -> Vec<Row> {
             sum.frames_in = stream.tracks.iter().map(|track| track.frames).sum();
             sum.bytes_in = stream.tracks.iter().map(|track| track.bytes).sum();
         }
-        sum.bytes_out += stream.bytes_out;
+        for (sum, bytes) in sum.bytes_out.iter_mut().zip(stream.bytes_out) {
+            *sum += bytes;
+        }
         sum.skips += stream.skips;
         for (sum, viewers) in sum.viewers.iter_mut().zip(stream.viewers) {
             *sum += viewers;
@@ -159,20 +191,21 @@ fn stream_rows(shards: &[ShardSnapshot]) -> Vec<Row> {
             .map(|(name, sum)| (vec![("stream", name.clone())], value(sum)))
             .collect()
     };
-    let viewers = sums
-        .iter()
-        .flat_map(|(name, sum)| {
-            Container::ALL.iter().map(|container| {
-                let labels = vec![
-                    ("stream", name.clone()),
-                    ("protocol", container.name().to_owned()),
-                ];
-                (labels, sum.viewers[*container as usize])
-            })
-        })
-        .collect();
     vec![
-        ("stream_viewers", "Viewers by stream and protocol.", false, viewers),
+        by_protocol(
+            "stream_viewers",
+            "Viewers by stream and protocol.",
+            false,
+            sums.iter()
+                .map(|(name, s)| ("stream", name.clone(), s.viewers)),
+        ),
+        by_protocol(
+            "stream_media_out_bytes_total",
+            "Bytes handed over for viewers, by stream and protocol.",
+            true,
+            sums.iter()
+                .map(|(name, s)| ("stream", name.clone(), s.bytes_out)),
+        ),
         (
             "stream_publishers",
             "1 while somebody publishes the stream.",
@@ -190,12 +223,6 @@ fn stream_rows(shards: &[ShardSnapshot]) -> Vec<Row> {
             "Bytes of these frames.",
             true,
             column(|s| s.bytes_in),
-        ),
-        (
-            "stream_media_out_bytes_total",
-            "Bytes handed over for the stream's viewers.",
-            true,
-            column(|s| s.bytes_out),
         ),
         (
             "stream_viewer_skips_total",

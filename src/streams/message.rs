@@ -8,6 +8,7 @@ use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Track};
 use crate::streams::name::StreamName;
 use crate::streams::snapshot::ShardSnapshot;
+use crate::streams::stream::Backlog;
 
 /// A message on the mesh. Only [`Message::Ingest`] and [`Message::MirrorFrame`] may be lost.
 #[derive(Debug)]
@@ -114,12 +115,8 @@ pub enum Message {
     Backlog {
         /// The stream.
         stream: StreamId,
-        /// All tracks.
-        tracks: Vec<Track>,
-        /// Frames, each with whether a viewer can begin there.
-        frames: Vec<(Frame, bool)>,
-        /// The number of the next frame.
-        next: u64,
+        /// What there is.
+        backlog: Box<Backlog>,
     },
     /// From the home shard: a track that is new or has changed.
     MirrorTrack {

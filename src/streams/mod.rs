@@ -23,3 +23,4 @@ pub use message::Message;
 pub use output::{Choice, Container, Selection};
 pub use registrar::Registrar;
 pub use snapshot::{Counters, ShardSnapshot, StreamSnapshot, TrackSnapshot};
+pub use stream::Backlog;

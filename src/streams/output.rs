@@ -111,7 +111,10 @@ impl Choice {
             "all" | "*" => Some(Self::All),
             _ => match text.parse() {
                 Ok(number) => Some(Self::Track(number)),
-                Err(_) if text.len() <= 8 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+                Err(_)
+                    if text.len() <= 8
+                        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') =>
+                {
                     Some(Self::Codec(text))
                 }
                 Err(_) => None,

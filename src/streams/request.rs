@@ -43,21 +43,19 @@ impl Target {
         let named = |stem: &str, make: &dyn Fn(StreamName) -> Self| {
             StreamName::parse(stem).map_or(Self::Unknown, make)
         };
-        let media = |container| {
-            named(stem, &move |name| Self::Media { name, container })
-        };
+        let media = |container| named(stem, &move |name| Self::Media { name, container });
         match extension {
             "html" => named(stem, &Self::Page),
             "flv" => media(Container::Flv),
             "ts" => media(Container::Ts),
             "mp4" | "fmp4" | "3gp" => media(Container::Mp4),
             "js" => {
-                let (stem, as_script) = match (stem.strip_prefix("json_"), stem.strip_prefix("info_"))
-                {
-                    (Some(stem), _) => (stem, false),
-                    (None, Some(stem)) => (stem, true),
-                    (None, None) => return Self::Unknown,
-                };
+                let (stem, as_script) =
+                    match (stem.strip_prefix("json_"), stem.strip_prefix("info_")) {
+                        (Some(stem), _) => (stem, false),
+                        (None, Some(stem)) => (stem, true),
+                        (None, None) => return Self::Unknown,
+                    };
                 named(stem, &move |name| Self::Info { name, as_script })
             }
             _ => Self::Unknown,

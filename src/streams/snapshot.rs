@@ -37,8 +37,8 @@ pub struct Counters {
     pub frames_in: u64,
     /// Bytes of these frames.
     pub bytes_in: u64,
-    /// Bytes handed over for viewers.
-    pub bytes_out: u64,
+    /// Bytes handed over for viewers, by container.
+    pub bytes_out: [u64; Container::ALL.len()],
     /// Runs of frames handed over for viewers.
     pub runs_out: u64,
     /// Tags that could not be read.
@@ -76,8 +76,8 @@ pub struct StreamSnapshot {
     pub tracks: Vec<TrackSnapshot>,
     /// Viewers on this shard by container.
     pub viewers: [u64; Container::ALL.len()],
-    /// Bytes handed over for viewers of this shard.
-    pub bytes_out: u64,
+    /// Bytes handed over for viewers of this shard, by container.
+    pub bytes_out: [u64; Container::ALL.len()],
     /// Times that viewers of this shard were moved to the newest keyframe.
     pub skips: u64,
     /// Bytes of frames kept.

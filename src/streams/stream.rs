@@ -47,7 +47,8 @@ pub(super) struct Stream {
     pub(super) outlets: Slab<Outlet>,
     first_frame: Option<Instant>,
     is_ready: bool,
-    pub(super) bytes_out: u64,
+    /// Bytes handed over for viewers, by container.
+    pub(super) bytes_out: [u64; Container::ALL.len()],
     pub(super) skips: u64,
     unix_zero_ms: i64,
 }
@@ -128,6 +129,19 @@ pub(super) struct TrackStatistics {
     window_bytes: u64,
     last_ms: i64,
     is_reordered: bool,
+    /// The first keyframe has been looked at.
+    has_learned: bool,
+    /// On a mirror: the oldest frame that the home shard kept when the mirror began.
+    oldest: Option<MediaTime>,
+}
+
+/// Tracks, the current group of pictures and the number of the next frame, for a new mirror.
+#[derive(Debug)]
+pub struct Backlog {
+    tracks: Vec<(Track, TrackStatistics)>,
+    frames: Vec<(Frame, bool)>,
+    next: u64,
+    unix_zero_ms: i64,
 }
 
 /// What became of a publisher's frame.
@@ -142,6 +156,8 @@ pub(super) enum Ingested {
         number: u64,
         /// The publisher's time did not fit.
         is_retimed: bool,
+        /// What the frame told of its track that was not known before.
+        learned: Option<Box<Track>>,
     },
     /// It is of a track that was not announced.
     Unknown,
@@ -193,7 +209,7 @@ impl Stream {
             outlets: Slab::new(),
             first_frame: None,
             is_ready: false,
-            bytes_out: 0,
+            bytes_out: [0; Container::ALL.len()],
             skips: 0,
             unix_zero_ms: 0,
         }
@@ -284,6 +300,16 @@ impl Stream {
             id
         };
         track.id = id;
+        if let Some(known) = self.tracks.get(id.index())
+            && track.init.is_empty()
+            && known.codec == track.codec
+        {
+            // What its frames told is not forgotten because the publisher does not tell it.
+            track.init = known.init.clone();
+            codec::describe(&mut track);
+            track.video = track.video.or(known.video);
+            track.audio = track.audio.or(known.audio);
+        }
         self.set_track(track.clone()).then_some(track)
     }
 
@@ -292,7 +318,10 @@ impl Stream {
         let index = track.id.index();
         match self.tracks.get_mut(index) {
             Some(known) if *known == track => return false,
-            Some(known) => *known = track,
+            Some(known) => {
+                *known = track;
+                self.statistics[index].has_learned = false;
+            }
             None => {
                 self.tracks.push(track);
                 self.statistics.push(TrackStatistics::default());
@@ -326,6 +355,7 @@ impl Stream {
         let adjustment = home.timeline.place(&mut frame);
         let number = home.next_number;
         home.next_number += 1;
+        let learned = self.learn(&frame);
         if self.first_frame.is_none() {
             self.unix_zero_ms = unix_ms - frame.dts.as_millis();
         }
@@ -337,7 +367,19 @@ impl Stream {
             is_entry,
             number,
             is_retimed: adjustment != Adjustment::Steady,
+            learned,
         }
+    }
+
+    /// Some publishers leave a track's configuration to its first frame.
+    fn learn(&mut self, frame: &Frame) -> Option<Box<Track>> {
+        let index = frame.track.index();
+        if !frame.keyframe || self.statistics[index].has_learned {
+            return None;
+        }
+        self.statistics[index].has_learned = true;
+        let track = &mut self.tracks[index];
+        codec::learn(track, &frame.data).then(|| Box::new(track.clone()))
     }
 
     /// A frame from the home shard. False if one before it was lost and it cannot be shown.
@@ -373,36 +415,45 @@ impl Stream {
     }
 
     /// The home shard's answer to a subscription.
-    pub(super) fn backlog(
-        &mut self,
-        now: Instant,
-        tracks: Vec<Track>,
-        frames: Vec<(Frame, bool)>,
-        next: u64,
-    ) {
-        for track in tracks {
+    pub(super) fn backlog(&mut self, now: Instant, backlog: Backlog) {
+        for (track, statistics) in backlog.tracks {
+            let index = track.id.index();
             self.set_track(track);
+            self.statistics[index] = statistics;
         }
-        for (frame, is_entry) in frames {
+        self.unix_zero_ms = backlog.unix_zero_ms;
+        for (frame, is_entry) in backlog.frames {
             self.keep(now, frame, is_entry);
         }
         if let Role::Mirror(mirror) = &mut self.role {
-            mirror.next_number = Some(next);
+            mirror.next_number = Some(backlog.next);
         }
     }
 
-    /// Tracks, the current group of pictures and the number of the next frame.
-    pub(super) fn to_backlog(&self) -> (Vec<Track>, Vec<(Frame, bool)>, u64) {
-        let frames = self
-            .log
-            .since_entry()
-            .map(|(frame, is_entry)| (frame.clone(), is_entry))
-            .collect();
-        let next = match &self.role {
-            Role::Home(home) => home.next_number,
-            Role::Mirror(mirror) => mirror.next_number.unwrap_or(0),
-        };
-        (self.tracks.clone(), frames, next)
+    /// What a mirror begins with.
+    pub(super) fn to_backlog(&self) -> Backlog {
+        let tracks = self.tracks.iter().zip(&self.statistics);
+        Backlog {
+            tracks: tracks
+                .map(|(track, statistics)| {
+                    let statistics = TrackStatistics {
+                        oldest: self.log.span_of(track.id).map(|(oldest, _)| oldest),
+                        ..*statistics
+                    };
+                    (track.clone(), statistics)
+                })
+                .collect(),
+            frames: self
+                .log
+                .since_entry()
+                .map(|(frame, is_entry)| (frame.clone(), is_entry))
+                .collect(),
+            next: match &self.role {
+                Role::Home(home) => home.next_number,
+                Role::Mirror(mirror) => mirror.next_number.unwrap_or(0),
+            },
+            unix_zero_ms: self.unix_zero_ms,
+        }
     }
 
     fn keep(&mut self, now: Instant, frame: Frame, is_entry: bool) {
@@ -427,7 +478,11 @@ impl Stream {
             return false;
         };
         let has = |kind| self.tracks.iter().any(|track| track.kind() == kind);
-        let has_entry = self.log.since_entry().next().is_some_and(|(_, entry)| entry);
+        let has_entry = self
+            .log
+            .since_entry()
+            .next()
+            .is_some_and(|(_, entry)| entry);
         let has_both = has(Kind::Video) && has(Kind::Audio);
         self.is_ready = has_entry && (has_both || now >= first_frame + READY_AFTER);
         self.is_ready
@@ -503,22 +558,28 @@ impl Stream {
     }
 
     pub(super) fn viewers(&self) -> usize {
-        self.outlets.iter().map(|(_, outlet)| outlet.viewers.len()).sum()
+        self.outlets
+            .iter()
+            .map(|(_, outlet)| outlet.viewers.len())
+            .sum()
     }
 
     /// What players are told of it.
-    pub(super) fn info(&self, keep_away: Duration) -> StreamInfo {
+    pub(super) fn info(&self, window: Duration, keep_away: Duration) -> StreamInfo {
+        let window = MediaTime::from_micros(i64::try_from(window.as_micros()).unwrap_or(i64::MAX));
         let tracks = self
             .tracks
             .iter()
             .zip(&self.statistics)
             .map(|(track, statistics)| {
-                let span = self.log.span_of(track.id).unwrap_or_default();
+                let (first, last) = self.log.span_of(track.id).unwrap_or_default();
+                // A mirror keeps less than the home shard, and speaks for it.
+                let oldest = statistics.oldest.map(|oldest| oldest.max(last - window));
                 TrackInfo {
                     track: track.clone(),
                     codecs: codec::rfc6381(track),
-                    first: span.0,
-                    last: span.1,
+                    first: oldest.unwrap_or(first).min(first),
+                    last,
                     bytes_per_second: statistics.rate,
                     bytes_per_second_max: statistics.rate_max,
                     jitter: Duration::ZERO,

@@ -99,6 +99,16 @@ pub fn av1_opus() -> PathBuf {
     make("av1-opus", &recipe)
 }
 
+/// H.264 + FLAC in enhanced FLV: TS carries only the first.
+pub fn h264_flac() -> PathBuf {
+    let mut recipe = pictures_and_tone();
+    recipe.extend([
+        "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "30", "-pix_fmt", "yuv420p",
+        "-c:a", "flac",
+    ]);
+    make("h264-flac", &recipe)
+}
+
 /// VP9 + FLAC in enhanced FLV: TS carries neither.
 pub fn vp9_flac() -> PathBuf {
     let mut recipe = pictures_and_tone();

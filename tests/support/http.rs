@@ -26,7 +26,8 @@ impl Answer {
 
 pub fn connect(port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // A stream that is not live is waited for before the answer is given: 5.5 s.
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -35,6 +36,13 @@ pub fn connect(port: u16) -> io::Result<TcpStream> {
 /// One request on a connection of its own; the whole answer.
 pub fn get(port: u16, path: &str) -> io::Result<Answer> {
     request(port, "GET", path, &[])
+}
+
+/// The status of an answer whose body may not end.
+pub fn status(port: u16, path: &str) -> io::Result<u16> {
+    let mut connection = Connection::new(connect(port)?);
+    connection.send("GET", path, &[])?;
+    Ok(connection.head()?.status)
 }
 
 pub fn request(

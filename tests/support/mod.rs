@@ -20,6 +20,7 @@
 
 pub mod clips;
 pub mod http;
+pub mod seccomp;
 pub mod watch;
 
 use std::fs::{self, File};
@@ -287,6 +288,16 @@ impl Server {
 
     #[track_caller]
     pub fn start_with(streams: Value, top_level: Value) -> Self {
+        Self::start_prepared(streams, top_level, |_| {})
+    }
+
+    /// As `start_with`, after `prepare` has had its way with the command.
+    #[track_caller]
+    pub fn start_prepared(
+        streams: Value,
+        top_level: Value,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let (http, rtmp, control) = (free_port(), free_port(), free_port());
         let mut all = json!({
             "config": {
@@ -294,6 +305,8 @@ impl Server {
                 "protocols": [
                     { "connector": "HTTP", "port": http, "interface": "127.0.0.1" },
                     { "connector": "RTMP", "port": rtmp, "interface": "127.0.0.1" },
+                    // Each form of media over HTTP is a protocol of its own, as in MistServer.
+                    { "connector": "FLV" }, { "connector": "HTTPTS" }, { "connector": "MP4" },
                 ],
             },
             "streams": streams,
@@ -303,14 +316,14 @@ impl Server {
         }
         let config = scratch().join(format!("config-{http}.json"));
         write_config(&config, &all);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));
+        command
+            .env("RUST_LOG", "ringside=debug,info")
+            .args(["serve", "-c"])
+            .arg(&config);
+        prepare(&mut command);
         let mut server = Self {
-            process: Background::start(
-                "ringside",
-                Command::new(env!("CARGO_BIN_EXE_ringside"))
-                    .env("RUST_LOG", "ringside=debug,info")
-                    .args(["serve", "-c"])
-                    .arg(&config),
-            ),
+            process: Background::start("ringside", &mut command),
             config,
             http,
             rtmp,

@@ -234,14 +234,7 @@ pub fn capture_rtmp(tool: &Path, url: &str, seconds: u32, options: &[&str]) -> P
     let file = new_file("flv");
     run(
         Command::new(tool)
-            .args([
-                "-hide_banner",
-                "-nostdin",
-                "-loglevel",
-                "warning",
-                "-y",
-                "-copyts",
-            ])
+            .args(["-hide_banner", "-nostdin", "-loglevel", "warning", "-y"])
             .args(options)
             .args(["-i", url, "-t", &seconds.to_string()])
             .args(["-map", "0:v?", "-map", "0:a?", "-c", "copy"])
