@@ -24,6 +24,7 @@ const RING: Options = Options {
     cq_entries: 16_384,
     receive_buffers: 128,
     receive_buffer_bytes: 16 * 1024,
+    registered_max: 16 * 1024,
 };
 
 const _: () = assert!(RING.sq_entries < RING.cq_entries);
@@ -52,10 +53,7 @@ pub(crate) struct Wanted {
 pub(crate) type Tallies = Vec<(Kind, Tally)>;
 
 /// Watches until the run is over.
-pub(crate) fn spawn(
-    plan: Plan,
-    shared: &Arc<Shared>,
-) -> io::Result<JoinHandle<io::Result<Tallies>>> {
+pub(crate) fn spawn(plan: Plan, shared: &Arc<Shared>) -> io::Result<JoinHandle<io::Result<Tallies>>> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name("watch".to_owned())
@@ -68,6 +66,8 @@ struct Fleet {
     shared: Arc<Shared>,
     tallies: Vec<(Kind, Rc<RefCell<Tally>>)>,
     conns: Vec<(ConnId, usize)>,
+    /// Viewers that were made, for each tally.
+    made: Vec<usize>,
     started: Instant,
     /// Viewers that were connected, or could not be.
     begun: usize,
@@ -82,13 +82,14 @@ impl Fleet {
             ..Limits::default()
         };
         let kinds = Kind::CONTAINERS.into_iter().chain([Kind::Raw]);
+        let tallies = kinds.map(|kind| (kind, Rc::new(RefCell::new(Tally::new()))));
+        let tallies: Vec<_> = tallies.collect();
         Ok(Self {
             driver: Driver::new(RING, limits)?,
             plan,
             shared,
-            tallies: kinds
-                .map(|kind| (kind, Rc::new(RefCell::new(Tally::new()))))
-                .collect(),
+            made: vec![0; tallies.len()],
+            tallies,
             conns: Vec::new(),
             started: clock::now(),
             begun: 0,
@@ -142,16 +143,13 @@ impl Fleet {
     }
 
     fn connect(&mut self, index: usize) {
-        let Wanted {
-            kind,
-            stream,
-            address,
-        } = &self.plan.viewers[index];
+        let Wanted { kind, stream, address } = &self.plan.viewers[index];
         let place = self.tallies.iter().position(|(known, _)| known == kind);
         let place = place.expect("there is a tally for every kind");
         let tally = Rc::clone(&self.tallies[place].1);
         let connected = clock::now();
-        let is_sampled = index.is_multiple_of(self.plan.sample.max(1));
+        let is_sampled = self.made[place].is_multiple_of(self.plan.sample.max(1));
+        self.made[place] += 1;
         let viewer = Viewer::new(*kind, stream, &self.shared, &tally, is_sampled, connected);
         let opened = connect(*address).map(|fd| self.driver.open(fd, *address, viewer));
         match opened {

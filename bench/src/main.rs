@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{floor, pin, streams};
+use ringside_load::{churn, floor, pin, streams};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ struct Cli {
 enum Command {
     /// Publish and watch.
     Streams(streams::Options),
+    /// Come and go at random, and see whether the server is left as it was.
+    Churn(churn::Options),
     /// The bare loop to compare with: sends the same pieces to as many sockets.
     Floor(floor::FloorOptions),
     /// The receiving side of the bare loop.
@@ -30,14 +32,12 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = io::stdout();
-    let result = cli
-        .cpu
-        .map_or(Ok(()), pin)
-        .and_then(|()| match cli.command {
-            Command::Streams(options) => streams::run(&options, &mut out),
-            Command::Floor(options) => floor::run(&options, &mut out),
-            Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
-        });
+    let result = cli.cpu.map_or(Ok(()), pin).and_then(|()| match cli.command {
+        Command::Streams(options) => streams::run(&options, &mut out),
+        Command::Churn(options) => churn::run(&options, &mut out),
+        Command::Floor(options) => floor::run(&options, &mut out),
+        Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
+    });
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

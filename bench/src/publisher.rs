@@ -13,7 +13,6 @@ use bytes::Bytes;
 use ringside::base::ids::ConnId;
 use ringside::drive::{Driver, Limits, Occurrence, Session};
 use ringside::io::Options;
-use ringside::proto::flv::TagKind;
 use ringside::proto::rtmp::{Client, ClientEvent};
 use ringside::shard::clock;
 
@@ -46,11 +45,7 @@ impl Publisher {
     pub(crate) fn new(stream: &str, mut source: Source, now: Instant) -> Self {
         let next = source.next();
         Self {
-            client: Box::new(Client::publish(
-                target(stream),
-                stamp::nanoseconds_at(now),
-                now,
-            )),
+            client: Box::new(Client::publish(target(stream), stamp::nanoseconds_at(now), now)),
             source,
             next,
             started: None,
@@ -78,16 +73,8 @@ impl Publisher {
             stamp::write(&mut timed.body[at..], self.sequence, stamp::nanoseconds());
             self.sequence += 1;
         }
-        let Timed {
-            due, kind, body, ..
-        } = timed;
+        let Timed { due, kind, body, .. } = timed;
         self.client.send_tag(kind, due.as_millis() as u32, &body);
-    }
-
-    /// Begins a frame that never ends: half of one, as bytes that were not asked for.
-    pub(crate) fn send_tag(&mut self, kind: TagKind, body: &[u8]) {
-        self.client
-            .send_tag(kind, self.next.due.as_millis() as u32, body);
     }
 
     /// Says goodbye.
@@ -140,7 +127,11 @@ pub(crate) fn spawn(
         .spawn(move || run(rtmp, publishers, &shared))
 }
 
-fn run(rtmp: SocketAddr, publishers: Vec<(String, Source)>, shared: &Shared) -> anyhow::Result<()> {
+fn run(
+    rtmp: SocketAddr,
+    publishers: Vec<(String, Source)>,
+    shared: &Shared,
+) -> anyhow::Result<()> {
     let mut driver: Driver<Publisher> = Driver::new(Options::default(), Limits::default())?;
     let mut conns: Vec<ConnId> = Vec::new();
     for (stream, source) in publishers {
@@ -185,7 +176,10 @@ fn run(rtmp: SocketAddr, publishers: Vec<(String, Source)>, shared: &Shared) -> 
 }
 
 /// Sends what is due on a connection, and returns when it has to be looked at again.
-pub(crate) fn send_due(driver: &mut Driver<Publisher>, conn: ConnId) -> io::Result<Instant> {
+pub(crate) fn send_due(
+    driver: &mut Driver<Publisher>,
+    conn: ConnId,
+) -> io::Result<Instant> {
     loop {
         let now = clock::now();
         let due = driver.with(conn, |publisher| {
@@ -197,7 +191,7 @@ pub(crate) fn send_due(driver: &mut Driver<Publisher>, conn: ConnId) -> io::Resu
         });
         match due.flatten() {
             // The mark says when, so the bytes go at once.
-            Some(due) if due <= now => driver.submit()?,
+            Some(due) if due <= now => driver.turn(false, None)?,
             Some(due) => return Ok(due),
             None => return Ok(now + LOOK_EVERY),
         }
