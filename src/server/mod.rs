@@ -269,6 +269,8 @@ fn ring_options(pinning: &Pinning) -> ring_io::Options {
         cq_entries: pinning.cq_entries,
         receive_buffers: pinning.tcp_buffers,
         receive_buffer_bytes: pinning.tcp_buffer_bytes,
+        udp_buffers: pinning.udp_buffers,
+        udp_buffer_bytes: pinning.udp_buffer_bytes,
     }
 }
 
