@@ -15,7 +15,8 @@ use slab::Slab;
 
 use crate::base::ids::ConnId;
 use crate::io::{
-    Completion, ListenerIndex, Net, Options, Piece, SocketIndex, Statistics, Wait, Waker, listen,
+    Completion, Datagram, DatagramIndex, ListenerIndex, Net, Options, Piece, ReceivedDatagram,
+    SocketIndex, Statistics, Wait, Waker, listen,
 };
 use crate::shard::clock;
 
@@ -107,6 +108,9 @@ pub enum Occurrence<E> {
     Drained(ConnId),
     /// A connection is gone. Its id is not used again.
     Gone(ConnId, Gone),
+    /// A datagram arrived: read it by [`Driver::datagram`], then
+    /// [`Driver::give_back_datagram`]. Until then the kernel lacks its buffer.
+    Datagram(DatagramIndex, ReceivedDatagram),
 }
 
 /// Counters of one driver since its start.
@@ -201,6 +205,51 @@ impl<S: Session> Driver<S> {
     /// Stops listening.
     pub fn close_listener(&mut self, listener: ListenerIndex) {
         self.net.close_listener(listener);
+    }
+
+    /// Receives from a datagram socket that is bound already.
+    pub fn bind_datagram(&mut self, fd: OwnedFd) -> io::Result<DatagramIndex> {
+        self.net.bind_datagram(fd)
+    }
+
+    /// The datagram that arrived, where the kernel has put it.
+    pub fn datagram(&self, received: &ReceivedDatagram) -> Datagram<'_> {
+        self.net.datagram(received)
+    }
+
+    /// Gives a datagram's buffer back to the kernel.
+    pub fn give_back_datagram(&mut self, received: ReceivedDatagram) {
+        self.net.give_back_datagram(received);
+    }
+
+    /// Queues datagrams to one peer, as [`Net::send_datagrams`] does.
+    pub fn send_datagrams(
+        &mut self,
+        socket: DatagramIndex,
+        to: SocketAddr,
+        pieces: impl Iterator<Item = Piece>,
+        segment_bytes: Option<u16>,
+    ) {
+        self.net.send_datagrams(socket, to, pieces, segment_bytes);
+    }
+
+    /// How many datagrams one send may have.
+    pub fn segments_max(&self, socket: DatagramIndex) -> usize {
+        self.net.segments_max(socket)
+    }
+
+    /// Closes a datagram socket. Nothing more is told of it.
+    pub fn close_datagram(&mut self, socket: DatagramIndex) {
+        for _ in 0..self.occurrences.len() {
+            match self.occurrences.pop_front() {
+                Some(Occurrence::Datagram(from, received)) if from == socket => {
+                    self.net.give_back_datagram(received);
+                }
+                Some(other) => self.occurrences.push_back(other),
+                None => break,
+            }
+        }
+        self.net.close_datagram(socket);
     }
 
     /// Runs a session on a connected socket. `None` if there is no room for it.
@@ -458,6 +507,12 @@ impl<S: Session> Driver<S> {
                     Ok(()) => self.sent(index),
                     Err(_) => self.lose(index, Gone::Failed),
                 }
+            }
+            Completion::Datagram(socket, received) => {
+                let bytes = self.net.datagram(&received).bytes;
+                self.counters.received_bytes += bytes.len() as u64;
+                self.occurrences
+                    .push_back(Occurrence::Datagram(socket, received));
             }
             Completion::Woken => {}
         }
