@@ -412,7 +412,8 @@ impl<'a> Churn<'a> {
                     self.count(&format!("by the server: {reason:?}"));
                     self.forget(conn);
                 }
-                Occurrence::Accepted { .. } | Occurrence::Drained(_) => {}
+                Occurrence::Accepted { .. } | Occurrence::Drained(_) | Occurrence::Datagram(..) => {
+                }
             }
         }
         self.send_due();

@@ -119,7 +119,9 @@ impl Fleet {
                         };
                         self.lost(conn, text);
                     }
-                    Occurrence::Accepted { .. } | Occurrence::Drained(_) => {}
+                    Occurrence::Accepted { .. }
+                    | Occurrence::Drained(_)
+                    | Occurrence::Datagram(..) => {}
                 }
             }
         }

@@ -157,7 +157,8 @@ fn run(rtmp: SocketAddr, publishers: Vec<(String, Source)>, shared: &Shared) -> 
                     bail!("a publisher was refused or closed: {reason}");
                 }
                 Occurrence::Gone(_, reason) => bail!("a publisher was lost: {reason:?}"),
-                Occurrence::Accepted { .. } | Occurrence::Drained(_) => {}
+                Occurrence::Accepted { .. } | Occurrence::Drained(_) | Occurrence::Datagram(..) => {
+                }
             }
         }
         next = clock::now() + LOOK_EVERY;
