@@ -399,7 +399,9 @@ impl<'a> Churn<'a> {
                 Occurrence::Event(conn, VisitorEvent::Ready) => {
                     let start = |visitor: &mut Visitor| {
                         let now = clock::now();
-                        visitor.publisher().map(|publisher| publisher.start(now));
+                        if let Some(publisher) = visitor.publisher() {
+                            publisher.start(now);
+                        }
                     };
                     self.driver.with(conn, start);
                 }
