@@ -52,7 +52,10 @@ pub(crate) struct Wanted {
 pub(crate) type Tallies = Vec<(Kind, Tally)>;
 
 /// Watches until the run is over.
-pub(crate) fn spawn(plan: Plan, shared: &Arc<Shared>) -> io::Result<JoinHandle<io::Result<Tallies>>> {
+pub(crate) fn spawn(
+    plan: Plan,
+    shared: &Arc<Shared>,
+) -> io::Result<JoinHandle<io::Result<Tallies>>> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name("watch".to_owned())
@@ -142,7 +145,11 @@ impl Fleet {
     }
 
     fn connect(&mut self, index: usize) {
-        let Wanted { kind, stream, address } = &self.plan.viewers[index];
+        let Wanted {
+            kind,
+            stream,
+            address,
+        } = &self.plan.viewers[index];
         let place = self.tallies.iter().position(|(known, _)| known == kind);
         let place = place.expect("there is a tally for every kind");
         let tally = Rc::clone(&self.tallies[place].1);
