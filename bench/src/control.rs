@@ -147,13 +147,18 @@ mod tests {
 
     #[test]
     fn samples_are_summed_and_latency_is_told_from_the_difference() {
-        let early = Metrics::parse("ringside_added_latency_seconds_bucket{le=\"0.001\"} 10\n");
-        let late = Metrics::parse(
-            "# HELP x\nringside_connections{shard=\"0\"} 2\nringside_connections{shard=\"1\"} 3\n\
-             ringside_added_latency_seconds_bucket{le=\"0.001\"} 20\n\
-             ringside_added_latency_seconds_bucket{le=\"0.002\"} 20\n\
-             ringside_added_latency_seconds_bucket{le=\"+Inf\"} 20\n",
-        );
+        let bucket = |le: &str, count: u32| {
+            format!("ringside_added_latency_seconds_bucket{{le=\"{le}\"}} {count}\n")
+        };
+        let buckets = |count: u32| {
+            ["0.001", "0.002", "+Inf"]
+                .map(|le| bucket(le, count))
+                .concat()
+        };
+        let connections = "# HELP x\nringside_connections{shard=\"0\"} 2\n\
+                           ringside_connections{shard=\"1\"} 3\n";
+        let early = Metrics::parse(&buckets(10));
+        let late = Metrics::parse(&(connections.to_owned() + &buckets(20)));
         assert_eq!(late.sum("connections"), 5.0);
         assert_eq!(late.latency_quantile(&early, 0.5), json!(0.5));
     }

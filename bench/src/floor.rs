@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::fleet::{self, Plan, Wanted};
 use crate::process::Process;
 use crate::source::{Shape, Synthetic};
+use crate::stamp;
 use crate::streams::{describe_tally, join, pause, total, wait_until};
 use crate::viewer::{Kind, Shared};
 
@@ -80,6 +81,7 @@ pub fn run(options: &FloorOptions, out: &mut impl Write) -> anyhow::Result<bool>
     } else {
         Some(start_sink(options, address)?)
     };
+    stamp::nanoseconds();
     let sockets = accept(&listener, options.viewers)?;
     let mut floor = Floor::new(
         sockets,
@@ -116,6 +118,7 @@ pub fn run(options: &FloorOptions, out: &mut impl Write) -> anyhow::Result<bool>
         "cpu_s_per_gb": cpu / gigabytes,
         "cpu_us_per_viewer_s": cpu * 1e6 / (options.viewers as f64 * seconds),
         "dropped_sends": dropped,
+        "added_latency_ms": received["added_latency_ms"],
         "delivery_gap_ms": received["delivery_gap_ms"],
         "stalls": received["stalls"],
         "client_cpu_s": received["client_cpu_s"],
@@ -137,8 +140,8 @@ struct Floor {
     dropped: u64,
 }
 
-/// When bytes are due, and the bytes.
-type Piece = (Duration, Vec<u8>);
+/// When bytes are due, the bytes, and where their first mark is.
+type Piece = (Duration, Vec<u8>, Option<usize>);
 
 impl Floor {
     fn new(sockets: Vec<TcpStream>, shape: Shape, window: Duration) -> Self {
@@ -173,24 +176,27 @@ impl Floor {
     /// Makes the next delivery: a piece, and those that come within the window behind it.
     fn gather(&mut self) {
         let piece = self.piece();
-        let (first, mut bytes) = std::mem::replace(&mut self.next, piece);
+        let (first, mut bytes, mark_at) = std::mem::replace(&mut self.next, piece);
         let due = first + self.window;
         while self.next.0 < due {
             bytes.extend_from_slice(&self.next.1);
             self.next = self.piece();
         }
-        self.delivery = (due, bytes);
+        self.delivery = (due, bytes, mark_at);
     }
 
     fn piece(&mut self) -> Piece {
         let timed = self.source.next();
         let mut bytes = timed.body;
         bytes.extend_from_slice(&FRAMING);
-        (timed.due, bytes)
+        (timed.due, bytes, timed.mark_at)
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let piece = &self.delivery.1;
+        let (_, piece, mark_at) = &mut self.delivery;
+        if let Some(at) = *mark_at {
+            stamp::write(&mut piece[at..], 0, stamp::nanoseconds());
+        }
         for socket in &mut self.sockets {
             self.sends += 1;
             match socket.write(piece) {
@@ -277,7 +283,7 @@ pub fn sink(options: &SinkOptions, out: &mut impl Write) -> anyhow::Result<()> {
             options.viewers
         ],
         connect_rate: 1e9,
-        sample: usize::MAX,
+        sample: 10,
         gather: Duration::from_micros(options.gather_us),
     };
     let thread = fleet::spawn(plan, &shared)?;

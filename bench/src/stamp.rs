@@ -6,7 +6,7 @@
 //! Digits, because a mark inside a NAL unit must hold no two zero bytes in a row.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ringside::shard::clock;
 
@@ -15,18 +15,29 @@ pub(crate) const MAGIC: [u8; 8] = *b"LoadMark";
 /// Bytes of a mark.
 pub(crate) const SIZE: usize = MAGIC.len() + 8 + 16;
 
-/// The start of the process's time: publishers and viewers of one process share it.
-static EPOCH: OnceLock<Instant> = OnceLock::new();
+/// The start of the process's time, and what the wall clock said then: so that two processes that
+/// start together agree on the time.
+static EPOCH: OnceLock<(Instant, u64)> = OnceLock::new();
 
-/// Nanoseconds since the process's first call of this or [`nanoseconds_at`].
+/// Nanoseconds, alike for all processes of a run.
 pub(crate) fn nanoseconds() -> u64 {
     nanoseconds_at(clock::now())
 }
 
 /// The same for a time that was read before.
 pub(crate) fn nanoseconds_at(now: Instant) -> u64 {
-    let epoch = EPOCH.get_or_init(clock::now);
-    now.saturating_duration_since(*epoch).as_nanos() as u64
+    let (epoch, wall) = EPOCH.get_or_init(read_clocks);
+    // A time from before the epoch is that of the first connection.
+    wall + now.saturating_duration_since(*epoch).as_nanos() as u64
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only clock that two processes share"
+)]
+fn read_clocks() -> (Instant, u64) {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    (clock::now(), wall.map_or(0, |wall| wall.as_nanos() as u64))
 }
 
 /// Writes a mark over the first [`SIZE`] bytes of `place`.

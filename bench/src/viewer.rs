@@ -20,6 +20,9 @@ use crate::tally::Tally;
 /// A gap of more than this is a stall.
 pub(crate) const STALL: Duration = Duration::from_secs(1);
 
+/// Where a mark is looked for in bytes without a protocol.
+const RAW_HEAD_SIZE: usize = 64;
+
 /// What a viewer plays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -221,7 +224,16 @@ impl Viewer {
         let mut has_media = false;
         let mut frames = Vec::new();
         match &mut self.protocol {
-            Protocol::Counting => return true,
+            Protocol::Counting => {
+                // Without a protocol, the first frame of a delivery is near its start.
+                let head = &bytes[..bytes.len().min(RAW_HEAD_SIZE)];
+                let mark = self.is_sampled.then(|| stamp::find(head)).flatten();
+                frames.extend(mark.map(|(_sequence, sent)| Seen {
+                    is_keyframe: false,
+                    sent: Some(sent),
+                }));
+                has_media = true;
+            }
             Protocol::Rtmp(client) => {
                 client.handle_input(now, bytes);
                 while let Some(event) = client.poll_event() {
