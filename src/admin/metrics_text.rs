@@ -6,8 +6,9 @@ use std::fmt::{Display, Write};
 use crate::metrics::{Engine, Latency};
 
 /// Upper bounds of the latency buckets, in microseconds.
-const LATENCY_BUCKETS_US: [u64; 12] = [
-    50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000, 50_000, 100_000, 1_000_000,
+const LATENCY_BUCKETS_US: [u64; 16] = [
+    50, 100, 200, 300, 500, 1000, 2000, 5000, 10_000, 20_000, 35_000, 50_000, 75_000, 100_000,
+    200_000, 1_000_000,
 ];
 
 /// One sample: labels and value.

@@ -547,6 +547,12 @@ impl Net {
     pub fn wait(&mut self, wait: Wait) -> io::Result<()> {
         self.rearm_starved();
         self.rearm_datagrams();
+        // A submit may have collected completions that nobody has read: they are not told twice.
+        let wait = if self.completions.is_empty() {
+            wait
+        } else {
+            Wait::No
+        };
         self.enter(wait)
     }
 
@@ -898,5 +904,53 @@ impl Vectored {
         self.message.msg_iov = self.vectors.as_mut_ptr();
         self.message.msg_iovlen = self.pieces.len();
         &raw const self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::io::listen;
+
+    /// A submit between two waits collected a completion, and the wait then slept on it: the
+    /// second of two frames of a publisher went out when the third arrived, 20 ms later.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the wait is measured in real time"
+    )]
+    fn a_wait_does_not_sleep_on_what_a_submit_has_collected() {
+        let mut net = Net::new(Options::default()).expect("io_uring works");
+        let listener = listen("127.0.0.1:0".parse().expect("an address"), false).expect("a port");
+        let address = SockRef::from(&listener).local_addr().expect("bound");
+        let address = address.as_socket().expect("an IP address");
+        net.listen(listener);
+        let mut peer = TcpStream::connect(address).expect("it listens");
+        let socket = loop {
+            net.wait(Wait::One(None)).expect("it waits");
+            if let Some(Completion::Accepted(_, fd)) = net.completion() {
+                break net.adopt(fd);
+            }
+        };
+        net.submit().expect("it submits");
+        peer.write_all(b"first").expect("it is sent");
+        // Loopback delivers before `write` returns; the submit collects it.
+        while net.completions.is_empty() {
+            net.submit().expect("it submits");
+        }
+        let start = Instant::now();
+        net.wait(Wait::One(Some(Duration::from_secs(5))))
+            .expect("it waits");
+        assert!(start.elapsed() < Duration::from_secs(1), "it slept");
+        let Some(Completion::Received(of, received)) = net.completion() else {
+            panic!("the bytes are there");
+        };
+        assert_eq!(of, socket);
+        assert_eq!(net.received(&received), b"first");
+        net.give_back(received);
     }
 }
