@@ -122,6 +122,7 @@ impl Rig {
                         self.driver.close(conn);
                     }
                 }
+                Occurrence::Datagram(..) => panic!("no datagram socket is bound"),
                 Occurrence::Drained(conn) => *self.drained.entry(conn).or_default() += 1,
                 Occurrence::Gone(conn, reason) => {
                     let before = self.gone.insert(conn, reason);

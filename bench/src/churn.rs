@@ -88,12 +88,20 @@ pub fn run(options: &Options, out: &mut impl Write) -> anyhow::Result<bool> {
     let before = Look::take(options, server)?;
     let shared = Arc::new(Shared::default());
     let source = Source::Synthetic(Synthetic::new(Shape::default()));
-    let publish = publisher::spawn(options.rtmp, vec![(options.stream.clone(), source)], &shared)?;
-    if !wait_until(Duration::from_secs(10), || shared.publishing.load(Ordering::Relaxed) > 0) {
+    let publish = publisher::spawn(
+        options.rtmp,
+        vec![(options.stream.clone(), source)],
+        &shared,
+    )?;
+    if !wait_until(Duration::from_secs(10), || {
+        shared.publishing.load(Ordering::Relaxed) > 0
+    }) {
         bail!("the server did not let the publisher in");
     }
     let watch = fleet::spawn(steady(options), &shared)?;
-    wait_until(Duration::from_secs(5), || shared.settled.load(Ordering::Relaxed) >= 4);
+    wait_until(Duration::from_secs(5), || {
+        shared.settled.load(Ordering::Relaxed) >= 4
+    });
     shared.is_measuring.store(true, Ordering::Relaxed);
     let mut churn = Churn::new(options)?;
     churn.run(|| publish.is_finished() || watch.is_finished())?;
@@ -156,7 +164,11 @@ fn steady(options: &Options) -> Plan {
     let viewers = Kind::CONTAINERS.map(|kind| Wanted {
         kind,
         stream: options.stream.as_str().into(),
-        address: if kind == Kind::Rtmp { options.rtmp } else { options.http },
+        address: if kind == Kind::Rtmp {
+            options.rtmp
+        } else {
+            options.http
+        },
     });
     Plan {
         viewers: viewers.into(),
@@ -276,9 +288,9 @@ impl Session for Visitor {
             return Some(VisitorEvent::Cut);
         }
         match &mut self.role {
-            Role::Viewer(viewer) => {
-                viewer.poll_event().map(|Failed(reason)| VisitorEvent::Ended(reason))
-            }
+            Role::Viewer(viewer) => viewer
+                .poll_event()
+                .map(|Failed(reason)| VisitorEvent::Ended(reason)),
             Role::Publisher(publisher) => publisher.poll_event().map(|event| match event {
                 PublisherEvent::Ready => VisitorEvent::Ready,
                 PublisherEvent::Closed(reason) => VisitorEvent::Ended(reason),
@@ -370,7 +382,8 @@ impl<'a> Churn<'a> {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        self.driver.turn(true, Some(clock::now() + Duration::from_millis(5)))?;
+        self.driver
+            .turn(true, Some(clock::now() + Duration::from_millis(5)))?;
         while let Some(occurrence) = self.driver.poll() {
             match occurrence {
                 Occurrence::Event(conn, VisitorEvent::Cut) => {
@@ -386,7 +399,9 @@ impl<'a> Churn<'a> {
                 Occurrence::Event(conn, VisitorEvent::Ready) => {
                     let start = |visitor: &mut Visitor| {
                         let now = clock::now();
-                        visitor.publisher().map(|publisher| publisher.start(now));
+                        if let Some(publisher) = visitor.publisher() {
+                            publisher.start(now);
+                        }
                     };
                     self.driver.with(conn, start);
                 }
@@ -399,7 +414,8 @@ impl<'a> Churn<'a> {
                     self.count(&format!("by the server: {reason:?}"));
                     self.forget(conn);
                 }
-                Occurrence::Accepted { .. } | Occurrence::Drained(_) => {}
+                Occurrence::Accepted { .. } | Occurrence::Drained(_) | Occurrence::Datagram(..) => {
+                }
             }
         }
         self.send_due();
@@ -422,19 +438,34 @@ impl<'a> Churn<'a> {
             4 if !is_publisher => format!("{}+nobody", self.options.stream),
             // A second publisher, who has to be refused.
             0 => self.options.stream.clone(),
-            _ => format!("{}+churn{}", self.options.stream, self.random.below(STREAMS)),
+            _ => format!(
+                "{}+churn{}",
+                self.options.stream,
+                self.random.below(STREAMS)
+            ),
         };
         let is_rtmp = is_publisher || kind == Kind::Rtmp;
-        let left = self.random.chance(50).then(|| self.cut_at(is_rtmp, is_publisher));
+        let left = self
+            .random
+            .chance(50)
+            .then(|| self.cut_at(is_rtmp, is_publisher));
         let role = if is_publisher {
-            let shape = Shape { video_kbps: 400.0, gop_ms: 1000.0, ..Shape::default() };
+            let shape = Shape {
+                video_kbps: 400.0,
+                gop_ms: 1000.0,
+                ..Shape::default()
+            };
             let source = Source::Synthetic(Synthetic::new(shape));
             Role::Publisher(Box::new(Publisher::new(&name, source, now)))
         } else {
             let viewer = Viewer::new(kind, &name, &self.shared, &self.tally, true, now);
             Role::Viewer(Box::new(viewer))
         };
-        let address = if is_rtmp { self.options.rtmp } else { self.options.http };
+        let address = if is_rtmp {
+            self.options.rtmp
+        } else {
+            self.options.http
+        };
         let says_goodbye = self.random.chance(50);
         let resets = self.random.chance(30);
         let fd = match connect(address) {
@@ -445,15 +476,27 @@ impl<'a> Churn<'a> {
             // The peer gets a reset instead of an end.
             let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
         }
-        let visitor = Visitor { role, left, is_cut: false };
+        let visitor = Visitor {
+            role,
+            left,
+            is_cut: false,
+        };
         if let Some(conn) = self.driver.open(fd, address, visitor) {
             self.driver.establish(conn);
-            self.stays.push(Stay { conn, until, says_goodbye, is_publisher });
+            self.stays.push(Stay {
+                conn,
+                until,
+                says_goodbye,
+                is_publisher,
+            });
         }
     }
 
     fn arrive_deaf(&mut self, until: Instant) {
-        let target = format!("GET /{}.flv HTTP/1.1\r\nHost: a\r\n\r\n", self.options.stream);
+        let target = format!(
+            "GET /{}.flv HTTP/1.1\r\nHost: a\r\n\r\n",
+            self.options.stream
+        );
         match TcpStream::connect(self.options.http) {
             Ok(mut socket) => {
                 let _ = socket.write_all(target.as_bytes());

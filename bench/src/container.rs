@@ -195,7 +195,11 @@ impl Ts {
             });
         }
         let has_adaptation = packet[3] & HAS_ADAPTATION != 0;
-        let adaptation = if has_adaptation { 1 + usize::from(packet[4]) } else { 0 };
+        let adaptation = if has_adaptation {
+            1 + usize::from(packet[4])
+        } else {
+            0
+        };
         let body = packet.get(4 + adaptation..).unwrap_or_default();
         let is_video = body.starts_with(&VIDEO_STREAMS);
         if has_adaptation && adaptation > 1 && packet[5] & RANDOM_ACCESS != 0 && is_video {
@@ -253,7 +257,11 @@ impl Mp4 {
                 }
                 Mp4At::Fragment => self.read_fragment(),
                 Mp4At::Data => {
-                    let at = if self.is_video { VIDEO_SAMPLE_MARK_AT } else { 0 };
+                    let at = if self.is_video {
+                        VIDEO_SAMPLE_MARK_AT
+                    } else {
+                        0
+                    };
                     seen(Seen {
                         is_keyframe: self.is_keyframe,
                         sent: mark(&self.body.head, at),
@@ -268,7 +276,9 @@ impl Mp4 {
 
     fn begin_box(&mut self) {
         let (size, name) = self.body.head.split_at(4);
-        let size = size.iter().fold(0, |size, byte| size << 8 | usize::from(*byte));
+        let size = size
+            .iter()
+            .fold(0, |size, byte| size << 8 | usize::from(*byte));
         let (at, keep) = match name {
             b"moof" => (Mp4At::Fragment, Self::FRAGMENT_SIZE),
             b"mdat" => (Mp4At::Data, HEAD_SIZE),
@@ -288,7 +298,9 @@ impl Mp4 {
             return;
         };
         // Name (4), version and flags (4), count (4), data offset (4), duration (4), size (4).
-        let told = head.get(at + 6).is_some_and(|flags| flags & SAMPLE_FLAGS != 0);
+        let told = head
+            .get(at + 6)
+            .is_some_and(|flags| flags & SAMPLE_FLAGS != 0);
         self.is_video = told;
         self.is_keyframe = told && head.get(at + 25).is_some_and(|flags| flags & NOT_SYNC == 0);
     }
@@ -359,7 +371,11 @@ mod tests {
                 keyframes += usize::from(seen.is_keyframe);
             });
         }
-        assert_eq!(sent, (0..154).collect::<Vec<u64>>(), "in pieces of {pieces}");
+        assert_eq!(
+            sent,
+            (0..154).collect::<Vec<u64>>(),
+            "in pieces of {pieces}"
+        );
         assert!((1..=2).contains(&keyframes), "{keyframes} keyframes");
     }
 

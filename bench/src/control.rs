@@ -35,22 +35,39 @@ impl Metrics {
             let value: f64 = value.parse().unwrap_or(0.0);
             let (plain, labels) = name.split_once('{').unwrap_or((name, ""));
             if plain == "ringside_added_latency_seconds_bucket" {
-                let bound = labels.split('"').skip_while(|part| !part.ends_with("le=")).nth(1);
+                let bound = labels
+                    .split('"')
+                    .skip_while(|part| !part.ends_with("le="))
+                    .nth(1);
                 let seconds = bound.and_then(|bound| bound.parse::<f64>().ok());
-                let us = seconds.filter(|s| s.is_finite()).map_or(u64::MAX, |s| (s * 1e6) as u64);
+                let us = seconds
+                    .filter(|s| s.is_finite())
+                    .map_or(u64::MAX, |s| (s * 1e6) as u64);
                 *buckets.entry(us).or_default() += value;
             } else {
                 *metrics.sums.entry(plain.to_owned()).or_default() += value;
             }
         }
-        let bound = |us: u64| if us == u64::MAX { f64::INFINITY } else { us as f64 / 1e3 };
-        metrics.latency = buckets.into_iter().map(|(us, count)| (bound(us), count)).collect();
+        let bound = |us: u64| {
+            if us == u64::MAX {
+                f64::INFINITY
+            } else {
+                us as f64 / 1e3
+            }
+        };
+        metrics.latency = buckets
+            .into_iter()
+            .map(|(us, count)| (bound(us), count))
+            .collect();
         metrics
     }
 
     /// The sum of all samples of `ringside_NAME`.
     pub(crate) fn sum(&self, name: &str) -> f64 {
-        self.sums.get(&format!("ringside_{name}")).copied().unwrap_or(0.0)
+        self.sums
+            .get(&format!("ringside_{name}"))
+            .copied()
+            .unwrap_or(0.0)
     }
 
     /// What has happened between an earlier answer and this one.
@@ -108,12 +125,18 @@ fn get(control: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect_timeout(&control, ANSWER_MAX)
         .with_context(|| format!("the control port {control}"))?;
     socket.set_read_timeout(Some(ANSWER_MAX))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: {control}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        socket,
+        "GET {path} HTTP/1.1\r\nHost: {control}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
     if !head.starts_with("HTTP/1.1 200") {
-        bail!("the control port says {}", head.lines().next().unwrap_or_default());
+        bail!(
+            "the control port says {}",
+            head.lines().next().unwrap_or_default()
+        );
     }
     Ok(body.to_owned())
 }

@@ -25,6 +25,8 @@ const RING: Options = Options {
     receive_buffers: 128,
     receive_buffer_bytes: 16 * 1024,
     registered_max: 16 * 1024,
+    udp_buffers: 16,
+    udp_buffer_bytes: 2048,
 };
 
 const _: () = assert!(RING.sq_entries < RING.cq_entries);
@@ -53,7 +55,10 @@ pub(crate) struct Wanted {
 pub(crate) type Tallies = Vec<(Kind, Tally)>;
 
 /// Watches until the run is over.
-pub(crate) fn spawn(plan: Plan, shared: &Arc<Shared>) -> io::Result<JoinHandle<io::Result<Tallies>>> {
+pub(crate) fn spawn(
+    plan: Plan,
+    shared: &Arc<Shared>,
+) -> io::Result<JoinHandle<io::Result<Tallies>>> {
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name("watch".to_owned())
@@ -114,7 +119,9 @@ impl Fleet {
                         };
                         self.lost(conn, text);
                     }
-                    Occurrence::Accepted { .. } | Occurrence::Drained(_) => {}
+                    Occurrence::Accepted { .. }
+                    | Occurrence::Drained(_)
+                    | Occurrence::Datagram(..) => {}
                 }
             }
         }
@@ -143,7 +150,11 @@ impl Fleet {
     }
 
     fn connect(&mut self, index: usize) {
-        let Wanted { kind, stream, address } = &self.plan.viewers[index];
+        let Wanted {
+            kind,
+            stream,
+            address,
+        } = &self.plan.viewers[index];
         let place = self.tallies.iter().position(|(known, _)| known == kind);
         let place = place.expect("there is a tally for every kind");
         let tally = Rc::clone(&self.tallies[place].1);

@@ -72,7 +72,10 @@ pub fn run(options: &FloorOptions, out: &mut impl Write) -> anyhow::Result<bool>
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
     let address = listener.local_addr()?;
     let mut sink = if options.no_sink {
-        eprintln!("waiting for: sink --connect {address} --viewers {}", options.viewers);
+        eprintln!(
+            "waiting for: sink --connect {address} --viewers {}",
+            options.viewers
+        );
         None
     } else {
         Some(start_sink(options, address)?)

@@ -32,12 +32,15 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = io::stdout();
-    let result = cli.cpu.map_or(Ok(()), pin).and_then(|()| match cli.command {
-        Command::Streams(options) => streams::run(&options, &mut out),
-        Command::Churn(options) => churn::run(&options, &mut out),
-        Command::Floor(options) => floor::run(&options, &mut out),
-        Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
-    });
+    let result = cli
+        .cpu
+        .map_or(Ok(()), pin)
+        .and_then(|()| match cli.command {
+            Command::Streams(options) => streams::run(&options, &mut out),
+            Command::Churn(options) => churn::run(&options, &mut out),
+            Command::Floor(options) => floor::run(&options, &mut out),
+            Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
+        });
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -28,9 +28,14 @@ impl Process {
     /// of the same clock; threads that have ended are only in `stat`.
     pub(crate) fn cpu(self) -> anyhow::Result<Duration> {
         let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.0)).with_context(|| self.missing())? {
+        for task in
+            fs::read_dir(format!("/proc/{}/task", self.0)).with_context(|| self.missing())?
+        {
             let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            let first = text.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            let first = text
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse::<u64>().ok());
             nanoseconds += first.unwrap_or(0);
         }
         if nanoseconds > 0 {

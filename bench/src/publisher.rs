@@ -45,7 +45,11 @@ impl Publisher {
     pub(crate) fn new(stream: &str, mut source: Source, now: Instant) -> Self {
         let next = source.next();
         Self {
-            client: Box::new(Client::publish(target(stream), stamp::nanoseconds_at(now), now)),
+            client: Box::new(Client::publish(
+                target(stream),
+                stamp::nanoseconds_at(now),
+                now,
+            )),
             source,
             next,
             started: None,
@@ -73,7 +77,9 @@ impl Publisher {
             stamp::write(&mut timed.body[at..], self.sequence, stamp::nanoseconds());
             self.sequence += 1;
         }
-        let Timed { due, kind, body, .. } = timed;
+        let Timed {
+            due, kind, body, ..
+        } = timed;
         self.client.send_tag(kind, due.as_millis() as u32, &body);
     }
 
@@ -127,11 +133,7 @@ pub(crate) fn spawn(
         .spawn(move || run(rtmp, publishers, &shared))
 }
 
-fn run(
-    rtmp: SocketAddr,
-    publishers: Vec<(String, Source)>,
-    shared: &Shared,
-) -> anyhow::Result<()> {
+fn run(rtmp: SocketAddr, publishers: Vec<(String, Source)>, shared: &Shared) -> anyhow::Result<()> {
     let mut driver: Driver<Publisher> = Driver::new(Options::default(), Limits::default())?;
     let mut conns: Vec<ConnId> = Vec::new();
     for (stream, source) in publishers {
@@ -155,7 +157,8 @@ fn run(
                     bail!("a publisher was refused or closed: {reason}");
                 }
                 Occurrence::Gone(_, reason) => bail!("a publisher was lost: {reason:?}"),
-                Occurrence::Accepted { .. } | Occurrence::Drained(_) => {}
+                Occurrence::Accepted { .. } | Occurrence::Drained(_) | Occurrence::Datagram(..) => {
+                }
             }
         }
         next = clock::now() + LOOK_EVERY;
@@ -176,10 +179,7 @@ fn run(
 }
 
 /// Sends what is due on a connection, and returns when it has to be looked at again.
-pub(crate) fn send_due(
-    driver: &mut Driver<Publisher>,
-    conn: ConnId,
-) -> io::Result<Instant> {
+pub(crate) fn send_due(driver: &mut Driver<Publisher>, conn: ConnId) -> io::Result<Instant> {
     loop {
         let now = clock::now();
         let due = driver.with(conn, |publisher| {

@@ -131,7 +131,10 @@ pub fn run(options: &Options, out: &mut impl Write) -> anyhow::Result<bool> {
     );
     describe_tally(&total, &mut result);
     result.insert("by_kind".to_owned(), by_kind(&tallies));
-    result.insert("publisher_lost".to_owned(), json!(lost_publisher.map(|e| e.to_string())));
+    result.insert(
+        "publisher_lost".to_owned(),
+        json!(lost_publisher.map(|e| e.to_string())),
+    );
     writeln!(out, "{}", Value::Object(result))?;
     Ok(settled && total.errors == 0 && total.disconnects == 0 && total.stalls == 0)
 }
@@ -169,11 +172,21 @@ fn plans(options: &Options, kinds: &[Kind]) -> Vec<Plan> {
     let wanted = |(index, kind): (usize, &Kind)| Wanted {
         kind: *kind,
         stream: Arc::clone(&streams[index % streams.len()]),
-        address: if *kind == Kind::Rtmp { options.rtmp } else { options.http },
+        address: if *kind == Kind::Rtmp {
+            options.rtmp
+        } else {
+            options.http
+        },
     };
     (0..shards)
         .map(|shard| Plan {
-            viewers: kinds.iter().enumerate().skip(shard).step_by(shards).map(wanted).collect(),
+            viewers: kinds
+                .iter()
+                .enumerate()
+                .skip(shard)
+                .step_by(shards)
+                .map(wanted)
+                .collect(),
             connect_rate: options.connect_rate / shards as f64,
             sample: options.sample,
             gather: Duration::from_micros(options.gather_us),
@@ -205,7 +218,10 @@ impl Sample {
     fn describe(&self, before: &Self, viewers: usize, result: &mut Map<String, Value>) {
         let seconds = (self.at - before.at).as_secs_f64();
         let bytes = self.bytes - before.bytes;
-        let server = self.server.zip(before.server).map(|(after, before)| after - before);
+        let server = self
+            .server
+            .zip(before.server)
+            .map(|(after, before)| after - before);
         let cpu = server.map(|cpu| cpu.as_secs_f64());
         let client = (self.client - before.client).as_secs_f64();
         let mut put = |name: &str, value: Value| result.insert(name.to_owned(), value);
@@ -218,11 +234,16 @@ impl Sample {
         let per_gb = cpu.filter(|_| bytes > 0).map(|cpu| cpu / gigabytes);
         put("cpu_s_per_gb", json!(per_gb));
         let viewer_seconds = viewers as f64 * seconds;
-        let per_viewer = cpu.filter(|_| viewers > 0).map(|cpu| cpu * 1e6 / viewer_seconds);
+        let per_viewer = cpu
+            .filter(|_| viewers > 0)
+            .map(|cpu| cpu * 1e6 / viewer_seconds);
         put("cpu_us_per_viewer_s", json!(per_viewer));
         put("client_cpu_s", json!(client));
         let metrics = self.metrics.as_ref().zip(before.metrics.as_ref());
-        put("server", json!(metrics.map(|(after, before)| after.since(before))));
+        put(
+            "server",
+            json!(metrics.map(|(after, before)| after.since(before))),
+        );
     }
 }
 
@@ -248,7 +269,9 @@ fn watch(
         at = clock::now();
         let seconds = (at - old_at).as_secs_f64();
         let rate = (bytes - old_bytes) as f64 * 8e-6 / seconds;
-        let used = cpu.zip(old_cpu).map(|(cpu, old)| (cpu - old).as_secs_f64() / seconds * 100.0);
+        let used = cpu
+            .zip(old_cpu)
+            .map(|(cpu, old)| (cpu - old).as_secs_f64() / seconds * 100.0);
         eprintln!(
             "{:5.1} s  {rate:8.1} Mbit/s  server {:5.1} % of a CPU",
             (at - before.at).as_secs_f64(),
@@ -258,9 +281,7 @@ fn watch(
 }
 
 /// Waits for threads of viewers, and puts together what they have measured.
-pub(crate) fn join(
-    threads: Vec<JoinHandle<std::io::Result<Tallies>>>,
-) -> anyhow::Result<Tallies> {
+pub(crate) fn join(threads: Vec<JoinHandle<std::io::Result<Tallies>>>) -> anyhow::Result<Tallies> {
     let mut all: Tallies = Vec::new();
     for thread in threads {
         let tallies = thread
@@ -328,7 +349,10 @@ pub(crate) fn wait_until(limit: Duration, mut is_done: impl FnMut() -> bool) -> 
     true
 }
 
-#[expect(clippy::disallowed_methods, reason = "this thread only waits for others")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this thread only waits for others"
+)]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }

@@ -55,12 +55,18 @@ impl FromStr for Mix {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let part = |part: &str| {
             let (name, count) = part.split_once('=').context("expected KIND=COUNT")?;
-            let Some(kind) = Kind::CONTAINERS.into_iter().find(|kind| kind.name() == name) else {
+            let Some(kind) = Kind::CONTAINERS
+                .into_iter()
+                .find(|kind| kind.name() == name)
+            else {
                 bail!("{name:?} is none of rtmp, flv, ts and mp4");
             };
             Ok((kind, count.parse().context("a count is a number")?))
         };
-        text.split(',').map(part).collect::<anyhow::Result<_>>().map(Self)
+        text.split(',')
+            .map(part)
+            .collect::<anyhow::Result<_>>()
+            .map(Self)
     }
 }
 
@@ -135,7 +141,10 @@ impl Viewer {
     ) -> Self {
         let http = |container| {
             let target = format!("/{stream}.{}", kind.name());
-            Protocol::Http(Box::new(ClientSession::get("127.0.0.1", &target)), container)
+            Protocol::Http(
+                Box::new(ClientSession::get("127.0.0.1", &target)),
+                container,
+            )
         };
         let protocol = match kind {
             Kind::Rtmp => {
@@ -187,7 +196,10 @@ impl Viewer {
     fn seen(&mut self, now: Instant, seen: Seen) {
         if seen.is_keyframe && !self.has_picture {
             self.has_picture = true;
-            self.tally.borrow_mut().first_keyframe.record(now - self.connected);
+            self.tally
+                .borrow_mut()
+                .first_keyframe
+                .record(now - self.connected);
             self.shared.settled.fetch_add(1, Ordering::Relaxed);
         }
         let Some(sent) = seen.sent else {
@@ -197,7 +209,10 @@ impl Viewer {
         let is_live = sent >= stamp::nanoseconds_at(self.connected);
         if self.is_sampled && is_live && self.shared.is_measuring.load(Ordering::Relaxed) {
             let latency = stamp::nanoseconds_at(now).saturating_sub(sent);
-            self.tally.borrow_mut().latency.record(Duration::from_nanos(latency));
+            self.tally
+                .borrow_mut()
+                .latency
+                .record(Duration::from_nanos(latency));
         }
     }
 
@@ -260,7 +275,9 @@ impl Session for Viewer {
     type Event = Failed;
 
     fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
-        self.shared.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.shared
+            .bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.read(now, bytes) {
             self.delivered(now);
         }

@@ -15,7 +15,8 @@ use slab::Slab;
 
 use crate::base::ids::ConnId;
 use crate::io::{
-    Completion, ListenerIndex, Net, Options, Piece, SocketIndex, Statistics, Wait, Waker, listen,
+    Completion, Datagram, DatagramIndex, ListenerIndex, Net, Options, Piece, ReceivedDatagram,
+    SocketIndex, Statistics, Wait, Waker, listen,
 };
 use crate::shard::clock;
 
@@ -111,6 +112,9 @@ pub enum Occurrence<E> {
     Drained(ConnId),
     /// A connection is gone. Its id is not used again.
     Gone(ConnId, Gone),
+    /// A datagram arrived: read it by [`Driver::datagram`], then
+    /// [`Driver::give_back_datagram`]. Until then the kernel lacks its buffer.
+    Datagram(DatagramIndex, ReceivedDatagram),
 }
 
 /// Counters of one driver since its start.
@@ -213,6 +217,51 @@ impl<S: Session> Driver<S> {
     /// Stops listening.
     pub fn close_listener(&mut self, listener: ListenerIndex) {
         self.net.close_listener(listener);
+    }
+
+    /// Receives from a datagram socket that is bound already.
+    pub fn bind_datagram(&mut self, fd: OwnedFd) -> io::Result<DatagramIndex> {
+        self.net.bind_datagram(fd)
+    }
+
+    /// The datagram that arrived, where the kernel has put it.
+    pub fn datagram(&self, received: &ReceivedDatagram) -> Datagram<'_> {
+        self.net.datagram(received)
+    }
+
+    /// Gives a datagram's buffer back to the kernel.
+    pub fn give_back_datagram(&mut self, received: ReceivedDatagram) {
+        self.net.give_back_datagram(received);
+    }
+
+    /// Queues datagrams to one peer, as [`Net::send_datagrams`] does.
+    pub fn send_datagrams(
+        &mut self,
+        socket: DatagramIndex,
+        to: SocketAddr,
+        pieces: impl Iterator<Item = Piece>,
+        segment_bytes: Option<u16>,
+    ) {
+        self.net.send_datagrams(socket, to, pieces, segment_bytes);
+    }
+
+    /// How many datagrams one send may have.
+    pub fn segments_max(&self, socket: DatagramIndex) -> usize {
+        self.net.segments_max(socket)
+    }
+
+    /// Closes a datagram socket. Nothing more is told of it.
+    pub fn close_datagram(&mut self, socket: DatagramIndex) {
+        for _ in 0..self.occurrences.len() {
+            match self.occurrences.pop_front() {
+                Some(Occurrence::Datagram(from, received)) if from == socket => {
+                    self.net.give_back_datagram(received);
+                }
+                Some(other) => self.occurrences.push_back(other),
+                None => break,
+            }
+        }
+        self.net.close_datagram(socket);
     }
 
     /// Runs a session on a connected socket. `None` if there is no room for it.
@@ -475,6 +524,12 @@ impl<S: Session> Driver<S> {
                     Err(_) => self.lose(index, Gone::Failed),
                 }
             }
+            Completion::Datagram(socket, received) => {
+                let bytes = self.net.datagram(&received).bytes;
+                self.counters.received_bytes += bytes.len() as u64;
+                self.occurrences
+                    .push_back(Occurrence::Datagram(socket, received));
+            }
             Completion::Woken => {}
         }
     }
@@ -722,5 +777,83 @@ impl RoundRate {
             self.since = now;
             self.rounds = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    use crate::io::bind_udp;
+
+    /// A session of a driver that has datagram sockets only.
+    struct Idle;
+
+    impl Session for Idle {
+        type Event = ();
+
+        fn handle_input(&mut self, _now: Instant, _bytes: &[u8]) {}
+        fn handle_timeout(&mut self, _now: Instant) {}
+        fn poll_transmit(&mut self) -> Option<Bytes> {
+            None
+        }
+        fn poll_event(&mut self) -> Option<()> {
+            None
+        }
+        fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+            None
+        }
+    }
+
+    fn bound() -> (Driver<Idle>, DatagramIndex, SocketAddr) {
+        let mut driver = Driver::new(Options::default(), Limits::default()).unwrap();
+        let fd = bind_udp("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let address = UdpSocket::from(fd.try_clone().unwrap())
+            .local_addr()
+            .unwrap();
+        let socket = driver.bind_datagram(fd).unwrap();
+        (driver, socket, address)
+    }
+
+    fn turn_once(driver: &mut Driver<Idle>) {
+        let deadline = clock::now() + Duration::from_millis(500);
+        driver.turn(true, Some(deadline)).unwrap();
+    }
+
+    #[test]
+    fn a_datagram_is_answered_from_where_it_lies() {
+        let (mut driver, socket, address) = bound();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        peer.send_to(b"ping", address).unwrap();
+
+        turn_once(&mut driver);
+        let Some(Occurrence::Datagram(at, received)) = driver.poll() else {
+            panic!("the datagram has arrived");
+        };
+        let datagram = driver.datagram(&received);
+        let (from, answer) = (datagram.from, Bytes::copy_from_slice(datagram.bytes));
+        driver.give_back_datagram(received);
+        driver.send_datagrams(at, from, std::iter::once(Piece::Bytes(answer)), None);
+        driver.submit().unwrap();
+
+        let mut buffer = [0; 64];
+        let len = peer.recv(&mut buffer).unwrap();
+        assert_eq!((at, &buffer[..len]), (socket, &b"ping"[..]));
+        assert_eq!(driver.counters().0.received_bytes, 4);
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_closed_datagram_socket() {
+        let (mut driver, socket, address) = bound();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.send_to(b"unread", address).unwrap();
+        turn_once(&mut driver);
+
+        driver.close_datagram(socket);
+
+        assert!(driver.poll().is_none());
     }
 }

@@ -1,11 +1,17 @@
 //! The kernel: rings, sockets, receive buffers. The only floor that makes syscalls for data.
 
 mod buffer_ring;
+mod datagram;
 mod net;
 pub mod probe;
 mod tcp;
+mod udp;
 
+pub use datagram::{
+    COALESCE_BUFFER_BYTES, Datagram, DatagramIndex, ReceivedDatagram, SEGMENTS_MAX,
+};
 pub use net::{
     Completion, ListenerIndex, Net, Options, Piece, Received, SocketIndex, Statistics, Wait, Waker,
 };
 pub use tcp::listen;
+pub use udp::bind_udp;

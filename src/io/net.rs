@@ -23,6 +23,7 @@ use slab::Slab;
 use socket2::SockRef;
 
 use crate::io::buffer_ring::BufferRing;
+use crate::io::datagram::{DatagramIndex, Datagrams, ReceivedDatagram};
 use crate::media::buffer::Buffer;
 
 /// Pieces in one vectored send. Eight slabs of 64 KiB are more than a socket buffer takes at once.
@@ -52,6 +53,11 @@ pub struct Options {
     /// Sockets that are registered with the ring, at most the limit of open descriptors; those
     /// beyond it work too. 3 % less CPU for each send was measured, for 8 bytes a place.
     pub registered_max: u32,
+    /// UDP receive buffers, a power of two of at most 32768.
+    pub udp_buffers: u16,
+    /// Bytes of a UDP receive buffer; 48 of them go to the sender's address. With 64 KiB the
+    /// kernel may put datagrams of one peer together, and 80 go to that and the address.
+    pub udp_buffer_bytes: u32,
 }
 
 impl Default for Options {
@@ -62,6 +68,8 @@ impl Default for Options {
             receive_buffers: 64,
             receive_buffer_bytes: 16 * 1024,
             registered_max: 16 * 1024,
+            udp_buffers: 256,
+            udp_buffer_bytes: 2048,
         }
     }
 }
@@ -123,6 +131,8 @@ pub enum Completion {
     ReceiveEnded(SocketIndex, Option<io::Error>),
     /// All that was handed over is sent, or the send failed.
     Sent(SocketIndex, io::Result<()>),
+    /// A datagram arrived: read it by [`Net::datagram`], then [`Net::give_back_datagram`].
+    Datagram(DatagramIndex, ReceivedDatagram),
     /// Another thread woke this one.
     Woken,
 }
@@ -165,8 +175,22 @@ pub struct Statistics {
     pub sends: u64,
     /// Times that the kernel had no receive buffer.
     pub no_buffers: u64,
-    /// Operations that ended with an error.
+    /// Operations that ended with an error, except sends of datagrams.
     pub errors: u64,
+    /// Receives of datagrams; what the kernel has put together counts once.
+    pub datagrams_received: u64,
+    /// Those of them that did not fit in a buffer.
+    pub datagrams_truncated: u64,
+    /// Sends of datagrams that were submitted.
+    pub datagram_sends: u64,
+    /// Datagrams that the kernel has taken.
+    pub datagrams_sent: u64,
+    /// Sends that were lost because the socket's buffer or the device's queue was full.
+    pub datagram_sends_full: u64,
+    /// Sends that failed for another reason.
+    pub datagram_sends_failed: u64,
+    /// Sends that were not submitted: too many under way, or the socket was closed.
+    pub datagram_sends_dropped: u64,
 }
 
 /// Wakes a shard from any thread.
@@ -231,7 +255,7 @@ struct Listener {
 /// The kinds of operation, in the upper half of an entry's user data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-enum Kind {
+pub(super) enum Kind {
     Accept = 1,
     Receive = 2,
     Send = 3,
@@ -240,10 +264,12 @@ enum Kind {
     Ignore = 5,
     /// Sent into this ring by another shard.
     Message = 6,
+    DatagramReceive = 7,
+    DatagramSend = 8,
 }
 
 impl Kind {
-    fn tag(self, index: u32) -> u64 {
+    pub(super) fn tag(self, index: u32) -> u64 {
         (u64::from(self as u8) << 32) | u64::from(index)
     }
 
@@ -255,6 +281,8 @@ impl Kind {
             4 => Self::Wake,
             5 => Self::Ignore,
             6 => Self::Message,
+            7 => Self::DatagramReceive,
+            8 => Self::DatagramSend,
             _ => return None,
         };
         Some((kind, user_data as u32))
@@ -264,21 +292,22 @@ impl Kind {
 /// The sockets of one shard, all on one ring. Stays on the thread that made it.
 pub struct Net {
     // Field order is drop order: the ring goes before the memory that it uses.
-    ring: IoUring,
+    pub(super) ring: IoUring,
     receive_buffers: BufferRing,
+    pub(super) datagrams: Datagrams,
     sockets: Slab<Socket>,
     listeners: Vec<Listener>,
     /// Sockets whose receive ended for want of a buffer.
     starved: Vec<u32>,
-    completions: VecDeque<Completion>,
+    pub(super) completions: VecDeque<Completion>,
     eventfd: Arc<OwnedFd>,
     /// What the eventfd is read into; boxed, so that it does not move.
     wake_count: Box<u64>,
     gathers: bool,
     /// Places in the ring's table of descriptors.
     registered_max: u32,
-    unsubmitted_sends: usize,
-    statistics: Statistics,
+    pub(super) unsubmitted_sends: usize,
+    pub(super) statistics: Statistics,
 }
 
 impl Net {
@@ -318,6 +347,7 @@ impl Net {
             registered_max,
             ring,
             receive_buffers,
+            datagrams: Datagrams::new(options.udp_buffers, options.udp_buffer_bytes),
             sockets: Slab::new(),
             listeners: Vec::new(),
             starved: Vec::new(),
@@ -516,6 +546,7 @@ impl Net {
     /// Submits what is queued and waits for completions.
     pub fn wait(&mut self, wait: Wait) -> io::Result<()> {
         self.rearm_starved();
+        self.rearm_datagrams();
         self.enter(wait)
     }
 
@@ -607,6 +638,8 @@ impl Net {
                 Kind::Accept => self.on_accept(index, &cqe),
                 Kind::Receive => self.on_receive(index, &cqe),
                 Kind::Send => self.on_send(index, &cqe),
+                Kind::DatagramReceive => self.on_datagram(index, &cqe),
+                Kind::DatagramSend => self.on_datagrams_sent(index, &cqe),
                 Kind::Wake => {
                     self.arm_wake();
                     self.completions.push_back(Completion::Woken);
@@ -777,7 +810,7 @@ impl Net {
     /// # Safety
     ///
     /// What the entry points at must live, unmoved, until its completion.
-    unsafe fn push(&mut self, entry: &squeue::Entry) {
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
         loop {
             // SAFETY: promised by the caller.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
@@ -799,8 +832,13 @@ impl Drop for Net {
         for index in open {
             self.close(SocketIndex(index));
         }
+        self.close_all_datagrams();
+        let mut is_quiet = false;
         for _ in 0..DRAIN_ROUNDS {
-            if self.sockets.is_empty() && self.listeners.iter().all(|listener| !listener.armed) {
+            is_quiet = self.sockets.is_empty()
+                && self.datagrams.is_quiet()
+                && self.listeners.iter().all(|listener| !listener.armed);
+            if is_quiet {
                 break;
             }
             if self
@@ -814,10 +852,14 @@ impl Drop for Net {
         // The kernel tears down the ring after this has returned, and may read the eventfd until
         // then: the eight bytes are never freed.
         Box::leak(std::mem::take(&mut self.wake_count));
+        if is_quiet {
+            return;
+        }
         // An operation that will not end still owns its bytes, nor are they.
         for socket in self.sockets.drain() {
             std::mem::forget(socket);
         }
+        self.datagrams.abandon();
     }
 }
 
@@ -827,7 +869,7 @@ impl Completion {
             Self::Received(socket, _) | Self::ReceiveEnded(socket, _) | Self::Sent(socket, _) => {
                 Some(*socket)
             }
-            Self::Accepted(..) | Self::AcceptFailed(..) | Self::Woken => None,
+            Self::Accepted(..) | Self::AcceptFailed(..) | Self::Datagram(..) | Self::Woken => None,
         }
     }
 }

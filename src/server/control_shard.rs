@@ -125,6 +125,7 @@ impl ControlShard {
                     self.driver.open(fd, peer, session);
                 }
                 Occurrence::Event(conn, event) => self.handle_event(conn, event),
+                Occurrence::Datagram(_, received) => self.driver.give_back_datagram(received),
                 Occurrence::Drained(_) | Occurrence::Gone(..) => {}
             }
         }

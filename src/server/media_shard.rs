@@ -157,6 +157,8 @@ impl MediaShard {
                 self.door.handle_event(&mut self.driver, conn, event);
             }
             Occurrence::Drained(conn) => self.door.drained(conn),
+            // No door of this shard has a datagram socket.
+            Occurrence::Datagram(_, received) => self.driver.give_back_datagram(received),
             Occurrence::Gone(conn, reason) => {
                 tracing::debug!(?conn, ?reason, "a connection is gone");
                 self.door.gone(conn);

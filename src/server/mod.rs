@@ -284,6 +284,8 @@ fn ring_options(pinning: &Pinning) -> ring_io::Options {
         registered_max: limit(Resource::Descriptors)
             .map_or(0, |limit| limit.soft)
             .min(REGISTERED_MAX) as u32,
+        udp_buffers: pinning.udp_buffers,
+        udp_buffer_bytes: pinning.udp_buffer_bytes,
     }
 }
 
