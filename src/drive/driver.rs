@@ -64,6 +64,9 @@ pub struct Limits {
     pub gather_completions: u32,
     /// The longest time to gather them.
     pub gather: Duration,
+    /// How long the peer of a connection that this side closes may take none of what is left for
+    /// it. Without it, peers that do not read would keep their places for ever.
+    pub flush_stall: Duration,
 }
 
 impl Default for Limits {
@@ -73,6 +76,7 @@ impl Default for Limits {
             unestablished_max: 4096,
             gather_completions: 32,
             gather: Duration::from_micros(200),
+            flush_stall: Duration::from_secs(10),
         }
     }
 }
@@ -141,6 +145,8 @@ struct Connection<S> {
     state: State,
     streaming: bool,
     established: bool,
+    /// The peer sends no more.
+    has_ended: bool,
     /// The earliest entry of this connection in the timer heap.
     timer: Option<Instant>,
 }
@@ -148,8 +154,11 @@ struct Connection<S> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Open,
-    /// Closes once the queue is sent.
-    Flushing,
+    /// Closes once the queue is sent, or if by then no more than `taken` bytes have been.
+    Flushing {
+        until: Instant,
+        taken: u64,
+    },
     /// All is sent; waits for the peer to close, so that it reads everything first.
     Lingering(Instant),
 }
@@ -165,6 +174,8 @@ pub struct Driver<S: Session> {
     timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
     /// Connections in the order they arrived, established and closed ones among them.
     arrivals: VecDeque<ConnId>,
+    /// Connections whose peers have finished sending in the last turn.
+    ended: Vec<ConnId>,
     unestablished: usize,
     occurrences: VecDeque<Occurrence<S::Event>>,
     counters: Counters,
@@ -184,6 +195,7 @@ impl<S: Session> Driver<S> {
             generation: 0,
             timers: BinaryHeap::new(),
             arrivals: VecDeque::new(),
+            ended: Vec::new(),
             unestablished: 0,
             occurrences: VecDeque::new(),
             counters: Counters::default(),
@@ -274,6 +286,7 @@ impl<S: Session> Driver<S> {
             state: State::Open,
             streaming: false,
             established: false,
+            has_ended: false,
             timer: None,
         });
         let place = socket.as_usize();
@@ -342,9 +355,13 @@ impl<S: Session> Driver<S> {
         };
         connection.streaming = false;
         if connection.state == State::Open {
-            connection.state = State::Flushing;
-            if !connection.sending && connection.queue.is_empty() {
+            let is_sent = !connection.sending && connection.queue.is_empty();
+            if is_sent && connection.has_ended {
+                self.remove(Self::index(conn));
+            } else if is_sent {
                 self.linger(Self::index(conn), now);
+            } else {
+                self.flush(Self::index(conn), now);
             }
         }
     }
@@ -429,6 +446,7 @@ impl<S: Session> Driver<S> {
     /// One round: submits, waits if `may_wait` (until `deadline` or a session's timeout at the
     /// latest), and lets the sessions handle what has arrived.
     pub fn turn(&mut self, may_wait: bool, deadline: Option<Instant>) -> io::Result<()> {
+        self.let_ended_go();
         let wait = if may_wait && self.occurrences.is_empty() {
             let timer = self.timers.peek().map(|Reverse((at, _))| *at);
             let until = [timer, deadline].into_iter().flatten().min();
@@ -494,12 +512,10 @@ impl<S: Session> Driver<S> {
             }
             Completion::ReceiveEnded(socket, error) => {
                 let index = self.by_socket[socket.as_usize()] as usize;
-                let reason = if error.is_some() {
-                    Gone::Failed
-                } else {
-                    Gone::Closed
-                };
-                self.lose(index, reason);
+                match error {
+                    Some(_) => self.lose(index, Gone::Failed),
+                    None => self.receive_ended(index),
+                }
             }
             Completion::Sent(socket, result) => {
                 let index = self.by_socket[socket.as_usize()] as usize;
@@ -531,7 +547,8 @@ impl<S: Session> Driver<S> {
                 self.occurrences.push_back(Occurrence::Drained(conn));
             }
             State::Open | State::Lingering(_) => {}
-            State::Flushing => self.linger(index, self.now),
+            State::Flushing { .. } if connection.has_ended => self.remove(index),
+            State::Flushing { .. } => self.linger(index, self.now),
         }
     }
 
@@ -593,15 +610,24 @@ impl<S: Session> Driver<S> {
                 connection.timer = None;
             }
             match connection.state {
-                State::Open | State::Flushing => {
+                State::Open => {
                     // The session may have moved its time since the entry was made.
                     match connection.session.poll_timeout() {
-                        Some((due, _why)) if due <= now && connection.state == State::Open => {
+                        Some((due, _why)) if due <= now => {
                             connection.session.handle_timeout(now);
                             self.pump(index);
                         }
-                        Some((due, _why)) if due > now => self.arm(index, due),
-                        Some(_) | None => {}
+                        Some((due, _why)) => self.arm(index, due),
+                        None => {}
+                    }
+                }
+                State::Flushing { until, .. } if until > now => self.arm(index, until),
+                State::Flushing { taken, .. } => {
+                    let socket = connection.socket;
+                    if self.net.sent_bytes(socket) > taken {
+                        self.flush(index, now);
+                    } else {
+                        self.remove(index);
                     }
                 }
                 State::Lingering(end) if end <= now => self.remove(index),
@@ -618,13 +644,43 @@ impl<S: Session> Driver<S> {
             self.occurrences.push_back(Occurrence::Gone(conn, reason));
             // A peer that has only finished sending still reads the answer it waits for.
             if reason == Gone::Closed && !connection.streaming && connection.sending {
-                let end = self.now + LINGER;
-                connection.state = State::Lingering(end);
-                self.arm(index, end);
+                self.flush(index, self.now);
                 return;
             }
         }
         self.remove(index);
+    }
+
+    /// The peer sends no more, and may still read.
+    fn receive_ended(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.has_ended = true;
+        match connection.state {
+            // What it asked for just before is answered by the caller before the next turn.
+            State::Open if !connection.streaming => {
+                self.ended.push(Self::id(index, connection.generation));
+            }
+            State::Flushing { .. } => {}
+            State::Open | State::Lingering(_) => self.lose(index, Gone::Closed),
+        }
+    }
+
+    fn let_ended_go(&mut self) {
+        for conn in std::mem::take(&mut self.ended) {
+            if let Some(connection) = self.connection(conn)
+                && connection.state == State::Open
+            {
+                self.lose(Self::index(conn), Gone::Closed);
+            }
+        }
+    }
+
+    fn flush(&mut self, index: usize, now: Instant) {
+        let connection = &mut self.connections[index];
+        let until = now + self.limits.flush_stall;
+        let taken = self.net.sent_bytes(connection.socket);
+        connection.state = State::Flushing { until, taken };
+        self.arm(index, until);
     }
 
     fn linger(&mut self, index: usize, now: Instant) {

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::media::MediaTime;
@@ -26,10 +25,8 @@ pub struct Mark {
 }
 
 /// A log of muxed bytes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Feed {
-    /// What a viewer gets before its first frame; replaced when the tracks change.
-    header: Bytes,
     segments: VecDeque<Segment>,
     marks: VecDeque<Mark>,
     /// The end of the last whole frame.
@@ -51,25 +48,9 @@ impl Segment {
 }
 
 impl Feed {
-    /// An empty feed with what viewers get first.
-    pub fn new(header: Bytes) -> Self {
-        Self {
-            header,
-            segments: VecDeque::new(),
-            marks: VecDeque::new(),
-            end: 0,
-            entry: None,
-        }
-    }
-
-    /// What a viewer gets before its first frame.
-    pub fn header(&self) -> &Bytes {
-        &self.header
-    }
-
-    /// Replaces what later viewers get first.
-    pub fn set_header(&mut self, header: Bytes) {
-        self.header = header;
+    /// An empty feed.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The position after the last frame.
@@ -222,7 +203,7 @@ mod tests {
     }
 
     fn feed(pool: &mut Pool) -> Feed {
-        let mut feed = Feed::new(Bytes::from_static(b"head"));
+        let mut feed = Feed::new();
         for n in 0..10u8 {
             feed.append(pool, ms(i64::from(n) * 40), n % 4 == 0, &[n; 5]);
         }

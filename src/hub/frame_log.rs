@@ -14,6 +14,8 @@ pub struct FrameLog {
     first: u64,
     /// Numbers of the frames at which a viewer can begin.
     entries: VecDeque<u64>,
+    /// A track has changed since the newest entry: who begins there cannot decode it.
+    is_closed: bool,
     bytes: usize,
     window: Duration,
     bytes_max: usize,
@@ -26,6 +28,7 @@ impl FrameLog {
             frames: VecDeque::new(),
             first: 0,
             entries: VecDeque::new(),
+            is_closed: false,
             bytes: 0,
             window,
             bytes_max,
@@ -40,6 +43,7 @@ impl FrameLog {
     /// Adds a frame and lets go of what is older than the window, except the newest group.
     pub fn push(&mut self, frame: Frame, entry: bool) {
         if entry {
+            self.is_closed = false;
             self.entries
                 .push_back(self.first + self.frames.len() as u64);
         }
@@ -66,11 +70,20 @@ impl FrameLog {
         }
     }
 
+    /// Nobody begins at the newest entry from here on: a track's configuration has changed.
+    pub fn close_group(&mut self) {
+        self.is_closed = true;
+    }
+
     /// The frames from the newest entry on, each with whether it is an entry; all if there is
-    /// no entry.
+    /// no entry, and none if the group is closed.
     pub fn since_entry(&self) -> impl Iterator<Item = (&Frame, bool)> {
         let entry = self.entries.back().copied();
-        let skip = entry.map_or(0, |entry| (entry - self.first) as usize);
+        let skip = match entry {
+            _ if self.is_closed => self.frames.len(),
+            Some(entry) => (entry - self.first) as usize,
+            None => 0,
+        };
         self.frames
             .range(skip.min(self.frames.len())..)
             .enumerate()
@@ -141,6 +154,16 @@ mod tests {
                 .is_some_and(|(frame, entry)| entry && frame.keyframe)
         );
         assert_eq!(group.count(), 9);
+    }
+
+    #[test]
+    fn nobody_begins_in_a_closed_group() {
+        let mut log = log(Duration::ZERO, 1 << 20);
+        log.close_group();
+        assert_eq!(log.since_entry().count(), 0);
+        log.push(frame(5000), true);
+        log.push(frame(5100), false);
+        assert_eq!(log.since_entry().count(), 2);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Claimed {
     Granted {
         /// Where its frames go.
         home: Home,
+        /// Counts the grants: what a later one says is in force, whichever arrives first.
+        turn: u64,
         /// The stream existed, and its timeline goes on.
         resumed: bool,
         /// The publisher that has to go, and its shard.
@@ -47,6 +49,7 @@ pub enum Claimed {
 pub struct Registry<N> {
     streams: BTreeMap<N, Entry>,
     next: u64,
+    turns: u64,
     streams_max: usize,
 }
 
@@ -62,6 +65,7 @@ impl<N: Ord + Clone> Registry<N> {
         Self {
             streams: BTreeMap::new(),
             next: 1,
+            turns: 0,
             streams_max,
         }
     }
@@ -75,8 +79,10 @@ impl<N: Ord + Clone> Registry<N> {
                 return Claimed::Busy;
             }
             let replaced = std::mem::replace(&mut entry.publisher, publisher);
+            self.turns += 1;
             return Claimed::Granted {
                 home: entry.home,
+                turn: self.turns,
                 resumed: true,
                 replaced,
             };
@@ -89,9 +95,11 @@ impl<N: Ord + Clone> Registry<N> {
             stream: StreamId(self.next),
         };
         self.next += 1;
+        self.turns += 1;
         self.streams.insert(name.clone(), Entry { home, publisher });
         Claimed::Granted {
             home,
+            turn: self.turns,
             resumed: false,
             replaced: None,
         }
@@ -177,6 +185,7 @@ mod tests {
             registry.claim(&"live", claim(B, 2, true)),
             Claimed::Granted {
                 home: first,
+                turn: 2,
                 resumed: true,
                 replaced: Some((A, 1))
             }

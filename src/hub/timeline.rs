@@ -90,9 +90,11 @@ impl Timeline {
         let mut adjustment = Adjustment::Steady;
         // A track that has had no frame yet is held against the stream's newest time.
         if let Some(reference) = clock.last.or(self.newest) {
-            let jumped = |dts: MediaTime| {
-                reference.since(dts) > BACK_MAX || dts.since(reference) > AHEAD_MAX
-            };
+            // A track may pause, as a camera that shows a still does, while the others go on: it
+            // comes back to where they are.
+            let newest = self.newest.unwrap_or(reference).max(reference);
+            let jumped =
+                |dts: MediaTime| reference.since(dts) > BACK_MAX || dts.since(newest) > AHEAD_MAX;
             if jumped(dts) {
                 // Another track may have jumped just before: the same offset keeps them in step.
                 let same = self
@@ -102,7 +104,11 @@ impl Timeline {
                     })
                     .map(|(offset, _)| offset)
                     .filter(|offset| !jumped(frame.dts + *offset));
-                clock.offset = same.unwrap_or_else(|| reference + SEAM - frame.dts);
+                let begin = match newest.since(reference) {
+                    behind if behind > BACK_MAX => newest,
+                    _ => reference,
+                };
+                clock.offset = same.unwrap_or_else(|| begin + SEAM - frame.dts);
                 dts = frame.dts + clock.offset;
                 self.jump = Some((clock.offset, dts));
                 self.joined = Some(clock.offset);
@@ -189,6 +195,25 @@ mod tests {
             assert_eq!(audio - video, 5, "in step");
             assert_eq!(place(&mut timeline, 0, 7_201_040 + jump).0, video + 40);
         }
+    }
+
+    /// An encoder that sends a still seldom sent one 12 s after the one before. It was taken for a
+    /// jump, and the pictures stayed 12 s behind the sound.
+    #[test]
+    fn a_track_that_pauses_comes_back_in_step() {
+        let mut timeline = Timeline::default();
+        place(&mut timeline, 0, 0);
+        for millis in (0..12_000).step_by(20) {
+            place(&mut timeline, 1, millis);
+        }
+        assert_eq!(
+            place(&mut timeline, 0, 12_000),
+            (12_000, Adjustment::Steady)
+        );
+        assert_eq!(
+            place(&mut timeline, 1, 12_000),
+            (12_000, Adjustment::Steady)
+        );
     }
 
     #[test]

@@ -588,7 +588,21 @@ impl Net {
                 gather,
                 limit,
             } if self.gathers => self.wait_with(completions as usize, gather, limit),
-            Wait::Batch { gather, .. } => self.wait_with(1, Duration::ZERO, Some(gather)),
+            // A kernel before 6.12 cannot do both in one call. Waiting only ever for `gather` would
+            // keep a shard going round that has nothing to do.
+            Wait::Batch {
+                completions,
+                gather,
+                limit,
+            } => match self.wait_with(completions as usize, Duration::ZERO, Some(gather)) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ETIME)
+                        && self.ring.completion().is_empty() =>
+                {
+                    self.wait_with(1, Duration::ZERO, limit)
+                }
+                result => result,
+            },
         };
         self.collect();
         match result {
@@ -825,12 +839,13 @@ impl Drop for Net {
             self.close(SocketIndex(index));
         }
         self.close_all_datagrams();
+        let mut is_quiet = false;
         for _ in 0..DRAIN_ROUNDS {
-            if self.sockets.is_empty()
+            is_quiet = self.sockets.is_empty()
                 && self.datagrams.is_quiet()
-                && self.listeners.iter().all(|listener| !listener.armed)
-            {
-                return;
+                && self.listeners.iter().all(|listener| !listener.armed);
+            if is_quiet {
+                break;
             }
             if self
                 .enter(Wait::One(Some(Duration::from_millis(10))))
@@ -840,7 +855,13 @@ impl Drop for Net {
             }
             while self.completion().is_some() {}
         }
-        // An operation that will not end still owns its bytes: they are never freed.
+        // The kernel tears down the ring after this has returned, and may read the eventfd until
+        // then: the eight bytes are never freed.
+        Box::leak(std::mem::take(&mut self.wake_count));
+        if is_quiet {
+            return;
+        }
+        // An operation that will not end still owns its bytes, nor are they.
         for socket in self.sockets.drain() {
             std::mem::forget(socket);
         }

@@ -44,6 +44,9 @@ const MIRROR_LINGER: Duration = Duration::from_secs(5);
 /// Viewers of one shard that may wait for streams.
 const WAITING_MAX: usize = 10_000;
 
+/// Streams whose release is remembered. What comes late was under way for milliseconds.
+const RELEASED_MAX: usize = 64;
+
 /// The share of a CPU from which an adaptive merge window begins to open, and at which it is open
 /// to its full width.
 const MERGE_FROM: f64 = 0.60;
@@ -127,6 +130,8 @@ struct Publisher {
     conn: ConnId,
     name: StreamName,
     home: Option<Home>,
+    /// Frames that it has sent.
+    frames: u64,
 }
 
 /// A viewer that waits for its stream, or a request for what is known of one.
@@ -162,6 +167,8 @@ pub struct Exchange {
     scratch: Vec<u8>,
     streams: BTreeMap<StreamId, Stream>,
     by_name: BTreeMap<StreamName, StreamId>,
+    /// The streams that were released last, whose late messages are not to bring them back.
+    released: VecDeque<StreamId>,
     publishers: BTreeMap<u64, Publisher>,
     next_publisher: u64,
     viewers: Slab<Viewer>,
@@ -188,6 +195,7 @@ impl Exchange {
             scratch: Vec::new(),
             streams: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            released: VecDeque::new(),
             publishers: BTreeMap::new(),
             next_publisher: 0,
             viewers: Slab::new(),
@@ -278,6 +286,7 @@ impl Exchange {
                 conn,
                 name: name.clone(),
                 home: None,
+                frames: 0,
             },
         );
         self.mesh(
@@ -296,7 +305,7 @@ impl Exchange {
             return;
         };
         if home.shard == self.me {
-            self.home_track(home.stream, self.me, publisher, track);
+            self.home_track(home.stream, (self.me, publisher), track);
         } else {
             self.mesh(
                 home.shard,
@@ -314,16 +323,22 @@ impl Exchange {
         let Some((publisher, home)) = self.publication_of(conn) else {
             return;
         };
+        let Some(entry) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
+        let number = entry.frames;
+        entry.frames += 1;
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.data.len() as u64;
         if home.shard == self.me {
-            self.home_frame(home.stream, self.me, publisher, frame);
+            self.home_frame(home.stream, (self.me, publisher), number, frame);
         } else {
             self.outputs.push_back(Self::media(
                 home.shard,
                 Message::Ingest {
                     stream: home.stream,
                     publisher,
+                    number,
                     frame,
                 },
             ));
@@ -369,14 +384,14 @@ impl Exchange {
         }
     }
 
-    /// A viewer paused or goes on; it goes on at the newest keyframe.
+    /// A viewer paused or goes on; it goes on at the newest keyframe that it has not seen.
     pub fn viewer_paused(&mut self, conn: ConnId, is_paused: bool) {
         let Some(Business::Viewer(key)) = self.business.get(&conn) else {
             return;
         };
         let viewer = &mut self.viewers[*key];
         viewer.is_paused = is_paused;
-        viewer.position = None;
+        viewer.seeks = true;
         if viewer.is_idle {
             self.drained(conn);
         }
@@ -463,7 +478,8 @@ impl Exchange {
             self.respond(conn, Response::text(400, text).with_cors());
             return;
         };
-        if name.settings(&self.config).is_none() || !self.is_served(container) {
+        let is_offered = name.settings(&self.config).is_some() && self.is_served(container);
+        if !is_offered || self.is_draining {
             self.counters.play_refused += 1;
             self.respond(conn, not_found());
             return;
@@ -496,8 +512,7 @@ impl Exchange {
             .position
             .is_none_or(|position| position < outlet.released);
         if behind {
-            let config = Arc::clone(&self.config);
-            let delivery = &config.delivery;
+            let delivery = &self.config.delivery;
             let handed = deliver(viewer, outlet, delivery, None, &mut self.outputs);
             handed.count(stream, &mut self.counters);
         }
@@ -525,25 +540,35 @@ impl Exchange {
     /// A message from another shard.
     pub fn message(&mut self, from: ShardId, message: Message) {
         match message {
-            Message::Claimed { publisher, claimed } => self.claimed(publisher, claimed),
+            Message::Claimed {
+                name,
+                publisher,
+                claimed,
+            } => self.claimed(&name, publisher, claimed),
             Message::Replaced { publisher } => self.replaced(publisher),
             Message::Released { stream, is_gone } => self.released(stream, is_gone),
             Message::Located { name, home } => self.located(&name, home),
             Message::Begin {
                 stream,
+                name,
                 publisher,
+                turn,
                 protocol,
-            } => self.begin(stream, from, publisher, protocol),
+            } => {
+                self.make_home(&name, stream);
+                self.begin(stream, turn, (from, publisher), protocol);
+            }
             Message::IngestTrack {
                 stream,
                 publisher,
                 track,
-            } => self.home_track(stream, from, publisher, *track),
+            } => self.home_track(stream, (from, publisher), *track),
             Message::Ingest {
                 stream,
                 publisher,
+                number,
                 frame,
-            } => self.home_frame(stream, from, publisher, frame),
+            } => self.home_frame(stream, (from, publisher), number, frame),
             Message::End { stream, publisher } => self.end(stream, from, publisher),
             Message::Subscribe { stream } => self.subscribe(from, stream),
             Message::Unsubscribe { stream } => {
@@ -748,27 +773,38 @@ impl Exchange {
         Some((*publisher, home))
     }
 
-    fn claimed(&mut self, publisher: u64, claimed: Claimed) {
+    fn claimed(&mut self, name: &StreamName, publisher: u64, claimed: Claimed) {
+        if let Claimed::Granted { home, .. } = claimed
+            && home.shard == self.me
+        {
+            // Also for a publisher that has gone since: the name stays taken until its home
+            // releases it.
+            self.make_home(name, home.stream);
+        }
         let Some(entry) = self.publishers.get_mut(&publisher) else {
-            return; // It is gone, and has said so to the registrar.
+            return; // It has said so to the registrar.
         };
-        let (conn, name) = (entry.conn, entry.name.clone());
+        let conn = entry.conn;
         match claimed {
-            Claimed::Granted { home, resumed, .. } => {
+            Claimed::Granted {
+                home,
+                turn,
+                resumed,
+                ..
+            } => {
                 entry.home = Some(home);
                 self.counters.publishers_total += 1;
                 tracing::info!(stream = %name, resumed, "a publisher begins");
                 if home.shard == self.me {
-                    if !self.streams.contains_key(&home.stream) {
-                        self.add_home(name, home.stream);
-                    }
-                    self.begin(home.stream, self.me, publisher, "rtmp");
+                    self.begin(home.stream, turn, (self.me, publisher), "rtmp");
                 } else {
                     self.mesh(
                         home.shard,
                         Message::Begin {
                             stream: home.stream,
+                            name: name.clone(),
                             publisher,
+                            turn,
                             protocol: "rtmp",
                         },
                     );
@@ -823,19 +859,33 @@ impl Exchange {
 
     // ----- streams at home, inside
 
-    fn add_home(&mut self, name: StreamName, id: StreamId) {
+    /// Makes a stream at home here, unless it is there or has been released: a publisher on
+    /// another shard may say that it begins before the registrar's answer to the first publisher
+    /// has arrived, or long after.
+    fn make_home(&mut self, name: &StreamName, id: StreamId) {
+        if self.streams.contains_key(&id) || self.released.contains(&id) {
+            return;
+        }
         let window = name
             .settings(&self.config)
             .map_or(Duration::ZERO, |settings| settings.window);
         let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), id);
-        self.streams
-            .insert(id, Stream::at_home(name, id, window, bytes_max));
+        self.streams.insert(
+            id,
+            Stream::at_home(name.clone(), id, self.now, window, bytes_max),
+        );
     }
 
-    fn begin(&mut self, stream: StreamId, shard: ShardId, publisher: u64, protocol: &'static str) {
+    fn begin(
+        &mut self,
+        stream: StreamId,
+        turn: u64,
+        publisher: (ShardId, u64),
+        protocol: &'static str,
+    ) {
         if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.begin(shard, publisher, protocol);
+            stream.begin(turn, publisher, protocol);
         }
     }
 
@@ -845,11 +895,11 @@ impl Exchange {
         }
     }
 
-    fn home_track(&mut self, id: StreamId, shard: ShardId, publisher: u64, track: Track) {
+    fn home_track(&mut self, id: StreamId, publisher: (ShardId, u64), track: Track) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let Some(track) = stream.ingest_track(shard, publisher, track) else {
+        let Some(track) = stream.ingest_track(publisher, track) else {
             return;
         };
         self.track_changed(id, &track);
@@ -870,18 +920,20 @@ impl Exchange {
         }
     }
 
-    fn home_frame(&mut self, id: StreamId, shard: ShardId, publisher: u64, frame: Frame) {
+    fn home_frame(&mut self, id: StreamId, publisher: (ShardId, u64), number: u64, frame: Frame) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        match stream.ingest(self.now, self.unix_ms, shard, publisher, frame) {
+        match stream.ingest(self.now, self.unix_ms, publisher, number, frame) {
             Ingested::Frame {
                 frame,
                 is_entry,
                 number,
                 is_retimed,
+                lost,
                 learned,
             } => {
+                self.counters.mirror_lost += lost;
                 if let Some(track) = learned {
                     self.track_changed(id, &track);
                 }
@@ -904,6 +956,7 @@ impl Exchange {
                 }
                 self.show(id, &frame);
             }
+            Ingested::Broken { lost } => self.counters.mirror_lost += lost + 1,
             Ingested::Unknown => self.counters.bad_media += 1,
         }
     }
@@ -934,6 +987,10 @@ impl Exchange {
                 }
             }
             self.remove_stream(id);
+            if self.released.len() == RELEASED_MAX {
+                self.released.pop_front();
+            }
+            self.released.push_back(id);
         } else if let Some(home) = self.streams.get_mut(&id).and_then(Stream::home) {
             home.is_releasing = false;
         }
@@ -1114,10 +1171,10 @@ impl Exchange {
             stream: id,
             outlet: key,
             container,
-            position: outlet.feed.newest_entry(),
+            position: None,
             is_idle: false,
             is_paused: false,
-            has_header: false,
+            seeks: false,
             taken: 0,
             taken_at: self.now,
         });
@@ -1210,22 +1267,21 @@ impl Exchange {
         for stream in self.streams.values_mut() {
             match stream.name.settings(&self.config) {
                 Some(settings) => stream.set_window(settings.window),
-                None => unwanted.push((stream.id, stream.name.clone())),
+                None => unwanted.push(stream.id),
             }
         }
-        for (_, name) in &unwanted {
-            let conns: Vec<ConnId> = self
-                .publishers
-                .values()
-                .filter(|publisher| publisher.name == *name)
-                .map(|publisher| publisher.conn)
-                .collect();
-            for conn in conns {
-                self.connection_gone(conn);
-                self.rtmp(conn, RtmpReply::EndPublish);
-            }
+        // Of streams at home elsewhere as well, of which nothing else may be here.
+        let unwelcome: Vec<ConnId> = self
+            .publishers
+            .values()
+            .filter(|publisher| publisher.name.settings(&self.config).is_none())
+            .map(|publisher| publisher.conn)
+            .collect();
+        for conn in unwelcome {
+            self.connection_gone(conn);
+            self.rtmp(conn, RtmpReply::EndPublish);
         }
-        for (id, _) in unwanted {
+        for id in unwanted {
             // The registrar hears of it by the release that follows the publisher's end; viewers
             // need not wait for that.
             if self
@@ -1421,22 +1477,30 @@ fn deliver(
     if viewer.is_paused {
         return handed;
     }
-    if let Some(position) = viewer.position
-        && is_behind(position, outlet, delivery)
-    {
-        handed.skips = 1;
-        viewer.position = feed.newest_entry().filter(|entry| *entry >= position);
-    }
-    let (pieces, next) = match viewer.position.or_else(|| feed.newest_entry()) {
-        Some(position) => {
-            let (pieces, next) = feed.read(position, RUN_BYTES_MAX);
-            (pieces, Some(next))
+    let entry = feed
+        .newest_entry()
+        .filter(|entry| viewer.position.is_none_or(|position| *entry >= position));
+    let kept = viewer.position.filter(|position| *position >= feed.start());
+    let from = match (kept, entry) {
+        (Some(position), None) => position,
+        (Some(position), Some(_)) if !viewer.seeks && !is_late(position, outlet, delivery) => {
+            position
         }
-        None => (Pieces::new(), None),
+        (Some(_) | None, Some(entry)) => entry,
+        (None, None) => return handed, // It begins at the next entry.
     };
-    viewer.position = next;
-    let header = (!viewer.has_header).then(|| feed.header().clone());
-    viewer.has_header = true;
+    let header = match viewer.position {
+        None => Some(outlet.entry_header.full.clone()),
+        Some(position) if from > position => {
+            handed.skips = 1;
+            // It has not been told of changes between the two.
+            (outlet.entry_header.since > position).then(|| outlet.entry_header.inline.clone())
+        }
+        Some(_) => None,
+    };
+    let (pieces, next) = feed.read(from, RUN_BYTES_MAX);
+    viewer.position = Some(next);
+    viewer.seeks = false;
     let header = header.filter(|header| !header.is_empty());
     if pieces.is_empty() && header.is_none() {
         return handed;
@@ -1454,15 +1518,11 @@ fn deliver(
     handed
 }
 
-/// Whether a viewer has fallen so far behind that it has to skip.
-fn is_behind(position: u64, outlet: &Outlet, delivery: &Delivery) -> bool {
+/// Whether what a viewer would read next is so old that it had better skip.
+fn is_late(position: u64, outlet: &Outlet, delivery: &Delivery) -> bool {
     let feed = &outlet.feed;
-    if position < feed.start() {
-        return true;
-    }
     let (Some(mark), Some(newest)) = (feed.mark_at(position), feed.newest_dts()) else {
         return false;
     };
     newest.since(mark.dts) > delivery.viewer_queue_ms
-        && feed.newest_entry().is_some_and(|entry| entry > position)
 }

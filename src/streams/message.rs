@@ -43,6 +43,8 @@ pub enum Message {
     },
     /// From the registrar: the answer to [`Message::Claim`].
     Claimed {
+        /// The name that was claimed.
+        name: StreamName,
         /// The receiver's number for the publisher.
         publisher: u64,
         /// The answer.
@@ -71,8 +73,12 @@ pub enum Message {
     Begin {
         /// The stream.
         stream: StreamId,
+        /// Its name: this message may arrive before the home shard has heard of the stream.
+        name: StreamName,
         /// The sender's number for the publisher.
         publisher: u64,
+        /// The number of its grant.
+        turn: u64,
         /// The protocol it speaks, for the snapshot.
         protocol: &'static str,
     },
@@ -91,6 +97,8 @@ pub enum Message {
         stream: StreamId,
         /// The publisher.
         publisher: u64,
+        /// Counts the publisher's frames, so that a lost one is noticed.
+        number: u64,
         /// Its track is numbered by the publisher.
         frame: Frame,
     },

@@ -199,6 +199,18 @@ impl Muxer {
         }
     }
 
+    /// Takes other tracks, and writes what viewers in the middle of the stream need to go on.
+    pub(super) fn set_tracks(&mut self, container: Container, tracks: &[Track], out: &mut Vec<u8>) {
+        match self {
+            // Its packets are counted, and its map has a version.
+            Self::Ts(muxer) => muxer.set_tracks(tracks, out),
+            Self::Rtmp(_) | Self::Flv(_) | Self::Mp4(_) => {
+                *self = Self::new(container, tracks);
+                self.inline_header(out);
+            }
+        }
+    }
+
     /// Writes a frame.
     pub(super) fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
         match self {

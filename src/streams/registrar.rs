@@ -94,8 +94,12 @@ impl Registrar {
             self.outbox
                 .push_back((shard, Message::Replaced { publisher }));
         }
-        self.outbox
-            .push_back((from, Message::Claimed { publisher, claimed }));
+        let answer = Message::Claimed {
+            name: name.clone(),
+            publisher,
+            claimed,
+        };
+        self.outbox.push_back((from, answer));
         if let Claimed::Granted { home, .. } = claimed {
             for shard in self.awaited.remove(name).unwrap_or_default() {
                 let name = name.clone();

@@ -1,6 +1,7 @@
 //! One live stream on one shard: at home where its log is, or a mirror of that.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -73,6 +74,8 @@ pub(super) struct AtHome {
     /// The registrar has been asked to forget the name.
     pub(super) is_releasing: bool,
     pub(super) next_number: u64,
+    /// The number of the newest grant that has begun.
+    turn: u64,
 }
 
 /// A publisher of a stream.
@@ -83,6 +86,10 @@ pub(super) struct Publication {
     pub(super) protocol: &'static str,
     /// The stream's track for each of the publisher's.
     tracks: Vec<Option<TrackId>>,
+    /// The number of its next frame.
+    next: u64,
+    /// A frame was lost: nothing is shown until the next entry.
+    is_broken: bool,
 }
 
 /// What only a mirror has.
@@ -106,6 +113,10 @@ pub(super) struct Outlet {
     /// A keyframe of this track is where a viewer can begin; with `None`, any frame is.
     entry_track: Option<TrackId>,
     muxer: Muxer,
+    /// What is in force at the end of the feed.
+    header: Arc<Header>,
+    /// What was in force at the newest entry: it is what viewers who begin there need.
+    pub(super) entry_header: Arc<Header>,
     pub(super) feed: Feed,
     /// Keys of the viewers that read it.
     pub(super) viewers: Vec<usize>,
@@ -116,6 +127,17 @@ pub(super) struct Outlet {
     /// Viewers may read up to here.
     pub(super) released: u64,
     pub(super) empty_since: Option<Instant>,
+}
+
+/// What a viewer gets before frames.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    /// For one that begins.
+    pub(super) full: Bytes,
+    /// For one that skips over a change.
+    pub(super) inline: Bytes,
+    /// The position in the feed behind the change that brought it.
+    pub(super) since: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,18 +178,26 @@ pub(super) enum Ingested {
         number: u64,
         /// The publisher's time did not fit.
         is_retimed: bool,
+        /// So many before it were lost between shards.
+        lost: u64,
         /// What the frame told of its track that was not known before.
         learned: Option<Box<Track>>,
+    },
+    /// It may need one that was lost between shards.
+    Broken {
+        /// So many before it were lost.
+        lost: u64,
     },
     /// It is of a track that was not announced.
     Unknown,
 }
 
 impl Stream {
-    /// A stream at home.
+    /// A stream at home, before its publisher begins.
     pub(super) fn at_home(
         name: StreamName,
         id: StreamId,
+        now: Instant,
         window: Duration,
         bytes_max: usize,
     ) -> Self {
@@ -175,9 +205,10 @@ impl Stream {
             timeline: Timeline::default(),
             publication: None,
             mirrors: BTreeSet::new(),
-            alone_since: None,
+            alone_since: Some(now),
             is_releasing: false,
             next_number: 0,
+            turn: 0,
         });
         Self::new(name, id, role, FrameLog::new(window, bytes_max))
     }
@@ -228,15 +259,26 @@ impl Stream {
         }
     }
 
-    /// A publisher begins. Its clock is joined to the timeline.
-    pub(super) fn begin(&mut self, shard: ShardId, publisher: u64, protocol: &'static str) {
-        let Some(home) = self.home() else { return };
+    /// A publisher begins. Its clock is joined to the timeline. One on another shard may say so
+    /// when the next one has begun, which stays.
+    pub(super) fn begin(
+        &mut self,
+        turn: u64,
+        (shard, publisher): (ShardId, u64),
+        protocol: &'static str,
+    ) {
+        let Some(home) = self.home().filter(|home| home.turn < turn) else {
+            return;
+        };
+        home.turn = turn;
         home.timeline.rejoin();
         home.publication = Some(Publication {
             shard,
             publisher,
             protocol,
             tracks: Vec::new(),
+            next: 0,
+            is_broken: false,
         });
         home.alone_since = None;
         home.is_releasing = false;
@@ -258,8 +300,7 @@ impl Stream {
     /// A publisher's track. Returns the stream's track if it is new or has changed.
     pub(super) fn ingest_track(
         &mut self,
-        shard: ShardId,
-        publisher: u64,
+        (shard, publisher): (ShardId, u64),
         mut track: Track,
     ) -> Option<Track> {
         codec::describe(&mut track);
@@ -319,6 +360,9 @@ impl Stream {
         match self.tracks.get_mut(index) {
             Some(known) if *known == track => return false,
             Some(known) => {
+                if (known.codec, &known.init) != (track.codec, &track.init) {
+                    self.log.close_group();
+                }
                 *known = track;
                 self.statistics[index].has_learned = false;
             }
@@ -335,23 +379,33 @@ impl Stream {
         &mut self,
         now: Instant,
         unix_ms: i64,
-        shard: ShardId,
-        publisher: u64,
+        (shard, publisher): (ShardId, u64),
+        number: u64,
         mut frame: Frame,
     ) -> Ingested {
         let Role::Home(home) = &mut self.role else {
             return Ingested::Unknown;
         };
-        let Some(track) = home
+        let Some(publication) = home
             .publication
-            .as_ref()
+            .as_mut()
             .filter(|publication| publication.is(shard, publisher))
-            .and_then(|publication| publication.tracks.get(frame.track.index()).copied())
-            .flatten()
         else {
             return Ingested::Unknown;
         };
+        let lost = number.saturating_sub(publication.next);
+        publication.next = number + 1;
+        publication.is_broken |= lost > 0;
+        let known = publication.tracks.get(frame.track.index()).copied();
+        let Some(track) = known.flatten() else {
+            return Ingested::Unknown;
+        };
         frame.track = track;
+        let is_entry = is_entry(&self.tracks, &frame);
+        publication.is_broken &= !is_entry;
+        if publication.is_broken {
+            return Ingested::Broken { lost };
+        }
         let adjustment = home.timeline.place(&mut frame);
         let number = home.next_number;
         home.next_number += 1;
@@ -360,13 +414,13 @@ impl Stream {
             self.unix_zero_ms = unix_ms - frame.dts.as_millis();
         }
         self.statistics[track.index()].count(now, &frame);
-        let is_entry = self.is_entry(&frame);
         self.keep(now, frame.clone(), is_entry);
         Ingested::Frame {
             frame,
             is_entry,
             number,
             is_retimed: adjustment != Adjustment::Steady,
+            lost,
             learned,
         }
     }
@@ -461,14 +515,6 @@ impl Stream {
         self.log.push(frame, is_entry);
     }
 
-    /// A viewer can begin at a keyframe of the first video track; without video, anywhere.
-    fn is_entry(&self, frame: &Frame) -> bool {
-        match self.tracks.iter().find(|track| track.kind() == Kind::Video) {
-            Some(video) => frame.keyframe && frame.track == video.id,
-            None => true,
-        }
-    }
-
     /// Whether viewers can be served: enough is known to choose their tracks.
     pub(super) fn is_ready(&mut self, now: Instant) -> bool {
         if self.is_ready {
@@ -529,6 +575,8 @@ impl Stream {
             outlet.write(pool, frame, &mut scratch);
         }
         outlet.released = outlet.feed.end();
+        // What viewers get of the past says nothing of how long frames stay here.
+        outlet.gathered_since = None;
         Some(self.outlets.insert(outlet))
     }
 
@@ -696,7 +744,9 @@ impl Outlet {
             tracks: identities(&tracks),
             entry_track: entry_track(&tracks),
             muxer,
-            feed: Feed::new(Bytes::new()),
+            header: Arc::default(),
+            entry_header: Arc::default(),
+            feed: Feed::new(),
             viewers: Vec::new(),
             due: None,
             gathered_since: None,
@@ -722,6 +772,9 @@ impl Outlet {
             return false;
         }
         self.feed.append(pool, frame.dts, is_entry, scratch);
+        if is_entry {
+            self.entry_header = Arc::clone(&self.header);
+        }
         self.gathered_since.get_or_insert(frame.received);
         true
     }
@@ -740,11 +793,10 @@ impl Outlet {
         let identities = identities(&tracks);
         let mut bytes = Vec::new();
         if identities != self.tracks {
-            self.muxer = Muxer::new(self.container, &tracks);
             self.entry_track = entry_track(&tracks);
             self.tracks = identities;
             framed(&mut bytes, self.is_chunked, |out| {
-                self.muxer.inline_header(out);
+                self.muxer.set_tracks(self.container, &tracks, out);
             });
         } else if identities.iter().any(|(id, _)| *id == changed.id) {
             framed(&mut bytes, self.is_chunked, |out| {
@@ -753,16 +805,31 @@ impl Outlet {
         } else {
             return;
         }
-        self.renew_header();
         if let Some(newest) = self.feed.newest_dts() {
             self.feed.append(pool, newest, false, &bytes);
         }
+        self.renew_header();
     }
 
     fn renew_header(&mut self) {
-        let mut header = Vec::new();
-        framed(&mut header, self.is_chunked, |out| self.muxer.header(out));
-        self.feed.set_header(Bytes::from(header));
+        let (mut full, mut inline) = (Vec::new(), Vec::new());
+        framed(&mut full, self.is_chunked, |out| self.muxer.header(out));
+        framed(&mut inline, self.is_chunked, |out| {
+            self.muxer.inline_header(out);
+        });
+        self.header = Arc::new(Header {
+            full: full.into(),
+            inline: inline.into(),
+            since: self.feed.end(),
+        });
+    }
+}
+
+/// A viewer can begin at a keyframe of the first video track; without video, anywhere.
+fn is_entry(tracks: &[Track], frame: &Frame) -> bool {
+    match tracks.iter().find(|track| track.kind() == Kind::Video) {
+        Some(video) => frame.keyframe && frame.track == video.id,
+        None => true,
     }
 }
 
@@ -804,13 +871,14 @@ pub(super) struct Viewer {
     pub(super) stream: StreamId,
     pub(super) outlet: usize,
     pub(super) container: Container,
-    /// Where it reads; `None` until there is a frame at which it can begin.
+    /// Up to where it has read; `None` until there is a frame at which it can begin.
     pub(super) position: Option<u64>,
+    /// It goes on at the newest entry, unless that is behind it.
+    pub(super) seeks: bool,
     /// Nothing is on its way to it.
     pub(super) is_idle: bool,
     /// It wants nothing until it says so.
     pub(super) is_paused: bool,
-    pub(super) has_header: bool,
     /// What it had taken when that was last looked at.
     pub(super) taken: u64,
     pub(super) taken_at: Instant,

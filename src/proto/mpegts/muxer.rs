@@ -127,6 +127,18 @@ impl Muxer {
         }
     }
 
+    /// Takes other tracks in place of those it has, and writes the tables. Streams that stay go on
+    /// on their PIDs.
+    pub fn set_tracks(&mut self, tracks: &[Track], out: &mut Vec<u8>) {
+        self.streams
+            .retain(|stream| tracks.iter().any(|track| track.id == stream.track));
+        self.left_out.clear();
+        tracks.iter().for_each(|track| self.put_track(track));
+        self.map_version = (self.map_version + 1) & 0x1f;
+        self.map = self.build_map();
+        self.push_tables(out);
+    }
+
     /// Writes a frame. One that has no form in a transport stream writes nothing; of a broken
     /// access unit, what precedes the damage is written.
     pub fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
