@@ -41,7 +41,7 @@ impl Hand {
                     )
                 })
                 .collect(),
-            registrar: Registrar::default(),
+            registrar: Registrar::new(10_000),
             links: BTreeMap::new(),
             replies: Vec::new(),
         }

@@ -592,6 +592,22 @@ impl<S: Session> Driver<S> {
             connection.timer = Some(at);
             let conn = Self::id(index, connection.generation);
             self.timers.push(Reverse((at, conn)));
+            self.forget_old_timers();
+        }
+    }
+
+    /// Keeps `timers` from growing with entries of connections that are gone.
+    fn forget_old_timers(&mut self) {
+        if self.timers.len() > 4 * self.connections.len() + 1024 {
+            let connections = &self.connections;
+            self.timers.retain(|Reverse((at, conn))| {
+                connections
+                    .get(Self::index(*conn))
+                    .is_some_and(|connection| {
+                        Self::id(Self::index(*conn), connection.generation) == *conn
+                            && connection.timer == Some(*at)
+                    })
+            });
         }
     }
 

@@ -70,6 +70,11 @@ impl<N: Ord + Clone> Registry<N> {
         }
     }
 
+    /// Changes the bound; streams above it live on.
+    pub fn set_streams_max(&mut self, streams_max: usize) {
+        self.streams_max = streams_max;
+    }
+
     /// A publisher asks for `name`. A new stream is at home on the shard of its publisher; one
     /// that waits for its publisher to come back stays where it is.
     pub fn claim(&mut self, name: &N, claim: Claim) -> Claimed {

@@ -36,6 +36,9 @@ const TCP_GROUP: u16 = 1;
 /// 0.2 µs, a TCP send 3 to 7 µs), and the time a send is submitted is known to within one batch.
 const SUBMIT_BATCH: usize = 32;
 
+/// How often a full submission queue is submitted before the ring is taken for broken.
+const PUSHES_MAX: u32 = 10_000;
+
 /// How long [`Net`] waits for operations to end when it is dropped.
 const DRAIN_ROUNDS: u32 = 200;
 
@@ -817,15 +820,16 @@ impl Net {
     ///
     /// What the entry points at must live, unmoved, until its completion.
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
-        loop {
+        for _ in 0..PUSHES_MAX {
             // SAFETY: promised by the caller.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            // A refusal here leaves the queue full, and the next round tries again; the kernel
-            // refuses only while completions are waiting to be read.
+            // A refusal leaves the queue full, and the next round tries again: the kernel
+            // refuses while completions are waiting, and `enter` reads them.
             let _ = self.enter(Wait::No);
         }
+        panic!("the kernel takes no more operations");
     }
 }
 

@@ -85,7 +85,7 @@ impl ControlShard {
         Ok(Self {
             driver,
             mesh: plan.mesh,
-            registrar: Registrar::default(),
+            registrar: Registrar::new(plan.config.limits.streams_max as usize),
             http_options: Arc::new(plan.config.http_options()),
             commands: plan.commands,
             scrapes: HashMap::new(),
@@ -149,6 +149,8 @@ impl ControlShard {
             match self.commands.try_recv() {
                 Ok(Command::Reload(config)) => {
                     self.http_options = Arc::new(config.http_options());
+                    self.registrar
+                        .set_streams_max(config.limits.streams_max as usize);
                     self.broadcast(|| Message::Config(Arc::clone(&config)));
                 }
                 Ok(Command::Drain) => self.broadcast(|| Message::Drain),

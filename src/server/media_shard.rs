@@ -144,7 +144,7 @@ impl MediaShard {
             self.next_sweep = now + SWEEP_EVERY;
             self.driver.resume_listeners();
             let driver = &self.driver;
-            self.door.exchange().sweep(|conn| driver.sent_bytes(conn));
+            self.door.sweep(driver);
         }
         self.door.flush(&mut self.driver, &mut self.mesh);
         Ok(self.flow(now))
@@ -170,6 +170,9 @@ impl MediaShard {
         let Some(service) = self.services.get(&listener.0) else {
             return;
         };
+        if self.draining_until.is_some() {
+            return; // Accepted just before the listener was closed.
+        }
         let now = self.driver.now();
         let (session, service) = match service {
             Service::Http => (http_session(now, &self.http_options), service),
@@ -253,6 +256,8 @@ pub(super) fn limits(config: &Config, shards: usize) -> Limits {
 fn rtmp_options(config: &Config) -> rtmp::Options {
     rtmp::Options {
         command_timeout: config.limits.unauthenticated_ms,
+        // Each stream has its own `inputtimeout`, which the exchange keeps.
+        publisher_idle_timeout: Duration::from_secs(86_400),
         ..rtmp::Options::default()
     }
 }

@@ -151,6 +151,13 @@ impl Door {
         self.exchange.connection_gone(conn);
     }
 
+    /// Ends what has waited too long; called about twice a second.
+    pub fn sweep(&mut self, driver: &Driver<ServerSession>) {
+        self.exchange.sweep(|conn| driver.sent_bytes(conn));
+        self.restricted
+            .retain(|conn, _| driver.peer(*conn).is_some());
+    }
+
     /// A message for this door.
     pub fn message(&mut self, from: ShardId, message: Message) {
         self.exchange.message(from, message);

@@ -41,6 +41,9 @@ const RECONNECT: Duration = Duration::from_secs(10);
 /// How long a mirror without viewers is kept up.
 const MIRROR_LINGER: Duration = Duration::from_secs(5);
 
+/// Tracks that a publisher may announce or change in a second: twice as many as it may have.
+const TRACK_CHANGES_PER_S_MAX: u32 = 64;
+
 /// Viewers of one shard that may wait for streams.
 const WAITING_MAX: usize = 10_000;
 
@@ -132,6 +135,11 @@ struct Publisher {
     home: Option<Home>,
     /// Frames that it has sent.
     frames: u64,
+    /// When the newest of them came; at first, when it asked to publish.
+    heard: Instant,
+    /// Tracks that it has announced or changed since `changes_since`.
+    changes: u32,
+    changes_since: Instant,
 }
 
 /// A viewer that waits for its stream, or a request for what is known of one.
@@ -287,6 +295,9 @@ impl Exchange {
                 name: name.clone(),
                 home: None,
                 frames: 0,
+                heard: self.now,
+                changes: 0,
+                changes_since: self.now,
             },
         );
         self.mesh(
@@ -304,6 +315,12 @@ impl Exchange {
         let Some((publisher, home)) = self.publication_of(conn) else {
             return;
         };
+        if self.changes_too_often(publisher) {
+            tracing::info!("a publisher changes its tracks too often and is ended");
+            self.counters.bad_media += 1;
+            self.end_publisher(conn);
+            return;
+        }
         if home.shard == self.me {
             self.home_track(home.stream, (self.me, publisher), track);
         } else {
@@ -318,6 +335,25 @@ impl Exchange {
         }
     }
 
+    /// A change of a track is told to all shards and viewers, so it has a bound of its own.
+    fn changes_too_often(&mut self, publisher: u64) -> bool {
+        let Some(entry) = self.publishers.get_mut(&publisher) else {
+            return false;
+        };
+        if self.now >= entry.changes_since + Duration::from_secs(1) {
+            entry.changes_since = self.now;
+            entry.changes = 0;
+        }
+        entry.changes += 1;
+        entry.changes > TRACK_CHANGES_PER_S_MAX
+    }
+
+    /// Ends a publisher from this side.
+    fn end_publisher(&mut self, conn: ConnId) {
+        self.connection_gone(conn);
+        self.rtmp(conn, RtmpReply::EndPublish);
+    }
+
     /// A publisher sent a frame.
     pub fn publisher_frame(&mut self, conn: ConnId, frame: Frame) {
         let Some((publisher, home)) = self.publication_of(conn) else {
@@ -328,6 +364,7 @@ impl Exchange {
         };
         let number = entry.frames;
         entry.frames += 1;
+        entry.heard = self.now;
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.data.len() as u64;
         if home.shard == self.me {
@@ -513,7 +550,7 @@ impl Exchange {
             .is_none_or(|position| position < outlet.released);
         if behind {
             let delivery = &self.config.delivery;
-            let handed = deliver(viewer, outlet, delivery, None, &mut self.outputs);
+            let handed = deliver(viewer, outlet, delivery, None, &mut None, &mut self.outputs);
             handed.count(stream, &mut self.counters);
         }
     }
@@ -650,7 +687,27 @@ impl Exchange {
     pub fn sweep(&mut self, taken: impl Fn(ConnId) -> u64) {
         self.sweep_waiting();
         self.sweep_viewers(taken);
+        self.sweep_publishers();
         self.sweep_streams();
+    }
+
+    /// Ends publishers that have been silent for longer than their stream allows.
+    fn sweep_publishers(&mut self) {
+        let silent: Vec<ConnId> = self
+            .publishers
+            .values()
+            .filter(|publisher| {
+                publisher
+                    .name
+                    .settings(&self.config)
+                    .is_some_and(|settings| self.now >= publisher.heard + settings.input_timeout)
+            })
+            .map(|publisher| publisher.conn)
+            .collect();
+        for conn in silent {
+            tracing::info!("a publisher has sent nothing for too long");
+            self.end_publisher(conn);
+        }
     }
 
     fn sweep_waiting(&mut self) {
@@ -896,10 +953,11 @@ impl Exchange {
     }
 
     fn home_track(&mut self, id: StreamId, publisher: (ShardId, u64), track: Track) {
+        let tracks_max = self.config.limits.tracks_max as usize;
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let Some(track) = stream.ingest_track(publisher, track) else {
+        let Some(track) = stream.ingest_track(publisher, track, tracks_max) else {
             return;
         };
         self.track_changed(id, &track);
@@ -1452,10 +1510,12 @@ fn release(
     outlet.due = None;
     let received = outlet.gathered_since.take();
     let mut total = Handed::nothing(outlet.container);
+    // Nearly all viewers read from the same position.
+    let mut run = None;
     for viewer in &outlet.viewers {
         let viewer = &mut viewers[*viewer];
         if viewer.is_idle {
-            let handed = deliver(viewer, outlet, delivery, received, outputs);
+            let handed = deliver(viewer, outlet, delivery, received, &mut run, outputs);
             total.bytes += handed.bytes;
             total.runs += handed.runs;
             total.skips += handed.skips;
@@ -1464,12 +1524,20 @@ fn release(
     total.count(stream, counters);
 }
 
+/// What was read of a feed for one viewer, for the next one at the same position.
+struct Run {
+    from: u64,
+    pieces: Pieces,
+    next: u64,
+}
+
 /// Hands over what a viewer has not seen yet.
 fn deliver(
     viewer: &mut Viewer,
     outlet: &Outlet,
     delivery: &Delivery,
     received: Option<Instant>,
+    run: &mut Option<Run>,
     outputs: &mut VecDeque<Output>,
 ) -> Handed {
     let feed = &outlet.feed;
@@ -1498,8 +1566,15 @@ fn deliver(
         }
         Some(_) => None,
     };
-    let (pieces, next) = feed.read(from, RUN_BYTES_MAX);
-    viewer.position = Some(next);
+    let run = match run {
+        Some(run) if run.from == from => run,
+        Some(_) | None => {
+            let (pieces, next) = feed.read(from, RUN_BYTES_MAX);
+            run.insert(Run { from, pieces, next })
+        }
+    };
+    let pieces = run.pieces.clone();
+    viewer.position = Some(run.next);
     viewer.seeks = false;
     let header = header.filter(|header| !header.is_empty());
     if pieces.is_empty() && header.is_none() {

@@ -7,9 +7,6 @@ use crate::hub::{Claim, Claimed, Registry};
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 
-/// Streams that may be live at once.
-const STREAMS_MAX: usize = 100_000;
-
 /// Names that shards wait for. Only configured streams are asked for, so peers reach this with
 /// wildcards only; beyond it the oldest viewers time out without having been told.
 const AWAITED_MAX: usize = 10_000;
@@ -22,17 +19,21 @@ pub struct Registrar {
     outbox: VecDeque<(ShardId, Message)>,
 }
 
-impl Default for Registrar {
-    fn default() -> Self {
+impl Registrar {
+    /// A registrar of at most `streams_max` live streams.
+    pub fn new(streams_max: usize) -> Self {
         Self {
-            registry: Registry::new(STREAMS_MAX),
+            registry: Registry::new(streams_max),
             awaited: BTreeMap::new(),
             outbox: VecDeque::new(),
         }
     }
-}
 
-impl Registrar {
+    /// Changes the bound; streams above it live on.
+    pub fn set_streams_max(&mut self, streams_max: usize) {
+        self.registry.set_streams_max(streams_max);
+    }
+
     /// A message from a shard. Those that are not for the registrar come back.
     #[expect(
         clippy::wildcard_enum_match_arm,

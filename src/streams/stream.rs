@@ -17,9 +17,6 @@ use crate::streams::name::StreamName;
 use crate::streams::output::{Container, Muxer, Selection, framed};
 use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
 
-/// Tracks of one stream: MistServer's users go up to about ten renditions and languages.
-const TRACKS_MAX: usize = 32;
-
 /// Containers and track selections that viewers of one stream may have at once. Each is muxed
 /// and kept on its own.
 const FEEDS_MAX: usize = 32;
@@ -302,6 +299,7 @@ impl Stream {
         &mut self,
         (shard, publisher): (ShardId, u64),
         mut track: Track,
+        tracks_max: usize,
     ) -> Option<Track> {
         codec::describe(&mut track);
         let Role::Home(home) = &mut self.role else {
@@ -312,7 +310,7 @@ impl Stream {
         }
         let publication = home.publication.as_mut()?;
         let index = track.id.index();
-        if index >= TRACKS_MAX {
+        if index >= tracks_max {
             return None;
         }
         if publication.tracks.len() <= index {
@@ -334,7 +332,7 @@ impl Stream {
                 .nth(ordinal)
                 .map(|known| known.id);
             let id = known.unwrap_or(TrackId(self.tracks.len() as u16));
-            if id.index() >= TRACKS_MAX {
+            if id.index() >= tracks_max {
                 return None;
             }
             publication.tracks[index] = Some(id);

@@ -132,7 +132,7 @@ impl World {
             base,
             now: Duration::ZERO,
             shards,
-            registrar: Registrar::default(),
+            registrar: Registrar::new(10_000),
             links: (0..count)
                 .map(|_| (0..count).map(|_| Link::default()).collect())
                 .collect(),

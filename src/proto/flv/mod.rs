@@ -9,7 +9,7 @@
 //!
 //! [`Demuxer`] turns tags into tracks and frames, [`Muxer`] the other way into a file;
 //! [`FileReader`] cuts a file into tags. The bodies of tags are the same in RTMP, so `rtmp` uses
-//! [`frame_head`], [`sequence_header`] and [`metadata`].
+//! [`frame_head`], [`sequence_header`] and [`metadata()`].
 
 mod audio;
 mod av1;

@@ -2,7 +2,7 @@
 //!
 //! [`Session`] reads requests and writes heads and whole bodies. The body of a live response does
 //! not pass through it: the caller sends bytes that all viewers share, already framed with
-//! [`chunk`], and calls [`Session::end_stream`] when there are no more.
+//! [`chunk()`], and calls [`Session::end_stream`] when there are no more.
 //!
 //! Framing is read strictly (RFC 9112 section 6.3 lets a server refuse what two readers could
 //! understand differently): a request whose length is stated twice, in two ways or in a coding
