@@ -1,0 +1,159 @@
+//! Streams that are at home on this shard: their publishers and mirrors, wherever these are.
+
+use std::time::Duration;
+
+use super::Exchange;
+use crate::base::ids::{ShardId, StreamId};
+use crate::media::{Frame, Track};
+use crate::streams::message::Message;
+use crate::streams::name::StreamName;
+use crate::streams::stream::{Ingested, Role, Stream};
+
+/// Streams whose release is remembered. What comes late was under way for milliseconds.
+const RELEASED_MAX: usize = 64;
+
+impl Exchange {
+    /// Makes a stream at home here, unless it is there or has been released: a publisher on
+    /// another shard may say that it begins before the registrar's answer to the first publisher
+    /// has arrived, or long after.
+    pub(super) fn make_home(&mut self, name: &StreamName, id: StreamId) {
+        if self.streams.contains_key(&id) || self.released.contains(&id) {
+            return;
+        }
+        let window = name
+            .settings(&self.config)
+            .map_or(Duration::ZERO, |settings| settings.window);
+        let bytes_max = self.stream_bytes_max();
+        self.by_name.insert(name.clone(), id);
+        self.streams.insert(
+            id,
+            Stream::at_home(name.clone(), id, self.now, window, bytes_max),
+        );
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        stream: StreamId,
+        turn: u64,
+        publisher: (ShardId, u64),
+        protocol: &'static str,
+    ) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.begin(turn, publisher, protocol);
+        }
+    }
+
+    pub(super) fn end(&mut self, stream: StreamId, shard: ShardId, publisher: u64) {
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.end(self.now, shard, publisher);
+        }
+    }
+
+    pub(super) fn home_track(&mut self, id: StreamId, publisher: (ShardId, u64), track: Track) {
+        let tracks_max = self.config.limits.tracks_max as usize;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(track) = stream.ingest_track(publisher, track, tracks_max) else {
+            return;
+        };
+        self.track_changed(id, &track);
+    }
+
+    /// Tells viewers and mirrors of a track that is new or has changed.
+    pub(super) fn track_changed(&mut self, id: StreamId, track: &Track) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.refresh_outputs(&mut self.pool, track);
+        let Role::Home(home) = &stream.role else {
+            return;
+        };
+        for mirror in home.mirrors.clone() {
+            let track = Box::new(track.clone());
+            self.mesh(mirror, Message::MirrorTrack { stream: id, track });
+        }
+    }
+
+    pub(super) fn home_frame(
+        &mut self,
+        id: StreamId,
+        publisher: (ShardId, u64),
+        number: u64,
+        frame: Frame,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        match stream.ingest(self.now, self.unix_ms, publisher, number, frame) {
+            Ingested::Frame {
+                frame,
+                is_entry,
+                number,
+                is_retimed,
+                lost,
+                learned,
+            } => {
+                self.counters.mirror_lost += lost;
+                if let Some(track) = learned {
+                    self.track_changed(id, &track);
+                }
+                let Some(stream) = self.streams.get_mut(&id) else {
+                    return;
+                };
+                self.counters.retimed += u64::from(is_retimed);
+                if let Role::Home(home) = &stream.role {
+                    for mirror in &home.mirrors {
+                        self.outputs.push_back(Self::media(
+                            *mirror,
+                            Message::MirrorFrame {
+                                stream: id,
+                                number,
+                                frame: frame.clone(),
+                                entry: is_entry,
+                            },
+                        ));
+                    }
+                }
+                self.show(id, &frame);
+            }
+            Ingested::Broken { lost } => self.counters.mirror_lost += lost + 1,
+            Ingested::Unknown => self.counters.bad_media += 1,
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, from: ShardId, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            self.mesh(from, Message::MirrorEnd { stream: id });
+            return;
+        };
+        if let Some(home) = stream.home() {
+            home.mirrors.insert(from);
+        }
+        let backlog = Box::new(stream.to_backlog());
+        self.mesh(
+            from,
+            Message::Backlog {
+                stream: id,
+                backlog,
+            },
+        );
+    }
+
+    pub(super) fn released(&mut self, id: StreamId, is_gone: bool) {
+        if is_gone {
+            if let Some(home) = self.streams.get_mut(&id).and_then(Stream::home) {
+                for mirror in std::mem::take(&mut home.mirrors) {
+                    self.mesh(mirror, Message::MirrorEnd { stream: id });
+                }
+            }
+            self.remove_stream(id);
+            if self.released.len() == RELEASED_MAX {
+                self.released.pop_front();
+            }
+            self.released.push_back(id);
+        } else if let Some(home) = self.streams.get_mut(&id).and_then(Stream::home) {
+            home.is_releasing = false;
+        }
+    }
+}

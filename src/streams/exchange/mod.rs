@@ -1,0 +1,529 @@
+//! One shard's streams, publishers and viewers. Pure: requests, media and messages come in,
+//! [`Output`]s go out.
+
+mod delivery;
+mod home;
+mod http;
+mod publishers;
+mod viewers;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use self::viewers::end_viewer;
+use crate::base::ids::{ConnId, ShardId, StreamId};
+use crate::config::{Config, Merge, Stream as Settings};
+use crate::hub::{Home, Pieces};
+use crate::media::buffer::Pool;
+use crate::proto::http::Response;
+use crate::streams::message::Message;
+use crate::streams::name::StreamName;
+use crate::streams::output::{Container, Selection};
+use crate::streams::snapshot::{Counters, ShardSnapshot};
+use crate::streams::stream::{Role, Stream, Viewer};
+
+/// Size of the slabs that muxed bytes are kept in. A frame of 2 Mbit/s video has about 8 kB.
+const SLAB_BYTES: usize = 64 * 1024;
+
+/// How long a publisher may take to come back before its viewers are let go, unless the stream's
+/// `resume` gives it the whole window. An encoder that was restarted by hand is back in less.
+const RECONNECT: Duration = Duration::from_secs(10);
+
+/// How long a mirror without viewers is kept up.
+const MIRROR_LINGER: Duration = Duration::from_secs(5);
+
+/// The share of a CPU from which an adaptive merge window begins to open, and at which it is open
+/// to its full width.
+const MERGE_FROM: f64 = 0.60;
+const MERGE_FULL: f64 = 0.90;
+
+/// What the shard's loop has to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Send shared bytes to a viewer.
+    Send {
+        /// The viewer.
+        conn: ConnId,
+        /// What goes before, once.
+        header: Option<Bytes>,
+        /// Runs of whole frames.
+        pieces: Pieces,
+        /// When the oldest frame of these was received, if they are sent because it was.
+        received: Option<Instant>,
+    },
+    /// Answer an RTMP session.
+    Rtmp(ConnId, RtmpReply),
+    /// Answer an HTTP session.
+    Http(ConnId, HttpReply),
+    /// Send to another shard.
+    Mesh {
+        /// The shard.
+        to: ShardId,
+        /// The message.
+        message: Message,
+        /// It may be lost.
+        is_media: bool,
+    },
+    /// Close once all is sent.
+    Close(ConnId),
+    /// Close now.
+    Abort(ConnId),
+}
+
+/// An answer to an RTMP session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RtmpReply {
+    /// It may publish.
+    AcceptPublish,
+    /// It may not: somebody else does.
+    PublishBusy,
+    /// It may not: wrong name, password or address.
+    PublishDenied,
+    /// It has to stop publishing.
+    EndPublish,
+    /// It is a viewer from here on.
+    AcceptPlay,
+    /// There is no such stream, or it is not live.
+    PlayNotFound,
+    /// The stream is over.
+    EndPlay,
+}
+
+/// An answer to an HTTP session.
+#[derive(Debug)]
+pub enum HttpReply {
+    /// A whole response.
+    Respond(Response),
+    /// The head of a response whose body the exchange sends.
+    Stream(Container),
+    /// The end of that body.
+    EndStream,
+}
+
+/// What a connection is to the exchange.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Business {
+    Publisher(u64),
+    Viewer(usize),
+    /// Waits for a stream by this name.
+    Waiting(StreamName),
+}
+
+/// A publisher whose connection is on this shard.
+#[derive(Debug)]
+struct Publisher {
+    conn: ConnId,
+    name: StreamName,
+    home: Option<Home>,
+    /// Frames that it has sent.
+    frames: u64,
+    /// When the newest of them came; at first, when it asked to publish.
+    heard: Instant,
+    /// Tracks that it has announced or changed since `changes_since`.
+    changes: u32,
+    changes_since: Instant,
+}
+
+/// A viewer that waits for its stream, or a request for what is known of one.
+#[derive(Debug)]
+struct Waiting {
+    conn: ConnId,
+    want: Want,
+    until: Instant,
+}
+
+#[derive(Clone, Debug)]
+enum Want {
+    Play {
+        container: Container,
+        is_chunked: bool,
+        selection: Selection,
+    },
+    Info {
+        as_script: bool,
+        host: String,
+    },
+}
+
+/// One shard's part of live streams.
+#[derive(Debug)]
+pub struct Exchange {
+    me: ShardId,
+    control: ShardId,
+    config: Arc<Config>,
+    now: Instant,
+    unix_ms: i64,
+    pool: Pool,
+    scratch: Vec<u8>,
+    streams: BTreeMap<StreamId, Stream>,
+    by_name: BTreeMap<StreamName, StreamId>,
+    /// The streams that were released last, whose late messages are not to bring them back.
+    released: VecDeque<StreamId>,
+    publishers: BTreeMap<u64, Publisher>,
+    next_publisher: u64,
+    viewers: Slab<Viewer>,
+    business: HashMap<ConnId, Business, foldhash::fast::RandomState>,
+    waiting: BTreeMap<StreamName, Vec<Waiting>>,
+    outputs: VecDeque<Output>,
+    merge_window: Duration,
+    /// The earliest `due` of all outlets.
+    next_due: Option<Instant>,
+    is_draining: bool,
+    counters: Counters,
+}
+
+impl Exchange {
+    /// The exchange of shard `me`; the registrar is on shard `control`.
+    pub fn new(me: ShardId, control: ShardId, config: Arc<Config>, now: Instant) -> Self {
+        let mut exchange = Self {
+            me,
+            control,
+            config,
+            now,
+            unix_ms: 0,
+            pool: Pool::new(SLAB_BYTES),
+            scratch: Vec::new(),
+            streams: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            released: VecDeque::new(),
+            publishers: BTreeMap::new(),
+            next_publisher: 0,
+            viewers: Slab::new(),
+            business: HashMap::default(),
+            waiting: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            merge_window: Duration::ZERO,
+            next_due: None,
+            is_draining: false,
+            counters: Counters::default(),
+        };
+        exchange.set_load(0.0);
+        exchange
+    }
+
+    /// Tells the time of this round, monotonic and by the wall.
+    pub fn set_time(&mut self, now: Instant, unix_ms: i64) {
+        self.now = now;
+        self.unix_ms = unix_ms;
+    }
+
+    /// Tells the share of its CPU that the shard has used lately, 0 to 1.
+    pub fn set_load(&mut self, load: f64) {
+        let delivery = &self.config.delivery;
+        self.merge_window = match delivery.merge {
+            Merge::Off => Duration::ZERO,
+            Merge::Fixed => delivery.merge_ms_max,
+            Merge::Adaptive => {
+                let share = ((load - MERGE_FROM) / (MERGE_FULL - MERGE_FROM)).clamp(0.0, 1.0);
+                // Half of the way at a time, so that it does not swing.
+                let aim = delivery.merge_ms_max.mul_f64(share);
+                (self.merge_window + aim) / 2
+            }
+        };
+        if self.merge_window < Duration::from_millis(1) {
+            self.merge_window = Duration::ZERO;
+        }
+    }
+
+    fn stream_bytes_max(&self) -> usize {
+        usize::try_from(self.config.limits.stream_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Exchange::tick`] has to be called at the latest, apart from once a second.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    /// Streams that are here, viewers and publishers, for the end of a drain.
+    pub fn connections(&self) -> usize {
+        self.business.len()
+    }
+
+    /// A connection is gone, whatever it was.
+    pub fn connection_gone(&mut self, conn: ConnId) {
+        match self.business.remove(&conn) {
+            Some(Business::Publisher(publisher)) => self.publisher_gone(publisher),
+            Some(Business::Viewer(key)) => self.remove_viewer(key),
+            Some(Business::Waiting(name)) => {
+                if let Some(waiting) = self.waiting.get_mut(&name) {
+                    waiting.retain(|waiting| waiting.conn != conn);
+                    if waiting.is_empty() {
+                        self.waiting.remove(&name);
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A message from another shard.
+    pub fn message(&mut self, from: ShardId, message: Message) {
+        match message {
+            Message::Claimed {
+                name,
+                publisher,
+                claimed,
+            } => self.claimed(&name, publisher, claimed),
+            Message::Replaced { publisher } => self.replaced(publisher),
+            Message::Released { stream, is_gone } => self.released(stream, is_gone),
+            Message::Located { name, home } => self.located(&name, home),
+            Message::Begin {
+                stream,
+                name,
+                publisher,
+                turn,
+                protocol,
+            } => {
+                self.make_home(&name, stream);
+                self.begin(stream, turn, (from, publisher), protocol);
+            }
+            Message::IngestTrack {
+                stream,
+                publisher,
+                track,
+            } => self.home_track(stream, (from, publisher), *track),
+            Message::Ingest {
+                stream,
+                publisher,
+                number,
+                frame,
+            } => self.home_frame(stream, (from, publisher), number, frame),
+            Message::End { stream, publisher } => self.end(stream, from, publisher),
+            Message::Subscribe { stream } => self.subscribe(from, stream),
+            Message::Unsubscribe { stream } => {
+                if let Some(home) = self.streams.get_mut(&stream).and_then(Stream::home) {
+                    home.mirrors.remove(&from);
+                }
+            }
+            Message::Backlog { stream, backlog } => {
+                if let Some(mirror) = self.streams.get_mut(&stream) {
+                    mirror.backlog(self.now, *backlog);
+                    self.seat_waiting(stream);
+                }
+            }
+            Message::MirrorTrack { stream, track } => {
+                if let Some(mirror) = self.streams.get_mut(&stream)
+                    && mirror.set_track((*track).clone())
+                {
+                    mirror.refresh_outputs(&mut self.pool, &track);
+                }
+            }
+            Message::MirrorFrame {
+                stream,
+                number,
+                frame,
+                entry,
+            } => self.mirror_frame(stream, number, &frame, entry),
+            Message::MirrorEnd { stream } => self.remove_stream(stream),
+            Message::Config(config) => self.set_config(config),
+            Message::Drain => self.drain(),
+            Message::SnapshotRequest { token } => {
+                let snapshot = Box::new(self.snapshot());
+                self.mesh(from, Message::Snapshot { token, snapshot });
+            }
+            Message::Claim { .. }
+            | Message::Unclaim { .. }
+            | Message::Release { .. }
+            | Message::Locate { .. }
+            | Message::Snapshot { .. } => {
+                unreachable!("only the control shard is sent these");
+            }
+        }
+    }
+
+    /// Once in a while, at most a second: ends what has waited long enough. `taken` says how many
+    /// bytes a connection's peer has taken so far.
+    pub fn sweep(&mut self, taken: impl Fn(ConnId) -> u64) {
+        self.sweep_waiting();
+        self.sweep_viewers(taken);
+        self.sweep_publishers();
+        self.sweep_streams();
+    }
+
+    fn sweep_streams(&mut self) {
+        let now = self.now;
+        let mut releases = Vec::new();
+        let mut unsubscribes = Vec::new();
+        let mut ready = Vec::new();
+        for stream in self.streams.values_mut() {
+            stream.drop_idle_outputs(now);
+            if stream.ready_at().is_some_and(|at| at <= now) {
+                ready.push(stream.id);
+            }
+            let linger = stream
+                .name
+                .settings(&self.config)
+                .map_or(Duration::ZERO, linger);
+            let viewers = stream.viewers();
+            match &mut stream.role {
+                Role::Home(home) => {
+                    if home.alone_since.is_some_and(|since| now >= since + linger)
+                        && !home.is_releasing
+                    {
+                        home.is_releasing = true;
+                        releases.push((stream.name.clone(), stream.id));
+                    }
+                }
+                Role::Mirror(mirror) => {
+                    if viewers > 0 || self.waiting.contains_key(&stream.name) {
+                        mirror.idle_since = None;
+                    } else if now >= *mirror.idle_since.get_or_insert(now) + MIRROR_LINGER {
+                        unsubscribes.push((mirror.home, stream.id));
+                    }
+                }
+            }
+        }
+        for (name, stream) in releases {
+            self.mesh(self.control, Message::Release { name, stream });
+        }
+        for (home, stream) in unsubscribes {
+            self.mesh(home.shard, Message::Unsubscribe { stream });
+            self.remove_stream(stream);
+        }
+        for stream in ready {
+            self.seat_waiting(stream);
+        }
+    }
+
+    /// What is here.
+    pub fn snapshot(&mut self) -> ShardSnapshot {
+        let mut viewers = [0; Container::ALL.len()];
+        for (_, viewer) in &self.viewers {
+            viewers[viewer.container as usize] += 1;
+        }
+        ShardSnapshot {
+            shard: self.me,
+            counters: self.counters,
+            viewers,
+            publishers: self.publishers.len() as u64,
+            waiting: self
+                .waiting
+                .values()
+                .map(|waiting| waiting.len() as u64)
+                .sum(),
+            merge_window_ms: self.merge_window.as_millis() as u64,
+            slabs_in_use: self.pool.in_use() as u64,
+            slabs: self.pool.blocks() as u64,
+            streams: self.streams.values().map(Stream::snapshot).collect(),
+            engine: crate::metrics::Engine::default(),
+        }
+    }
+
+    /// The stream is over: its viewers are told, and it is forgotten.
+    fn remove_stream(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
+        if self.by_name.get(&stream.name) == Some(&id) {
+            self.by_name.remove(&stream.name);
+        }
+        for (_, outlet) in &stream.outlets {
+            for key in &outlet.viewers {
+                let viewer = self.viewers.remove(*key);
+                self.business.remove(&viewer.conn);
+                end_viewer(&viewer, &mut self.outputs);
+            }
+        }
+        // Who waited for it waits for its next life.
+        if self.waiting.contains_key(&stream.name) {
+            let name = stream.name;
+            self.mesh(self.control, Message::Locate { name });
+        }
+    }
+
+    fn set_config(&mut self, config: Arc<Config>) {
+        self.config = config;
+        self.set_load(0.0);
+        let mut unwanted = Vec::new();
+        for stream in self.streams.values_mut() {
+            match stream.name.settings(&self.config) {
+                Some(settings) => stream.set_window(settings.window),
+                None => unwanted.push(stream.id),
+            }
+        }
+        // Of streams at home elsewhere as well, of which nothing else may be here.
+        let unwelcome: Vec<ConnId> = self
+            .publishers
+            .values()
+            .filter(|publisher| publisher.name.settings(&self.config).is_none())
+            .map(|publisher| publisher.conn)
+            .collect();
+        for conn in unwelcome {
+            self.connection_gone(conn);
+            self.rtmp(conn, RtmpReply::EndPublish);
+        }
+        for id in unwanted {
+            // The registrar hears of it by the release that follows the publisher's end; viewers
+            // need not wait for that.
+            if self
+                .streams
+                .get(&id)
+                .is_some_and(|stream| stream.viewers() > 0)
+            {
+                self.dismiss_viewers(id);
+            }
+        }
+    }
+
+    /// Lets everybody go.
+    fn drain(&mut self) {
+        self.is_draining = true;
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.dismiss_viewers(id);
+        }
+        let publishers: Vec<ConnId> = self
+            .publishers
+            .values()
+            .map(|publisher| publisher.conn)
+            .collect();
+        for conn in publishers {
+            self.connection_gone(conn);
+            self.rtmp(conn, RtmpReply::EndPublish);
+        }
+        for (name, waiting) in std::mem::take(&mut self.waiting) {
+            for waiting in waiting {
+                self.business.remove(&waiting.conn);
+                self.give_up(waiting.conn, &name, &waiting.want);
+            }
+        }
+    }
+
+    fn rtmp(&mut self, conn: ConnId, reply: RtmpReply) {
+        self.outputs.push_back(Output::Rtmp(conn, reply));
+    }
+
+    fn mesh(&mut self, to: ShardId, message: Message) {
+        self.outputs.push_back(Output::Mesh {
+            to,
+            message,
+            is_media: false,
+        });
+    }
+
+    fn media(to: ShardId, message: Message) -> Output {
+        Output::Mesh {
+            to,
+            message,
+            is_media: true,
+        }
+    }
+}
+
+/// How long viewers are kept when their publisher is gone.
+fn linger(settings: &Settings) -> Duration {
+    if settings.resume {
+        settings.window.max(RECONNECT)
+    } else {
+        RECONNECT
+    }
+}
