@@ -4,6 +4,7 @@ mod buffer_ring;
 mod datagram;
 mod net;
 pub mod probe;
+mod sending;
 mod tcp;
 mod udp;
 
@@ -11,7 +12,8 @@ pub use datagram::{
     COALESCE_BUFFER_BYTES, Datagram, DatagramIndex, ReceivedDatagram, SEGMENTS_MAX,
 };
 pub use net::{
-    Completion, ListenerIndex, Net, Options, Piece, Received, SocketIndex, Statistics, Wait, Waker,
+    Completion, ListenerIndex, Net, Options, Received, SocketIndex, Statistics, Wait, Waker,
 };
+pub use sending::Piece;
 pub use tcp::listen;
 pub use udp::bind_udp;

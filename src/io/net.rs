@@ -11,12 +11,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
@@ -24,10 +22,7 @@ use socket2::SockRef;
 
 use crate::io::buffer_ring::BufferRing;
 use crate::io::datagram::{DatagramIndex, Datagrams, ReceivedDatagram};
-use crate::media::buffer::Buffer;
-
-/// Pieces in one vectored send. Eight slabs of 64 KiB are more than a socket buffer takes at once.
-const PIECES_MAX: usize = 8;
+use crate::io::sending::{PIECES_MAX, Piece, Sending, Vectored};
 
 /// The group number of the TCP receive buffers.
 const TCP_GROUP: u16 = 1;
@@ -91,35 +86,6 @@ impl SocketIndex {
 /// A listener of one [`Net`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenerIndex(pub u32);
-
-/// Bytes to send, shared with other receivers or not.
-#[derive(Clone, Debug)]
-pub enum Piece {
-    /// Bytes of one connection, or a header shared by several.
-    Bytes(Bytes),
-    /// A part of a shared log.
-    Buffer(Buffer),
-}
-
-impl Piece {
-    fn advance(&mut self, count: usize) {
-        match self {
-            Self::Bytes(bytes) => bytes.advance(count),
-            Self::Buffer(buffer) => buffer.advance(count),
-        }
-    }
-}
-
-impl Deref for Piece {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Buffer(buffer) => buffer,
-        }
-    }
-}
 
 /// What has happened on a socket.
 #[derive(Debug)]
@@ -233,20 +199,6 @@ impl Socket {
             (Fd(self.fd.as_raw_fd()), squeue::Flags::empty())
         }
     }
-}
-
-/// The bytes of the one send that a socket may have under way.
-enum Sending {
-    Nothing,
-    One(Piece),
-    Many(Box<Vectored>),
-}
-
-/// What `sendmsg` points at; boxed, so that it does not move.
-struct Vectored {
-    pieces: Vec<Piece>,
-    vectors: [libc::iovec; PIECES_MAX],
-    message: libc::msghdr,
 }
 
 struct Listener {
@@ -881,54 +833,6 @@ impl Completion {
             }
             Self::Accepted(..) | Self::AcceptFailed(..) | Self::Datagram(..) | Self::Woken => None,
         }
-    }
-}
-
-impl Sending {
-    /// The pieces that are left after `sent` bytes.
-    fn after(self, mut sent: usize) -> VecDeque<Piece> {
-        let mut pieces: VecDeque<Piece> = match self {
-            Self::Nothing => VecDeque::new(),
-            // The usual case, without an allocation.
-            Self::One(piece) if piece.len() == sent => return VecDeque::new(),
-            Self::One(piece) => VecDeque::from([piece]),
-            Self::Many(vectored) => vectored.pieces.into(),
-        };
-        while let Some(first) = pieces.front_mut() {
-            if sent < first.len() {
-                first.advance(sent);
-                break;
-            }
-            sent -= first.len();
-            pieces.pop_front();
-        }
-        pieces
-    }
-}
-
-impl Vectored {
-    fn new(pieces: Vec<Piece>) -> Self {
-        const EMPTY: libc::iovec = libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        };
-        Self {
-            pieces,
-            vectors: [EMPTY; PIECES_MAX],
-            // SAFETY: all fields are integers and pointers, for which zero is a value.
-            message: unsafe { std::mem::zeroed() },
-        }
-    }
-
-    /// Fills in the pointers, once the box no longer moves.
-    fn point(&mut self) -> *const libc::msghdr {
-        for (vector, piece) in self.vectors.iter_mut().zip(&self.pieces) {
-            vector.iov_base = piece.as_ptr().cast_mut().cast();
-            vector.iov_len = piece.len();
-        }
-        self.message.msg_iov = self.vectors.as_mut_ptr();
-        self.message.msg_iovlen = self.pieces.len();
-        &raw const self.message
     }
 }
 

@@ -1,0 +1,104 @@
+//! The bytes of a TCP send, kept alive until the kernel has taken them.
+
+#![allow(unsafe_code, reason = "`msghdr` is made of zeros")]
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+
+use bytes::{Buf, Bytes};
+
+use crate::media::buffer::Buffer;
+
+/// Pieces in one vectored send. Eight slabs of 64 KiB are more than a socket buffer takes at once.
+pub(super) const PIECES_MAX: usize = 8;
+
+/// Bytes to send, shared with other receivers or not.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Bytes of one connection, or a header shared by several.
+    Bytes(Bytes),
+    /// A part of a shared log.
+    Buffer(Buffer),
+}
+
+impl Piece {
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::Buffer(buffer) => buffer.advance(count),
+        }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Buffer(buffer) => buffer,
+        }
+    }
+}
+
+/// The bytes of the one send that a socket may have under way.
+pub(super) enum Sending {
+    Nothing,
+    One(Piece),
+    Many(Box<Vectored>),
+}
+
+/// What `sendmsg` points at; boxed, so that it does not move.
+pub(super) struct Vectored {
+    pieces: Vec<Piece>,
+    vectors: [libc::iovec; PIECES_MAX],
+    message: libc::msghdr,
+}
+
+impl Sending {
+    /// The pieces that are left after `sent` bytes.
+    pub(super) fn after(self, mut sent: usize) -> VecDeque<Piece> {
+        let mut pieces: VecDeque<Piece> = match self {
+            Self::Nothing => VecDeque::new(),
+            // The usual case, without an allocation.
+            Self::One(piece) if piece.len() == sent => return VecDeque::new(),
+            Self::One(piece) => VecDeque::from([piece]),
+            Self::Many(vectored) => vectored.pieces.into(),
+        };
+        while let Some(first) = pieces.front_mut() {
+            if sent < first.len() {
+                first.advance(sent);
+                break;
+            }
+            sent -= first.len();
+            pieces.pop_front();
+        }
+        pieces
+    }
+}
+
+impl Vectored {
+    pub(super) fn new(pieces: Vec<Piece>) -> Self {
+        const EMPTY: libc::iovec = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        Self {
+            pieces,
+            vectors: [EMPTY; PIECES_MAX],
+            // SAFETY: all fields are integers and pointers, for which zero is a value.
+            message: unsafe { std::mem::zeroed() },
+        }
+    }
+
+    /// Fills in the pointers, once the box no longer moves.
+    pub(super) fn point(&mut self) -> *const libc::msghdr {
+        for (vector, piece) in self.vectors.iter_mut().zip(&self.pieces) {
+            vector.iov_base = piece.as_ptr().cast_mut().cast();
+            vector.iov_len = piece.len();
+        }
+        self.message.msg_iov = self.vectors.as_mut_ptr();
+        self.message.msg_iovlen = self.pieces.len();
+        &raw const self.message
+    }
+}
