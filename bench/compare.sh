@@ -46,7 +46,7 @@ stop() {
 trap 'stop; rm -rf "$dir"' EXIT
 : > "$raw"
 
-# start MERGE WINDOW_MS SHARDS
+# start MERGE WINDOW_MS SHARDS [HOST]
 start() {
   stop
   cat > "$dir/config.json" <<JSON
@@ -58,7 +58,7 @@ start() {
  "delivery": {"merge": "$1", "merge_ms_max": $2},
  "streams": {"live": {"source": "push://"}}}
 JSON
-  printf '[shards]\nmedia = %s\n' "$3" > "$dir/core-pinning.toml"
+  printf '[shards]\nmedia = %s\nhost = "%s"\n' "$3" "${4:-thread}" > "$dir/core-pinning.toml"
   if [ "$3" = 1 ]; then
     printf 'cpus = [%s]\n' "$server_cpu" >> "$dir/core-pinning.toml"
   fi
@@ -119,10 +119,10 @@ for _ in $(seq "$rounds"); do
   floor "bare loop" 0
   start off 0 1
   for kind in rtmp flv ts mp4; do
-    if [ "$kind" != mp4 ] || [ "$rounds" = 1 ]; then
-      streams "off, 300 $kind" "$kind=300"
-    fi
+    streams "off, 300 $kind" "$kind=300"
   done
+  start off 0 1 glommio
+  streams "off, 300 flv, glommio" flv=300
   floor "bare loop, 50 ms" 50
   start fixed 50 1
   streams "50 ms, 300 flv" flv=300
@@ -163,7 +163,7 @@ table() {
           (column(.server_cpu_share) | if . == null then null else . * 100 end | show(2)),
           (column(.delivery_gap_ms.p50) | show(1)), (column(.delivery_gap_ms.p99) | show(1)),
           (column(.added_latency_ms.p50) | show(2)), (column(.added_latency_ms.p99) | show(2)),
-          (column(.added_latency_ms.max) | show(1)),
+          (column(.server.added_latency_ms.p50) | show(2)), (column(.server.added_latency_ms.p99) | show(2)),
           (column(.first_frame_ms.p50) | show(1)), (column(.first_frame_ms.p99) | show(1)),
           (column(.rss_per_viewer) | if . == null then null else . / 1000 end | show(1)),
           (map((.errors // 0) + (.disconnects // 0) + (.stalls // 0) + (.dropped_sends // 0)) | add | tostring)
@@ -181,15 +181,16 @@ ratio() {
   ' "$raw"
 }
 
-echo "| row | runs | CPU-s/GB | CPU-µs per viewer and s | CPU % | gap p50 ms | gap p99 ms | latency p50 ms | latency p99 ms | latency max ms | first picture p50 ms | p99 ms | RSS kB per viewer | failures |"
-echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+echo "| row | runs | CPU-s/GB | CPU-µs per viewer and s | CPU % | gap p50 ms | gap p99 ms | latency p50 ms | latency p99 ms | server's own p50 ms | p99 ms | first picture p50 ms | p99 ms | RSS kB per viewer | failures |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 table
 echo
 echo "| ratio of CPU per GB | |"
 echo "|---|---|"
-for kind in rtmp flv ts; do
+for kind in rtmp flv ts mp4; do
   ratio "off, 300 $kind" "bare loop"
 done
+ratio "off, 300 flv, glommio" "off, 300 flv"
 ratio "50 ms, 300 flv" "bare loop, 50 ms"
 ratio "100 ms, 300 flv" "bare loop, 100 ms"
 ratio "two shards, 600 flv of 2 streams" "one shard, 300 flv of 2 streams"

@@ -1,7 +1,7 @@
 //! What a packet of 1200 bytes costs on the loopback: CPU nanoseconds of the calling thread, the
 //! kernel's part included, as the median of rounds in which the cases take turns.
 //!
-//!     cargo run --release --example udp_bench
+//!     cargo run --release -p ringside-load --bin udp-cost
 //!
 //! Prints one line of JSON. A sender's cost includes the delivery to the receiving socket, which
 //! the loopback does within the send. `software` cases have a receiver that takes packets one by
