@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringside::base::ids::{ConnId, ShardId};
+use bytes::Bytes;
+use ringside::base::ids::{ConnId, ShardId, TrackId};
 use ringside::config;
+use ringside::media::{Codec, Frame, MediaTime, Track};
 use ringside::streams::access::PublishRequest;
 use ringside::streams::{Exchange, Message, Output, Registrar, RtmpReply};
 
@@ -227,4 +229,63 @@ fn a_publisher_of_a_removed_stream_is_ended_wherever_it_is() {
     hand.settle(Duration::from_secs(1));
     assert_eq!(hand.replies, [(1, RtmpReply::EndPublish)]);
     assert_eq!(hand.registrar.streams().count(), 0);
+}
+
+/// A publisher that came back without its camera left a stream that nobody new could watch: the
+/// video track stayed, and viewers waited for a keyframe of it until they gave up.
+#[test]
+fn a_publisher_that_returns_with_sound_only_has_viewers() {
+    let mut hand = Hand::new();
+    hand.publish(0);
+    hand.settle(Duration::from_millis(500));
+    hand.track(0, 0, Codec::H264);
+    hand.track(0, 1, Codec::Aac);
+    hand.frame(0, 0, 0);
+    hand.frame(0, 1, 10);
+    hand.leave(0);
+    hand.publish(1);
+    hand.settle(Duration::from_millis(500));
+    hand.track(1, 0, Codec::Aac);
+    for millis in (0..4000).step_by(500) {
+        hand.frame(1, 0, millis);
+        hand.settle(Duration::from_millis(500));
+    }
+    hand.replies.clear();
+    for shard in [0, 2] {
+        hand.shards[shard].rtmp_play(ConnId(7), "live");
+        hand.settle(Duration::from_secs(1));
+        hand.frame(1, 0, 4500 + shard as i64);
+        hand.settle(Duration::from_millis(500));
+        assert_eq!(hand.replies, [(shard, RtmpReply::AcceptPlay)]);
+        hand.replies.clear();
+    }
+}
+
+impl Hand {
+    fn track(&mut self, shard: usize, id: u16, codec: Codec) {
+        let track = Track {
+            id: TrackId(id),
+            codec,
+            init: Bytes::from_static(&[0x12, 0x10]),
+            video: None,
+            audio: None,
+            language: String::new(),
+        };
+        self.shards[shard].publisher_track(PUBLISHER, track);
+        self.collect();
+    }
+
+    fn frame(&mut self, shard: usize, track: u16, millis: i64) {
+        let time = MediaTime::from_millis(millis);
+        let frame = Frame {
+            track: TrackId(track),
+            dts: time,
+            pts: time,
+            keyframe: true,
+            data: Bytes::from_static(&[0; 100]),
+            received: self.now,
+        };
+        self.shards[shard].publisher_frame(PUBLISHER, frame);
+        self.collect();
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::StreamId;
+use crate::base::ids::{StreamId, TrackId};
 use crate::config::Config;
 use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Track};
@@ -132,6 +132,13 @@ pub enum Message {
         stream: StreamId,
         /// The track.
         track: Box<Track>,
+    },
+    /// From the home shard: the publisher of now does not have these tracks.
+    MirrorRetired {
+        /// The stream.
+        stream: StreamId,
+        /// The tracks.
+        tracks: Vec<TrackId>,
     },
     /// From the home shard: a frame.
     MirrorFrame {

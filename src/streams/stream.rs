@@ -27,6 +27,9 @@ const READY_AFTER: Duration = Duration::from_millis(500);
 /// Bytes of one container that are kept for slow viewers: 5 s at 50 Mbit/s.
 const FEED_BYTES_MAX: u64 = 32 << 20;
 
+/// How long a publisher that takes a stream over may take to announce the tracks that it had.
+const RETIRE_AFTER: Duration = Duration::from_secs(2);
+
 /// How long a feed without viewers is kept up.
 const FEED_LINGER: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,8 @@ pub(super) struct Stream {
     pub(super) role: Role,
     pub(super) tracks: Vec<Track>,
     statistics: Vec<TrackStatistics>,
+    /// Tracks that the publisher of now does not have; one before it had them.
+    retired: BTreeSet<TrackId>,
     log: FrameLog,
     pub(super) outlets: Slab<Outlet>,
     first_frame: Option<Instant>,
@@ -68,6 +73,8 @@ pub(super) struct AtHome {
     pub(super) mirrors: BTreeSet<ShardId>,
     /// Since when there is no publisher.
     pub(super) alone_since: Option<Instant>,
+    /// When the tracks that the publisher has not announced by then are retired.
+    retire_at: Option<Instant>,
     /// The registrar has been asked to forget the name.
     pub(super) is_releasing: bool,
     pub(super) next_number: u64,
@@ -158,6 +165,7 @@ pub(super) struct TrackStatistics {
 #[derive(Debug)]
 pub struct Backlog {
     tracks: Vec<(Track, TrackStatistics)>,
+    retired: Vec<TrackId>,
     frames: Vec<(Frame, bool)>,
     next: u64,
     unix_zero_ms: i64,
@@ -203,6 +211,7 @@ impl Stream {
             publication: None,
             mirrors: BTreeSet::new(),
             alone_since: Some(now),
+            retire_at: None,
             is_releasing: false,
             next_number: 0,
             turn: 0,
@@ -233,6 +242,7 @@ impl Stream {
             role,
             tracks: Vec::new(),
             statistics: Vec::new(),
+            retired: BTreeSet::new(),
             log,
             outlets: Slab::new(),
             first_frame: None,
@@ -260,6 +270,7 @@ impl Stream {
     /// when the next one has begun, which stays.
     pub(super) fn begin(
         &mut self,
+        now: Instant,
         turn: u64,
         (shard, publisher): (ShardId, u64),
         protocol: &'static str,
@@ -279,6 +290,50 @@ impl Stream {
         });
         home.alone_since = None;
         home.is_releasing = false;
+        home.retire_at = Some(now + RETIRE_AFTER);
+    }
+
+    /// Tracks that the publisher has not announced in time, once. Viewers that come would wait
+    /// for their keyframes, and no keyframe would end a group of pictures.
+    pub(super) fn retire(&mut self, now: Instant) -> Vec<TrackId> {
+        let Role::Home(home) = &mut self.role else {
+            return Vec::new();
+        };
+        let Some(publication) = &home.publication else {
+            return Vec::new();
+        };
+        // A publisher that has announced nothing so far is only slow.
+        if publication.tracks.iter().all(Option::is_none)
+            || home.retire_at.is_none_or(|at| now < at)
+        {
+            return Vec::new();
+        }
+        home.retire_at = None;
+        let missing: Vec<TrackId> = self
+            .tracks
+            .iter()
+            .map(|track| track.id)
+            .filter(|id| !publication.tracks.contains(&Some(*id)))
+            .filter(|id| !self.retired.contains(id))
+            .collect();
+        self.set_retired(&missing);
+        missing
+    }
+
+    pub(super) fn set_retired(&mut self, tracks: &[TrackId]) {
+        self.retired.extend(tracks);
+        if !tracks.is_empty() {
+            self.log.close_group();
+        }
+    }
+
+    /// The tracks that viewers can have.
+    pub(super) fn active(&self) -> Vec<Track> {
+        self.tracks
+            .iter()
+            .filter(|track| !self.retired.contains(&track.id))
+            .cloned()
+            .collect()
     }
 
     /// A publisher is gone. False if it was not the current one.
@@ -355,8 +410,9 @@ impl Stream {
     /// Adds or replaces a track. False if nothing changed.
     pub(super) fn set_track(&mut self, track: Track) -> bool {
         let index = track.id.index();
+        let was_retired = self.retired.remove(&track.id);
         match self.tracks.get_mut(index) {
-            Some(known) if *known == track => return false,
+            Some(known) if *known == track => return was_retired,
             Some(known) => {
                 if (known.codec, &known.init) != (track.codec, &track.init) {
                     self.log.close_group();
@@ -399,7 +455,7 @@ impl Stream {
             return Ingested::Unknown;
         };
         frame.track = track;
-        let is_entry = is_entry(&self.tracks, &frame);
+        let is_entry = is_entry(&self.tracks, &self.retired, &frame);
         publication.is_broken &= !is_entry;
         if publication.is_broken {
             return Ingested::Broken { lost };
@@ -473,6 +529,7 @@ impl Stream {
             self.set_track(track);
             self.statistics[index] = statistics;
         }
+        self.set_retired(&backlog.retired);
         self.unix_zero_ms = backlog.unix_zero_ms;
         for (frame, is_entry) in backlog.frames {
             self.keep(now, frame, is_entry);
@@ -495,6 +552,7 @@ impl Stream {
                     (track.clone(), statistics)
                 })
                 .collect(),
+            retired: self.retired.iter().copied().collect(),
             frames: self
                 .log
                 .since_entry()
@@ -521,7 +579,8 @@ impl Stream {
         let Some(first_frame) = self.first_frame else {
             return false;
         };
-        let has = |kind| self.tracks.iter().any(|track| track.kind() == kind);
+        let active = self.active();
+        let has = |kind| active.iter().any(|track| track.kind() == kind);
         let has_entry = self
             .log
             .since_entry()
@@ -558,7 +617,7 @@ impl Stream {
         if self.outlets.len() >= FEEDS_MAX {
             return None;
         }
-        let mut outlet = Outlet::new(container, is_chunked, selection.clone(), &self.tracks);
+        let mut outlet = Outlet::new(container, is_chunked, selection.clone(), &self.active());
         let left_out = self.left_out(container);
         if !left_out.is_empty() {
             tracing::info!(
@@ -589,8 +648,20 @@ impl Stream {
 
     /// Tells all outputs of a track that is new or has changed.
     pub(super) fn refresh_outputs(&mut self, pool: &mut Pool, track: &Track) {
+        let active = self.active();
         for (_, outlet) in &mut self.outlets {
-            outlet.refresh(pool, &self.tracks, track);
+            outlet.refresh(pool, &active, track);
+        }
+    }
+
+    /// Takes retired tracks out of all outputs.
+    pub(super) fn drop_tracks(&mut self, pool: &mut Pool, tracks: &[TrackId]) {
+        let gone: Vec<Track> = tracks
+            .iter()
+            .filter_map(|id| self.tracks.get(id.index()).cloned())
+            .collect();
+        for track in gone {
+            self.refresh_outputs(pool, &track);
         }
     }
 
@@ -617,6 +688,7 @@ impl Stream {
             .tracks
             .iter()
             .zip(&self.statistics)
+            .filter(|(track, _)| !self.retired.contains(&track.id))
             .map(|(track, statistics)| {
                 let (first, last) = self.log.span_of(track.id).unwrap_or_default();
                 // A mirror keeps less than the home shard, and speaks for it.
@@ -824,8 +896,9 @@ impl Outlet {
 }
 
 /// A viewer can begin at a keyframe of the first video track; without video, anywhere.
-fn is_entry(tracks: &[Track], frame: &Frame) -> bool {
-    match tracks.iter().find(|track| track.kind() == Kind::Video) {
+fn is_entry(tracks: &[Track], retired: &BTreeSet<TrackId>, frame: &Frame) -> bool {
+    let mut active = tracks.iter().filter(|track| !retired.contains(&track.id));
+    match active.find(|track| track.kind() == Kind::Video) {
         Some(video) => frame.keyframe && frame.track == video.id,
         None => true,
     }

@@ -45,6 +45,9 @@ pub struct Muxer {
     association: Vec<u8>,
     map: Vec<u8>,
     map_version: u8,
+    /// PIDs that streams had which have left, with their next continuity counters: a stream that
+    /// comes by the PID later goes on counting, or receivers would report a loss.
+    vacated: Vec<(u16, u8)>,
     association_continuity: u8,
     map_continuity: u8,
     /// The stream that carries the clock, as an index.
@@ -87,6 +90,7 @@ impl Muxer {
             association: tables::association(),
             map: Vec::new(),
             map_version: 0,
+            vacated: Vec::new(),
             association_continuity: 0,
             map_continuity: 0,
             clock_stream: 0,
@@ -130,8 +134,15 @@ impl Muxer {
     /// Takes other tracks in place of those it has, and writes the tables. Streams that stay go on
     /// on their PIDs.
     pub fn set_tracks(&mut self, tracks: &[Track], out: &mut Vec<u8>) {
-        self.streams
-            .retain(|stream| tracks.iter().any(|track| track.id == stream.track));
+        let vacated = &mut self.vacated;
+        self.streams.retain(|stream| {
+            let stays = tracks.iter().any(|track| track.id == stream.track);
+            if !stays {
+                vacated.retain(|(pid, _)| *pid != stream.pid);
+                vacated.push((stream.pid, stream.continuity));
+            }
+            stays
+        });
         self.left_out.clear();
         tracks.iter().for_each(|track| self.put_track(track));
         self.map_version = (self.map_version + 1) & 0x1f;
@@ -245,7 +256,16 @@ impl Muxer {
             }
             (None, Some(stream)) if self.streams.len() < STREAMS_MAX => {
                 let pid = self.free_pid();
-                self.streams.push(Stream { pid, ..stream });
+                let continuity = self
+                    .vacated
+                    .iter()
+                    .find(|(vacated, _)| *vacated == pid)
+                    .map_or(stream.continuity, |(_, continuity)| *continuity);
+                self.streams.push(Stream {
+                    pid,
+                    continuity,
+                    ..stream
+                });
             }
             (Some(index), None) => {
                 self.streams.remove(index);

@@ -39,7 +39,7 @@ impl Exchange {
         protocol: &'static str,
     ) {
         if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.begin(turn, publisher, protocol);
+            stream.begin(self.now, turn, publisher, protocol);
         }
     }
 
@@ -66,12 +66,22 @@ impl Exchange {
             return;
         };
         stream.refresh_outputs(&mut self.pool, track);
+        self.tell_mirrors(id, |stream| Message::MirrorTrack {
+            stream,
+            track: Box::new(track.clone()),
+        });
+    }
+
+    /// Sends a message to all shards that mirror a stream.
+    pub(super) fn tell_mirrors(&mut self, id: StreamId, message: impl Fn(StreamId) -> Message) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
         let Role::Home(home) = &stream.role else {
             return;
         };
         for mirror in home.mirrors.clone() {
-            let track = Box::new(track.clone());
-            self.mesh(mirror, Message::MirrorTrack { stream: id, track });
+            self.mesh(mirror, message(id));
         }
     }
 

@@ -317,6 +317,12 @@ impl Exchange {
                     mirror.refresh_outputs(&mut self.pool, &track);
                 }
             }
+            Message::MirrorRetired { stream, tracks } => {
+                if let Some(mirror) = self.streams.get_mut(&stream) {
+                    mirror.set_retired(&tracks);
+                    mirror.drop_tracks(&mut self.pool, &tracks);
+                }
+            }
             Message::MirrorFrame {
                 stream,
                 number,
@@ -354,8 +360,14 @@ impl Exchange {
         let mut releases = Vec::new();
         let mut unsubscribes = Vec::new();
         let mut ready = Vec::new();
+        let mut retired = Vec::new();
         for stream in self.streams.values_mut() {
             stream.drop_idle_outputs(now);
+            let tracks = stream.retire(now);
+            if !tracks.is_empty() {
+                stream.drop_tracks(&mut self.pool, &tracks);
+                retired.push((stream.id, tracks));
+            }
             if stream.ready_at().is_some_and(|at| at <= now) {
                 ready.push(stream.id);
             }
@@ -381,6 +393,12 @@ impl Exchange {
                     }
                 }
             }
+        }
+        for (id, tracks) in retired {
+            self.tell_mirrors(id, |stream| Message::MirrorRetired {
+                stream,
+                tracks: tracks.clone(),
+            });
         }
         for (name, stream) in releases {
             self.mesh(self.control, Message::Release { name, stream });

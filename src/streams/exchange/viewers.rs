@@ -191,7 +191,7 @@ impl Exchange {
         let Some(stream) = self.streams.get_mut(&id) else {
             return false;
         };
-        if selection.of(&stream.tracks, container).is_empty() {
+        if selection.of(&stream.active(), container).is_empty() {
             return false;
         }
         let Some(key) = stream.outlet(&mut self.pool, container, is_chunked, selection) else {
