@@ -10,6 +10,7 @@ mod families;
 pub mod info;
 mod message;
 pub mod name;
+mod outlet;
 mod output;
 pub mod page;
 mod registrar;
