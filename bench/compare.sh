@@ -56,7 +56,7 @@ start() {
     {"connector": "FLV"}, {"connector": "HTTPTS"}, {"connector": "MP4"}]},
  "limits": {"connections_max": 10000},
  "delivery": {"merge": "$1", "merge_ms_max": $2},
- "streams": {"live": {"source": "push://"}}}
+ "streams": {"live": {"source": "push://", "DVR": 2000}}}
 JSON
   printf '[shards]\nmedia = %s\nhost = "%s"\n' "$3" "${4:-thread}" > "$dir/core-pinning.toml"
   if [ "$3" = 1 ]; then
@@ -138,7 +138,13 @@ start off 0 1
 for count in $growth; do
   streams "growth, $count flv" "flv=$count"
 done
-# Memory is taken from a server that has had no viewer before.
+# Memory is taken from a server that has had no viewer before, once the publisher has filled the
+# stream's window and the receive buffers have all been used.
+lead=6
+for kind in rtmp flv ts mp4; do
+  start off 0 1
+  streams "memory, 300 $kind" "$kind=300"
+done
 for kind in rtmp flv; do
   start off 0 1
   streams "memory, 1000 $kind" "$kind=1000" --publish synthetic:400,10,1000,0
