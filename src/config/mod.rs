@@ -546,4 +546,22 @@ mod tests {
             assert!(notices.contains(&Notice::SectionNotServed { section }));
         }
     }
+
+    #[test]
+    fn settings_of_a_stream_without_effect_are_named() {
+        let text = r#"{"streams": {"live": {"source": "push://", "fallback_stream": "x",
+            "always_on": true, "processes": [{"process": "AV"}]}}}"#;
+        let notices = parse(text, "c").unwrap().notices;
+        let expected = ["always_on", "fallback_stream", "processes"];
+        assert_eq!(
+            notices,
+            expected.map(|setting| Notice::SettingNotServed {
+                stream: "live".to_owned(),
+                setting,
+            })
+        );
+        let text = r#"{"streams": {"live": {"source": "push://", "processes": null}}}"#;
+        let notices = parse(text, "c").unwrap().notices;
+        assert!(notices.is_empty(), "{notices:?}");
+    }
 }

@@ -50,6 +50,11 @@ impl<'a> Node<'a> {
         self.value.is_none()
     }
 
+    /// True if it is absent, null, or holds nothing.
+    pub(super) fn is_empty_list(&self) -> bool {
+        self.is_absent() || self.items().is_ok_and(|items| items.is_empty())
+    }
+
     /// This, if it is there.
     pub(super) fn present(self) -> Option<Self> {
         self.value.is_some().then_some(self)

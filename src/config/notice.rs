@@ -51,6 +51,13 @@ pub enum Notice {
         /// The kind of source.
         scheme: String,
     },
+    /// A setting of a stream that has no effect in this version.
+    SettingNotServed {
+        /// The stream.
+        stream: String,
+        /// The setting.
+        setting: &'static str,
+    },
     /// A push source names its publisher by a host name, and names are not resolved.
     HostNotCompared {
         /// The stream.
@@ -117,6 +124,10 @@ impl fmt::Display for Notice {
                     "stream {stream}: a {scheme} source is not served by this version"
                 )
             }
+            Self::SettingNotServed { stream, setting } => write!(
+                f,
+                "stream {stream}: {setting} has no effect in this version"
+            ),
             Self::HostNotCompared { stream } => write!(
                 f,
                 "stream {stream}: host names in push:// are not resolved; name an address or a \

@@ -96,7 +96,7 @@ impl Stream {
             }),
             Some(_) => {}
         }
-        Ok(Self {
+        let stream = Self {
             source,
             window: node.get("DVR").millis(0..=86_400_000, 50_000)?,
             segment: node.get("segmentsize").millis(0..=60_000, 1900)?,
@@ -108,7 +108,19 @@ impl Stream {
             fallback: node.get("fallback_stream").text()?,
             input_timeout: Duration::from_secs(node.get("inputtimeout").number(1..=86_400, 30)?),
             tags: node.get("tags").texts()?,
-        })
+        };
+        let settings = [
+            (stream.always_on, "always_on"),
+            (stream.stop_sessions, "stop_sessions"),
+            (!stream.fallback.is_empty(), "fallback_stream"),
+            (!node.get("processes").is_empty_list(), "processes"),
+        ];
+        let without_effect = settings.into_iter().filter(|(is_set, _)| *is_set);
+        notices.extend(without_effect.map(|(_, setting)| Notice::SettingNotServed {
+            stream: name.to_owned(),
+            setting,
+        }));
+        Ok(stream)
     }
 }
 
