@@ -186,6 +186,8 @@ struct Socket {
     receiving: bool,
     sending: Sending,
     closing: bool,
+    /// Its completions that wait to be read.
+    unread: u32,
     /// Bytes that the kernel has taken since the socket was adopted.
     sent: u64,
 }
@@ -392,6 +394,7 @@ impl Net {
             receiving: false,
             sending: Sending::Nothing,
             closing: false,
+            unread: 0,
             sent: 0,
         });
         self.arm_receive(index);
@@ -514,16 +517,18 @@ impl Net {
     /// The next completion. Those of sockets that were closed meanwhile are left out.
     pub fn completion(&mut self) -> Option<Completion> {
         while let Some(completion) = self.completions.pop_front() {
-            let is_stale = completion
-                .socket()
-                .and_then(|socket| self.sockets.get(socket.0 as usize))
-                .is_some_and(|entry| entry.closing);
-            if !is_stale {
+            let Some(socket) = completion.socket() else {
+                return Some(completion);
+            };
+            let entry = &mut self.sockets[socket.0 as usize];
+            entry.unread -= 1;
+            if !entry.closing {
                 return Some(completion);
             }
             if let Completion::Received(_, received) = completion {
                 self.give_back(received);
             }
+            self.reap(socket.0);
         }
         None
     }
@@ -649,8 +654,7 @@ impl Net {
             if closing {
                 self.give_back(received);
             } else {
-                self.completions
-                    .push_back(Completion::Received(socket, received));
+                self.tell(socket, Completion::Received(socket, received));
                 if !more {
                     self.arm_receive(index);
                 }
@@ -665,8 +669,7 @@ impl Net {
                 self.statistics.errors += 1;
                 io::Error::from_raw_os_error(-cqe.result())
             });
-            self.completions
-                .push_back(Completion::ReceiveEnded(socket, error));
+            self.tell(socket, Completion::ReceiveEnded(socket, error));
         }
         if closing {
             self.reap(index);
@@ -684,40 +687,31 @@ impl Net {
         if cqe.result() < 0 {
             self.statistics.errors += 1;
             let error = io::Error::from_raw_os_error(-cqe.result());
-            self.completions
-                .push_back(Completion::Sent(socket, Err(error)));
+            self.tell(socket, Completion::Sent(socket, Err(error)));
             return;
         }
         entry.sent += cqe.result() as u64;
         let mut rest = sending.after(cqe.result() as usize);
         if rest.is_empty() {
-            self.completions.push_back(Completion::Sent(socket, Ok(())));
+            self.tell(socket, Completion::Sent(socket, Ok(())));
         } else {
             // The socket's buffer was full: go on with what is left.
             self.send(socket, &mut rest);
         }
     }
 
-    /// Removes a closing socket once no operation uses it; that closes the descriptor.
+    fn tell(&mut self, socket: SocketIndex, completion: Completion) {
+        self.sockets[socket.0 as usize].unread += 1;
+        self.completions.push_back(completion);
+    }
+
+    /// Removes a closing socket once no operation uses it and no completion of it waits to be
+    /// read, so that none is taken for the next socket's; that closes the descriptor.
     fn reap(&mut self, index: u32) {
         let entry = &self.sockets[index as usize];
-        if entry.closing && !entry.receiving && matches!(entry.sending, Sending::Nothing) {
+        let is_unused = !entry.receiving && matches!(entry.sending, Sending::Nothing);
+        if entry.closing && is_unused && entry.unread == 0 {
             self.starved.retain(|starved| *starved != index);
-            // Completions that wait to be read must not be taken for those of the next socket
-            // with this index.
-            let socket = SocketIndex(index);
-            let mut position = 0;
-            while position < self.completions.len() {
-                if self.completions[position].socket() == Some(socket) {
-                    if let Some(Completion::Received(_, received)) =
-                        self.completions.remove(position)
-                    {
-                        self.give_back(received);
-                    }
-                } else {
-                    position += 1;
-                }
-            }
             let socket = self.sockets.remove(index as usize);
             if socket.is_registered {
                 // The table keeps the file open: the place has to be emptied for it to close.
