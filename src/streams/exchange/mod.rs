@@ -8,6 +8,7 @@ mod publishers;
 mod viewers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -118,6 +119,7 @@ enum Business {
 struct Publisher {
     conn: ConnId,
     name: StreamName,
+    peer: IpAddr,
     home: Option<Home>,
     /// Frames that it has sent.
     frames: u64,
