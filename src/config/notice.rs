@@ -51,6 +51,11 @@ pub enum Notice {
         /// The kind of source.
         scheme: String,
     },
+    /// A stream without a source.
+    SourceMissing {
+        /// The stream.
+        stream: String,
+    },
     /// A push source names its publisher by a host name, and names are not resolved.
     HostNotCompared {
         /// The stream.
@@ -117,6 +122,10 @@ impl fmt::Display for Notice {
                     "stream {stream}: a {scheme} source is not served by this version"
                 )
             }
+            Self::SourceMissing { stream } => write!(
+                f,
+                "stream {stream} has no source; \"source\": \"push://\" lets an encoder push to it"
+            ),
             Self::HostNotCompared { stream } => write!(
                 f,
                 "stream {stream}: host names in push:// are not resolved; name an address or a \
