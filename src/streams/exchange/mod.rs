@@ -101,6 +101,8 @@ pub enum HttpReply {
     Respond(Response),
     /// The head of a response whose body the exchange sends.
     Stream(Container),
+    /// That head alone, in answer to HEAD.
+    StreamHead(Container),
     /// The end of that body.
     EndStream,
 }
