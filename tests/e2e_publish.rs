@@ -27,6 +27,21 @@ fn push_and_fail(url: &str) -> Said {
     said
 }
 
+/// What an operator needs to shut out who guesses passwords, in a form that a file can hold.
+#[test]
+fn the_log_says_who_was_refused() {
+    let server = Server::start(json!({
+        "clip": { "name": "clip", "source": "push://@sesame" }
+    }));
+    push_and_fail(&server.push_url("clip"));
+    wait_for("the log line", Duration::from_secs(5), || {
+        let line = "a publisher is refused peer=127.0.0.1 reason=wrong password";
+        server.process.log().contains(line).then_some(())
+    });
+    let log = server.process.log();
+    assert!(!log.contains('\u{1b}'), "colours in a file: {log}");
+}
+
 /// The cable is pulled and put back: the stream lives on, and every viewer with it.
 #[test]
 fn a_publisher_that_comes_back_keeps_its_viewers() {

@@ -6,12 +6,12 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is there but cannot be read.
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: cannot be read: {reason}")]
     Unreadable {
         /// The file.
         file: String,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The text is not JSON or TOML.
     #[error("{file}:{line}:{column}: {message}")]

@@ -92,12 +92,27 @@ pub struct Loaded {
 /// Reads a file. A missing or empty one means the defaults.
 pub fn load(path: &Path) -> Result<Loaded, Error> {
     let file = path.display().to_string();
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(Error::Unreadable { file, source }),
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(reason) => return Err(Error::Unreadable { file, reason }),
     };
-    parse(&text, &file)
+    match str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &file),
+        Err(error) => Err(encoding_error(&bytes, error.valid_up_to(), file)),
+    }
+}
+
+/// `good` bytes are UTF-8, and the one behind them is not.
+fn encoding_error(bytes: &[u8], good: usize, file: String) -> Error {
+    let before = String::from_utf8_lossy(bytes.get(..good).unwrap_or_default());
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    Error::Syntax {
+        file,
+        line: 1 + before.matches('\n').count(),
+        column: 1 + last_line.chars().count(),
+        message: "expected text in UTF-8".to_owned(),
+    }
 }
 
 /// Reads the text of a file; `file` is its name in errors.
@@ -137,7 +152,8 @@ fn syntax_error(error: &serde_json::Error, file: &str) -> Error {
     Error::Syntax {
         file: file.to_owned(),
         line,
-        column,
+        // The end of a file behind a line break is column 0 to serde_json.
+        column: column.max(1),
         message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
     }
 }
@@ -409,6 +425,29 @@ mod tests {
         }
         let missing = load(Path::new("no/such/config.json")).unwrap();
         assert_eq!(missing.config, read("").config);
+    }
+
+    #[test]
+    fn an_unreadable_file_says_why_once() {
+        let said = load(Path::new("src")).unwrap_err().to_string();
+        assert_eq!(said.matches("directory").count(), 1, "{said}");
+
+        let said = |bytes: &[u8], good| encoding_error(bytes, good, "c".to_owned()).to_string();
+        assert_eq!(said(b"{\n \xff}", 3), "c:2:2: expected text in UTF-8");
+        assert_eq!(said(b"\xff", 0), "c:1:1: expected text in UTF-8");
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_has_a_place() {
+        let said = parse("{\"streams\":\n", "c").unwrap_err().to_string();
+        assert!(said.starts_with("c:2:1: "), "{said}");
+    }
+
+    #[test]
+    fn a_stream_without_source_is_named() {
+        let notices = read(r#"{"streams":{"a":{}}}"#).notices;
+        let stream = "a".to_owned();
+        assert_eq!(notices, [Notice::SourceMissing { stream }]);
     }
 
     #[test]

@@ -58,6 +58,11 @@ pub enum Notice {
         /// The setting.
         setting: &'static str,
     },
+    /// A stream without a source.
+    SourceMissing {
+        /// The stream.
+        stream: String,
+    },
     /// A push source names its publisher by a host name, and names are not resolved.
     HostNotCompared {
         /// The stream.
@@ -127,6 +132,10 @@ impl fmt::Display for Notice {
             Self::SettingNotServed { stream, setting } => write!(
                 f,
                 "stream {stream}: {setting} has no effect in this version"
+            ),
+            Self::SourceMissing { stream } => write!(
+                f,
+                "stream {stream} has no source; \"source\": \"push://\" lets an encoder push to it"
             ),
             Self::HostNotCompared { stream } => write!(
                 f,

@@ -147,7 +147,7 @@ impl Pinning {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(Error::Unreadable { file, source }),
+            Err(reason) => Err(Error::Unreadable { file, reason }),
         }
     }
 

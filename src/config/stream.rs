@@ -87,6 +87,9 @@ impl Stream {
             .push()
             .map(|rest| rest.split('@').next().unwrap_or(""))
         {
+            None if source.expose().is_empty() => notices.push(Notice::SourceMissing {
+                stream: name.to_owned(),
+            }),
             None => notices.push(Notice::SourceNotServed {
                 stream: name.to_owned(),
                 scheme: source.scheme().to_owned(),

@@ -302,6 +302,13 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
             });
             driver.set_streaming(conn, true);
         }
+        HttpReply::StreamHead(container) => {
+            driver.with(conn, |session| {
+                if let Some(session) = session.http() {
+                    session.respond_stream(now, 200, &stream_headers(container));
+                }
+            });
+        }
         HttpReply::EndStream => {
             driver.set_streaming(conn, false);
             driver.with(conn, |session| {

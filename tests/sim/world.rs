@@ -544,7 +544,9 @@ impl World {
         let stage = stage.expect("an answer to somebody who is there");
         match reply {
             HttpReply::Stream(_) => self.seated(shard, conn),
-            HttpReply::Respond(_) => assert_eq!(stage, Stage::Asked, "answered once"),
+            HttpReply::Respond(_) | HttpReply::StreamHead(_) => {
+                assert_eq!(stage, Stage::Asked, "answered once");
+            }
             HttpReply::EndStream => assert_eq!(stage, Stage::Playing, "ended once"),
         }
         if !matches!(reply, HttpReply::Stream(_)) {

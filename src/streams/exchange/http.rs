@@ -102,8 +102,8 @@ impl Exchange {
             return;
         }
         if is_head {
-            let response = Response::new(200).with_header("Content-Type", container.media_type());
-            self.respond(conn, response.with_cors());
+            // A whole response would say that the stream has 0 bytes.
+            self.http(conn, HttpReply::StreamHead(container));
             return;
         }
         let want = Want::Play {

@@ -8,6 +8,7 @@ mod publishers;
 mod viewers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,8 @@ pub enum HttpReply {
     Respond(Response),
     /// The head of a response whose body the exchange sends.
     Stream(Container),
+    /// That head alone, in answer to HEAD.
+    StreamHead(Container),
     /// The end of that body.
     EndStream,
 }
@@ -118,6 +121,7 @@ enum Business {
 struct Publisher {
     conn: ConnId,
     name: StreamName,
+    peer: IpAddr,
     home: Option<Home>,
     /// Frames that it has sent.
     frames: u64,

@@ -22,7 +22,7 @@ impl Exchange {
             match access::may_publish(&self.config, request) {
                 Ok(name) => Some(name),
                 Err(denied) => {
-                    tracing::info!(reason = %denied, "a publisher is refused");
+                    tracing::info!(peer = %request.peer, reason = %denied, "a publisher is refused");
                     None
                 }
             }
@@ -43,6 +43,7 @@ impl Exchange {
             Publisher {
                 conn,
                 name: name.clone(),
+                peer: request.peer,
                 home: None,
                 frames: 0,
                 heard: self.now,
@@ -173,7 +174,7 @@ impl Exchange {
             } => {
                 entry.home = Some(home);
                 self.counters.publishers_total += 1;
-                tracing::info!(stream = %name, resumed, "a publisher begins");
+                tracing::info!(stream = %name, peer = %entry.peer, resumed, "a publisher begins");
                 if home.shard == self.me {
                     self.begin(home.stream, turn, (self.me, publisher), "rtmp");
                 } else {
@@ -191,7 +192,11 @@ impl Exchange {
                 self.rtmp(conn, RtmpReply::AcceptPublish);
             }
             Claimed::Busy | Claimed::Full => {
-                tracing::info!(stream = %name, "a second publisher is refused");
+                let reason = match claimed {
+                    Claimed::Full => "limits.streams_max is reached",
+                    _ => "the stream has a publisher",
+                };
+                tracing::info!(stream = %name, peer = %entry.peer, reason, "a publisher is refused");
                 self.counters.publish_refused += 1;
                 self.publishers.remove(&publisher);
                 self.business.remove(&conn);
@@ -238,7 +243,7 @@ impl Exchange {
 
     /// Ends publishers that have been silent for longer than their stream allows.
     pub(super) fn sweep_publishers(&mut self) {
-        let silent: Vec<ConnId> = self
+        let silent: Vec<(ConnId, StreamName)> = self
             .publishers
             .values()
             .filter(|publisher| {
@@ -247,10 +252,10 @@ impl Exchange {
                     .settings(&self.config)
                     .is_some_and(|settings| self.now >= publisher.heard + settings.input_timeout)
             })
-            .map(|publisher| publisher.conn)
+            .map(|publisher| (publisher.conn, publisher.name.clone()))
             .collect();
-        for conn in silent {
-            tracing::info!("a publisher has sent nothing for too long");
+        for (conn, name) in silent {
+            tracing::info!(stream = %name, "a publisher has sent nothing for too long");
             self.end_publisher(conn);
         }
     }
