@@ -192,9 +192,10 @@ impl Exchange {
                 self.rtmp(conn, RtmpReply::AcceptPublish);
             }
             Claimed::Busy | Claimed::Full => {
-                let reason = match claimed {
-                    Claimed::Full => "limits.streams_max is reached",
-                    _ => "the stream has a publisher",
+                let reason = if claimed == Claimed::Full {
+                    "limits.streams_max is reached"
+                } else {
+                    "the stream has a publisher"
                 };
                 tracing::info!(stream = %name, peer = %entry.peer, reason, "a publisher is refused");
                 self.counters.publish_refused += 1;
