@@ -103,6 +103,24 @@ fn chromium_plays_b_frames() {
     ));
 }
 
+/// Chromium has no decoder for AC-3; the picture moves all the same.
+#[test]
+fn sound_without_a_decoder_leaves_the_picture() {
+    let server = Server::open(&["mute"]);
+    let _publisher = server.publish_with(&ffmpeg9(), "mute", &clips::h264_ac3());
+    // It ends with an error, as there is no sound.
+    let said = run(
+        Command::new("node")
+            .arg(repository().join("tests/browser/player.mjs"))
+            .args(["chromium", &server.url("/mute.html")])
+            .arg(scratch().join("mute-chromium.png")),
+        BROWSE_MAX,
+    );
+    let report: Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
+    assert!(report["frames"].as_f64() > Some(120.0), "{report}");
+    assert!(report["advanced"].as_f64() > Some(0.8), "{report}");
+}
+
 #[test]
 fn chromium_plays_av1_and_opus() {
     let server = Server::open(&["coded"]);

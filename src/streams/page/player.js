@@ -82,16 +82,21 @@
     const source = (info.source || []).find((one) => one.type === 'html5/video/mp4');
     tracks = choose(Object.entries(info.meta.tracks), source);
     showTracks();
-    const chosen = tracks.filter((track) => track.played);
-    if (!source || !chosen.length) return fail('The stream has no track that MP4 can carry.');
+    const carried = tracks.filter((track) => track.played);
+    if (!source || !carried.length) return fail('The stream has no track that MP4 can carry.');
     if (!Source) return fail('It has no Media Source Extensions.');
     const type = (list) => `video/mp4; codecs="${list.map((track) => track.codecstring).join(', ')}"`;
-    const refused = chosen.filter((track) => !Source.isTypeSupported(type([track])));
-    if (refused.length || !Source.isTypeSupported(type(chosen))) {
-      const names = (refused.length ? refused : chosen).map((t) => `${t.codec} (${t.codecstring})`);
+    // A picture without its sound is better than nothing, and so is a sound without its picture.
+    const chosen = carried.filter((track) => Source.isTypeSupported(type([track])));
+    const refused = carried.filter((track) => !chosen.includes(track));
+    if (!chosen.length || !Source.isTypeSupported(type(chosen))) {
+      const names = (chosen.length ? chosen : refused).map((t) => `${t.codec} (${t.codecstring})`);
       return fail(`It has no decoder for ${names.join(' and ')}.`);
     }
-    connection = new Connection(type(chosen));
+    for (const track of refused) track.played = false;
+    showTracks();
+    const without = refused.map((track) => `${track.type}=none`).join('&');
+    connection = new Connection(type(chosen), without ? `${media}?${without}` : media);
   }
 
   // The server puts one video and one audio track into MP4: the first of each that it can carry.
@@ -131,7 +136,8 @@
   // ---- one connection ----------------------------------------------------------------------
 
   class Connection {
-    constructor(type) {
+    constructor(type, address) {
+      this.address = address;
       counts.connections += 1;
       this.opened = performance.now();
       this.heard = this.opened;
@@ -166,7 +172,7 @@
 
     async read() {
       try {
-        const response = await fetch(media, { cache: 'no-store', signal: this.abort.signal });
+        const response = await fetch(this.address, { cache: 'no-store', signal: this.abort.signal });
         if (!response.ok) throw new Error(`the server answered ${response.status}`);
         const reader = response.body.getReader();
         for (;;) {
