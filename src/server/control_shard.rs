@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -244,7 +245,7 @@ impl ControlShard {
         let is_proxied = ["x-forwarded-for", "x-real-ip", "forwarded"]
             .iter()
             .any(|name| request.header(name).is_some());
-        is_loopback && !is_proxied
+        is_loopback && !is_proxied && names_this_machine(request.host())
     }
 
     fn begin_scrape(&mut self, conn: ConnId) {
@@ -308,5 +309,42 @@ impl ControlShard {
                 session.respond(now, response);
             }
         });
+    }
+}
+
+/// Whether a Host field is one that a caller of this machine would use. A page of another site whose
+/// name was made to lead here (DNS rebinding) has that site's name in it.
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    let literal = name.trim_start_matches('[').trim_end_matches(']');
+    name.is_empty() || name.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_answered() {
+        for host in [
+            "",
+            "localhost",
+            "LOCALHOST:4242",
+            "127.0.0.1:4242",
+            "[::1]:4242",
+            "::1",
+        ] {
+            assert!(names_this_machine(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:4242",
+            "localhost.evil.example",
+        ] {
+            assert!(!names_this_machine(host), "{host}");
+        }
     }
 }
