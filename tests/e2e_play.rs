@@ -49,13 +49,15 @@ fn assert_plays(file: &Path, sound_rate: f64) -> Contents {
             track.kind
         );
     }
+    // The clips loop, and the seam of one is up to 70 ms long: 2 % of what is watched. A picture that
+    // is lost shows in the gaps above.
     assert!(
-        (video.rate() - 30.0).abs() < 0.5,
+        (video.rate() - 30.0).abs() < 1.0,
         "{:.2} pictures/s",
         video.rate()
     );
     assert!(
-        (audio.rate() - sound_rate).abs() < 1.0,
+        (audio.rate() - sound_rate).abs() < 1.5,
         "{:.2} sound frames/s",
         audio.rate()
     );
