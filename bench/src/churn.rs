@@ -81,6 +81,9 @@ pub struct Options {
     pub settle: f64,
 }
 
+/// How often the descriptors are counted, 20 ms apart. The least number counts.
+const LOOKS: usize = 10;
+
 /// Runs it, and writes one line of JSON to `out`. True if the server is as it was and the viewers
 /// that stayed have noticed nothing.
 pub fn run(options: &Options, out: &mut impl Write) -> anyhow::Result<bool> {
@@ -191,8 +194,14 @@ struct Look {
 impl Look {
     fn take(options: &Options, server: Process) -> anyhow::Result<Self> {
         let metrics = Metrics::read(options.control)?;
+        // The server closes the connection that asked a moment after its answer has been read.
+        let mut descriptors = server.descriptors()?;
+        for _ in 0..LOOKS {
+            pause(Duration::from_millis(20));
+            descriptors = descriptors.min(server.descriptors()?);
+        }
         Ok(Self {
-            descriptors: server.descriptors()?,
+            descriptors,
             rss: server.rss()?,
             connections: metrics.sum("connections"),
             slabs_in_use: metrics.sum("slabs_in_use"),
