@@ -49,6 +49,43 @@ pub trait Session {
     fn poll_event(&mut self) -> Option<Self::Event>;
     /// When [`Session::handle_timeout`] wants to be called, and why.
     fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
+
+    /// Called when the socket can take more: what goes on the wire, made of the first of `queue`,
+    /// which holds what the session and its owner have to send in their order. A session without
+    /// encryption leaves it as it is, and pays nothing for the ones that have it.
+    fn seal(&mut self, _queue: &mut VecDeque<Piece>) -> Wire {
+        Wire::AsIs
+    }
+
+    /// No more will be queued: [`Session::seal`] may end with a goodbye.
+    fn finish(&mut self) {}
+
+    /// What the driver has to know besides bytes and events.
+    fn poll_notice(&mut self) -> Option<Notice> {
+        None
+    }
+}
+
+/// What [`Session::seal`] has made.
+#[derive(Debug)]
+pub enum Wire {
+    /// The queue goes out as it is.
+    AsIs,
+    /// These bytes go out; what they were made of is no longer in the queue.
+    Sealed(Bytes),
+    /// Nothing can go out.
+    Nothing,
+}
+
+/// What a session tells its driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The peer is somebody else's messenger: this is who it speaks for.
+    Peer(SocketAddr),
+    /// The peer sends no more, though its socket is open.
+    Ended,
+    /// The connection is of no use any more. What the session still has to say is sent.
+    Failed,
 }
 
 /// Bounds of a driver.
@@ -168,6 +205,8 @@ pub struct Driver<S: Session> {
     net: Net,
     limits: Limits,
     connections: Slab<Connection<S>>,
+    /// What a session has sealed, on its way to the socket.
+    wire: VecDeque<Piece>,
     /// By socket, the connection's place in `connections`.
     by_socket: Vec<u32>,
     generation: u32,
@@ -191,6 +230,7 @@ impl<S: Session> Driver<S> {
             net: Net::new(options)?,
             limits,
             connections: Slab::new(),
+            wire: VecDeque::new(),
             by_socket: Vec::new(),
             generation: 0,
             timers: BinaryHeap::new(),
@@ -355,8 +395,10 @@ impl<S: Session> Driver<S> {
         };
         connection.streaming = false;
         if connection.state == State::Open {
-            let is_sent = !connection.sending && connection.queue.is_empty();
-            if is_sent && connection.has_ended {
+            connection.session.finish();
+            let has_ended = connection.has_ended;
+            let is_sent = !self.start_send(Self::index(conn));
+            if is_sent && has_ended {
                 self.remove(Self::index(conn));
             } else if is_sent {
                 self.linger(Self::index(conn), now);
@@ -537,10 +579,10 @@ impl<S: Session> Driver<S> {
     fn sent(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.sending = false;
-        if !connection.queue.is_empty() {
-            self.start_send(index);
+        if self.start_send(index) {
             return;
         }
+        let connection = &self.connections[index];
         match connection.state {
             State::Open if connection.streaming => {
                 let conn = Self::id(index, connection.generation);
@@ -552,14 +594,24 @@ impl<S: Session> Driver<S> {
         }
     }
 
-    fn start_send(&mut self, index: usize) {
+    /// True if a send is under way.
+    fn start_send(&mut self, index: usize) -> bool {
         let connection = &mut self.connections[index];
-        if connection.sending || connection.queue.is_empty() {
-            return;
+        if connection.sending {
+            return true;
+        }
+        match connection.session.seal(&mut connection.queue) {
+            Wire::AsIs if connection.queue.is_empty() => return false,
+            Wire::AsIs => self.net.send(connection.socket, &mut connection.queue),
+            Wire::Sealed(bytes) => {
+                self.wire.push_back(Piece::Bytes(bytes));
+                self.net.send(connection.socket, &mut self.wire);
+            }
+            Wire::Nothing => return false,
         }
         connection.sending = true;
-        self.net.send(connection.socket, &mut connection.queue);
         connection.queue_bytes = connection.queue.iter().map(|piece| piece.len()).sum();
+        true
     }
 
     /// Moves bytes and events out of a session.
@@ -583,6 +635,36 @@ impl<S: Session> Driver<S> {
         self.start_send(index);
         if let Some((at, _why)) = timeout {
             self.arm(index, at);
+        }
+        while let Some(notice) = self.connections[index].session.poll_notice() {
+            match notice {
+                Notice::Peer(peer) => self.connections[index].peer = peer,
+                Notice::Ended => {
+                    self.receive_ended(index);
+                    return;
+                }
+                Notice::Failed => {
+                    self.fail(index);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The session has failed: its last words are sent, and the connection ends.
+    fn fail(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.state != State::Open {
+            return;
+        }
+        connection.streaming = false;
+        let conn = Self::id(index, connection.generation);
+        self.occurrences
+            .push_back(Occurrence::Gone(conn, Gone::Failed));
+        if self.start_send(index) {
+            self.flush(index, self.now);
+        } else {
+            self.linger(index, self.now);
         }
     }
 
@@ -660,6 +742,7 @@ impl<S: Session> Driver<S> {
             self.occurrences.push_back(Occurrence::Gone(conn, reason));
             // A peer that has only finished sending still reads the answer it waits for.
             if reason == Gone::Closed && !connection.streaming && connection.sending {
+                connection.session.finish();
                 self.flush(index, self.now);
                 return;
             }

@@ -1,7 +1,11 @@
 //! Runs sans-IO sessions on a shard's sockets.
 
+mod certificates;
 mod driver;
 mod server_session;
+mod tls;
 
-pub use driver::{Counters, Driver, Gone, Limits, Occurrence, Session};
+pub use certificates::{CertificateError, Certificates, Identity, server_config};
+pub use driver::{Counters, Driver, Gone, Limits, Notice, Occurrence, Session, Wire};
 pub use server_session::{ServerEvent, ServerSession};
+pub use tls::{Inner, SEAL_BYTES, TlsCounters, TlsSession};

@@ -1,10 +1,13 @@
 //! The sessions that listeners run.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::drive::Session;
+use super::tls::TlsSession;
+use super::{Notice, Session, Wire};
+use crate::io::Piece;
 use crate::proto::{http, rtmp};
 
 /// A session of any protocol that a listener speaks.
@@ -14,6 +17,8 @@ pub enum ServerSession {
     Http(Box<http::Session>),
     /// RTMP.
     Rtmp(Box<rtmp::Session>),
+    /// One of the others inside TLS.
+    Tls(Box<TlsSession>),
 }
 
 /// An event of any of them.
@@ -30,6 +35,7 @@ impl ServerSession {
     pub fn http(&mut self) -> Option<&mut http::Session> {
         match self {
             Self::Http(session) => Some(session),
+            Self::Tls(session) => session.inner()?.http(),
             Self::Rtmp(_) => None,
         }
     }
@@ -38,6 +44,7 @@ impl ServerSession {
     pub fn rtmp(&mut self) -> Option<&mut rtmp::Session> {
         match self {
             Self::Rtmp(session) => Some(session),
+            Self::Tls(session) => session.inner()?.rtmp(),
             Self::Http(_) => None,
         }
     }
@@ -50,6 +57,7 @@ impl Session for ServerSession {
         match self {
             Self::Http(session) => session.handle_input(now, bytes),
             Self::Rtmp(session) => session.handle_input(now, bytes),
+            Self::Tls(session) => session.handle_input(now, bytes),
         }
     }
 
@@ -57,6 +65,7 @@ impl Session for ServerSession {
         match self {
             Self::Http(session) => session.handle_timeout(now),
             Self::Rtmp(session) => session.handle_timeout(now),
+            Self::Tls(session) => session.handle_timeout(now),
         }
     }
 
@@ -64,6 +73,7 @@ impl Session for ServerSession {
         match self {
             Self::Http(session) => session.poll_transmit(),
             Self::Rtmp(session) => session.poll_transmit(),
+            Self::Tls(session) => session.poll_transmit(),
         }
     }
 
@@ -73,6 +83,7 @@ impl Session for ServerSession {
             Self::Rtmp(session) => session
                 .poll_event()
                 .map(|event| ServerEvent::Rtmp(Box::new(event))),
+            Self::Tls(session) => session.poll_event(),
         }
     }
 
@@ -80,6 +91,28 @@ impl Session for ServerSession {
         match self {
             Self::Http(session) => session.poll_timeout(),
             Self::Rtmp(session) => session.poll_timeout(),
+            Self::Tls(session) => session.poll_timeout(),
+        }
+    }
+
+    fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
+        match self {
+            Self::Tls(session) => session.seal(queue),
+            Self::Http(_) | Self::Rtmp(_) => Wire::AsIs,
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Self::Tls(session) => session.finish(),
+            Self::Http(_) | Self::Rtmp(_) => {}
+        }
+    }
+
+    fn poll_notice(&mut self) -> Option<Notice> {
+        match self {
+            Self::Tls(session) => session.poll_notice(),
+            Self::Http(_) | Self::Rtmp(_) => None,
         }
     }
 }
