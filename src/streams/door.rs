@@ -232,11 +232,9 @@ pub fn http_session(now: Instant, options: &Arc<http::Options>) -> ServerSession
     ServerSession::Http(Box::new(http::Session::new(now, Arc::clone(options))))
 }
 
-/// The session that a new connection to an RTMP port gets.
-pub fn rtmp_session(now: Instant, options: rtmp::Options, peer: SocketAddr) -> ServerSession {
-    // The seed fills the handshake's random bytes, which nothing depends on.
-    let seed = clock::unix_millis() as u64 ^ (u64::from(peer.port()) << 48);
-    ServerSession::Rtmp(Box::new(rtmp::Session::new(options, seed, now)))
+/// Fills the random bytes of an RTMP handshake, which nothing depends on.
+pub fn rtmp_seed(peer: SocketAddr) -> u64 {
+    clock::unix_millis() as u64 ^ (u64::from(peer.port()) << 48)
 }
 
 fn rtmp_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: RtmpReply) {
