@@ -22,6 +22,7 @@ targets! {
     flv_file "../fuzz/entry/flv_file.rs"
     http_client "../fuzz/entry/http_client.rs"
     http_request "../fuzz/entry/http_request.rs"
+    proxy_protocol "../fuzz/entry/proxy_protocol.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"

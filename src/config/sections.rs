@@ -28,7 +28,7 @@ pub struct General {
     /// `prometheus`: the path word of the metrics; empty for none, which is the default. Who knows
     /// it can read them.
     pub prometheus: Secret,
-    /// `trustedproxy`: peers whose X-Forwarded-For is believed.
+    /// `trustedproxy`: peers whose X-Forwarded-For and PROXY protocol are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `defaultStream`: what a viewer of an unknown stream gets; may be empty.
     pub default_stream: String,

@@ -62,12 +62,13 @@ impl Identity {
             .map(str::to_ascii_lowercase)
             .collect();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+        let mismatch = rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+            if error == mismatch {
                 CertificateError::Mismatch
+            } else {
+                CertificateError::BadKey
             }
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the list of rustls is open")]
-            _ => CertificateError::BadKey,
         })?;
         Ok(Self {
             key: Arc::new(key),

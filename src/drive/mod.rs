@@ -2,10 +2,15 @@
 
 mod certificates;
 mod driver;
+mod prefaced;
 mod server_session;
 mod tls;
 
 pub use certificates::{CertificateError, Certificates, Identity, server_config};
 pub use driver::{Counters, Driver, Gone, Limits, Notice, Occurrence, Session, Wire};
+pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
 pub use tls::{Inner, SEAL_BYTES, TlsCounters, TlsSession};
+
+#[cfg(test)]
+mod tls_tests;

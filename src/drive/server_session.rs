@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::prefaced::Prefaced;
 use super::tls::TlsSession;
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
@@ -19,6 +20,8 @@ pub enum ServerSession {
     Rtmp(Box<rtmp::Session>),
     /// One of the others inside TLS.
     Tls(Box<TlsSession>),
+    /// One of the others on a connection of a trusted proxy.
+    Prefaced(Box<Prefaced>),
 }
 
 /// An event of any of them.
@@ -36,6 +39,7 @@ impl ServerSession {
         match self {
             Self::Http(session) => Some(session),
             Self::Tls(session) => session.inner()?.http(),
+            Self::Prefaced(session) => session.inner().http(),
             Self::Rtmp(_) => None,
         }
     }
@@ -45,6 +49,7 @@ impl ServerSession {
         match self {
             Self::Rtmp(session) => Some(session),
             Self::Tls(session) => session.inner()?.rtmp(),
+            Self::Prefaced(session) => session.inner().rtmp(),
             Self::Http(_) => None,
         }
     }
@@ -58,6 +63,7 @@ impl Session for ServerSession {
             Self::Http(session) => session.handle_input(now, bytes),
             Self::Rtmp(session) => session.handle_input(now, bytes),
             Self::Tls(session) => session.handle_input(now, bytes),
+            Self::Prefaced(session) => session.handle_input(now, bytes),
         }
     }
 
@@ -66,6 +72,7 @@ impl Session for ServerSession {
             Self::Http(session) => session.handle_timeout(now),
             Self::Rtmp(session) => session.handle_timeout(now),
             Self::Tls(session) => session.handle_timeout(now),
+            Self::Prefaced(session) => session.handle_timeout(now),
         }
     }
 
@@ -74,6 +81,7 @@ impl Session for ServerSession {
             Self::Http(session) => session.poll_transmit(),
             Self::Rtmp(session) => session.poll_transmit(),
             Self::Tls(session) => session.poll_transmit(),
+            Self::Prefaced(session) => session.poll_transmit(),
         }
     }
 
@@ -84,6 +92,7 @@ impl Session for ServerSession {
                 .poll_event()
                 .map(|event| ServerEvent::Rtmp(Box::new(event))),
             Self::Tls(session) => session.poll_event(),
+            Self::Prefaced(session) => session.poll_event(),
         }
     }
 
@@ -92,12 +101,14 @@ impl Session for ServerSession {
             Self::Http(session) => session.poll_timeout(),
             Self::Rtmp(session) => session.poll_timeout(),
             Self::Tls(session) => session.poll_timeout(),
+            Self::Prefaced(session) => session.poll_timeout(),
         }
     }
 
     fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
         match self {
             Self::Tls(session) => session.seal(queue),
+            Self::Prefaced(session) => session.seal(queue),
             Self::Http(_) | Self::Rtmp(_) => Wire::AsIs,
         }
     }
@@ -105,6 +116,7 @@ impl Session for ServerSession {
     fn finish(&mut self) {
         match self {
             Self::Tls(session) => session.finish(),
+            Self::Prefaced(session) => session.finish(),
             Self::Http(_) | Self::Rtmp(_) => {}
         }
     }
@@ -112,6 +124,7 @@ impl Session for ServerSession {
     fn poll_notice(&mut self) -> Option<Notice> {
         match self {
             Self::Tls(session) => session.poll_notice(),
+            Self::Prefaced(session) => session.poll_notice(),
             Self::Http(_) | Self::Rtmp(_) => None,
         }
     }

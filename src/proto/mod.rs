@@ -5,4 +5,5 @@ pub mod cmaf;
 pub mod flv;
 pub mod http;
 pub mod mpegts;
+pub mod proxy_protocol;
 pub mod rtmp;

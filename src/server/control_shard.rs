@@ -242,10 +242,7 @@ impl ControlShard {
             .driver
             .peer(conn)
             .is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        let is_proxied = ["x-forwarded-for", "x-real-ip", "forwarded"]
-            .iter()
-            .any(|name| request.header(name).is_some());
-        is_loopback && !is_proxied && names_this_machine(request.host())
+        is_loopback && !http::is_forwarded(request) && names_this_machine(request.host())
     }
 
     fn begin_scrape(&mut self, conn: ConnId) {

@@ -8,11 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::base::ids::ShardId;
 use crate::config::Config;
-use crate::drive::{Driver, Inner, Limits, Occurrence, ServerSession, TlsCounters, TlsSession};
+use crate::drive::{
+    Driver, Inner, Limits, Occurrence, Prefaced, ServerSession, TlsCounters, TlsSession,
+};
 use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
@@ -88,6 +91,7 @@ pub(super) struct MediaShard {
     http_options: Arc<http::Options>,
     rtmp_options: rtmp::Options,
     handshake_max: Duration,
+    trusted_proxies: Vec<IpNet>,
     tls: Rc<TlsCounters>,
     next_sweep: Instant,
     load: Load,
@@ -123,6 +127,7 @@ impl MediaShard {
             http_options: Arc::new(plan.config.http_options()),
             rtmp_options: rtmp_options(&plan.config),
             handshake_max: plan.config.limits.unauthenticated_ms,
+            trusted_proxies: plan.config.general.trusted_proxies.clone(),
             tls: Rc::new(TlsCounters::default()),
             next_sweep: now + SWEEP_EVERY,
             load: Load::new(now),
@@ -211,6 +216,12 @@ impl MediaShard {
                 }
             }
         };
+        let from = peer.ip().to_canonical();
+        let is_proxy = |network: &IpNet| network.contains(&from);
+        let session = match self.trusted_proxies.iter().any(is_proxy) {
+            true => ServerSession::Prefaced(Box::new(Prefaced::new(session))),
+            false => session,
+        };
         let service = *service;
         let Some(conn) = self.driver.open(fd, peer, session) else {
             return;
@@ -251,6 +262,8 @@ impl MediaShard {
                 self.http_options = Arc::new(config.http_options());
                 self.rtmp_options = rtmp_options(&config);
                 self.handshake_max = config.limits.unauthenticated_ms;
+                self.trusted_proxies
+                    .clone_from(&config.general.trusted_proxies);
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door.message(from, Message::Config(config));
