@@ -2,7 +2,9 @@
 
 pub mod amf;
 pub mod cmaf;
+pub mod dash;
 pub mod flv;
+pub mod hls;
 pub mod http;
 pub mod mpegts;
 pub mod proxy_protocol;

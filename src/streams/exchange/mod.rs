@@ -103,6 +103,12 @@ pub enum HttpReply {
     Stream(Container),
     /// That head alone, in answer to HEAD.
     StreamHead(Container),
+    /// A response without a body, and shared bytes that are its body.
+    Shared(Response, Pieces),
+    /// The head of a response whose body comes in runs, each by [`HttpReply::Run`].
+    Begin(Response),
+    /// A run of that body.
+    Run(Pieces),
     /// The end of that body.
     EndStream,
 }
