@@ -163,7 +163,7 @@ pub fn server_config(
         .with_cert_resolver(certificates);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     // Tickets need no memory here, and are good on every shard.
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     // One is enough for a player; each costs a record at the start of every connection.
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
@@ -171,5 +171,5 @@ pub fn server_config(
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -53,7 +53,7 @@ impl Pair {
             TlsSession::new(now, config, HANDSHAKE_MAX, inner, Rc::clone(&counters)).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(root).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
