@@ -27,7 +27,17 @@ const PROTO_ROWS: &[&[&str]] = &[
         "amf", "cmaf", "dtls", "dtsc", "http", "mpegts", "rtcp", "rtp", "sctp", "sdp", "stun",
         "zmtp",
     ],
-    &["dash", "flv", "hls", "ice", "rtsp", "srt", "srtp", "ws"],
+    &[
+        "dash",
+        "flv",
+        "hls",
+        "http2",
+        "ice",
+        "rtsp",
+        "srt",
+        "srtp",
+        "websocket",
+    ],
     &["rtmp", "webrtc"],
 ];
 

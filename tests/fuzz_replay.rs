@@ -20,6 +20,7 @@ targets! {
     codec_frame "../fuzz/entry/codec_frame.rs"
     config_json "../fuzz/entry/config_json.rs"
     flv_file "../fuzz/entry/flv_file.rs"
+    http2 "../fuzz/entry/http2.rs"
     http_client "../fuzz/entry/http_client.rs"
     http_request "../fuzz/entry/http_request.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"

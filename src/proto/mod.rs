@@ -4,5 +4,6 @@ pub mod amf;
 pub mod cmaf;
 pub mod flv;
 pub mod http;
+pub mod http2;
 pub mod mpegts;
 pub mod rtmp;
