@@ -38,7 +38,17 @@ const PROTO_ROWS: &[&[&str]] = &[
         "stun",
         "zmtp",
     ],
-    &["dash", "flv", "hls", "ice", "rtsp", "srt", "srtp", "ws"],
+    &[
+        "dash",
+        "flv",
+        "hls",
+        "http2",
+        "ice",
+        "rtsp",
+        "srt",
+        "srtp",
+        "websocket",
+    ],
     &["rtmp", "webrtc"],
 ];
 

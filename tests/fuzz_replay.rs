@@ -21,6 +21,7 @@ targets! {
     config_json "../fuzz/entry/config_json.rs"
     flv_file "../fuzz/entry/flv_file.rs"
     hls_query "../fuzz/entry/hls_query.rs"
+    http2 "../fuzz/entry/http2.rs"
     http_client "../fuzz/entry/http_client.rs"
     http_request "../fuzz/entry/http_request.rs"
     proxy_protocol "../fuzz/entry/proxy_protocol.rs"

@@ -194,6 +194,12 @@ impl Request {
         Ok((request, length))
     }
 
+    /// A request that came by another version of the protocol, from its head written as
+    /// HTTP/1.1. Its body is found by that version, and whoever reads it checks a Content-Length.
+    pub(crate) fn from_head(head: Vec<u8>, headers_max: usize) -> Result<Self, Refusal> {
+        Self::parse(head.into_boxed_slice(), headers_max).map(|(request, _)| request)
+    }
+
     /// The path as it was sent, still percent-encoded.
     pub fn raw_path(&self) -> &str {
         self.text(self.raw_path)
