@@ -80,7 +80,8 @@ impl Door {
     ) {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => {
-                self.exchange.http_request(conn, &request);
+                let from = peer(driver, conn);
+                self.exchange.http_request(conn, from, &request);
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
                 self.exchange.connection_gone(conn);
@@ -111,11 +112,9 @@ impl Door {
                 rtmp_reply(driver, conn, RtmpReply::PlayNotFound);
             }
             rtmp::Event::Publish(target) => {
-                let peer = driver
-                    .peer(conn)
-                    .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+                let peer = peer(driver, conn);
                 let name = format!("{}?{}", target.name, target.query);
-                let request = PublishRequest::rtmp(&target.app, &name, peer.to_canonical());
+                let request = PublishRequest::rtmp(&target.app, &name, peer);
                 self.exchange.rtmp_publish(conn, &request);
             }
             rtmp::Event::Play(target, _capabilities) => {
@@ -228,6 +227,14 @@ impl Door {
             tracing::error!(%error, "sends could not be submitted");
         }
     }
+}
+
+/// Where a connection comes from.
+fn peer(driver: &Driver<ServerSession>, conn: ConnId) -> IpAddr {
+    driver
+        .peer(conn)
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+        .to_canonical()
 }
 
 /// The session that a new connection to a streams' port gets.

@@ -594,7 +594,7 @@ mod tests {
 
     #[test]
     fn a_shared_body_is_announced_and_left_to_the_owner() {
-        let now = Instant::now();
+        let now = start();
         for (method, has_body) in [("GET", true), ("HEAD", false)] {
             let mut session = Session::new(now, Options::default());
             let head = format!("{method} /a HTTP/1.1\r\nHost: a\r\n\r\n");

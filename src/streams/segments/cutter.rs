@@ -135,9 +135,7 @@ impl Cutter {
     /// The cuts that a rendition that is made now begins with, oldest first.
     pub(in crate::streams) fn cuts(&self) -> impl Iterator<Item = &Cut> {
         let valid_from = self.valid_from;
-        self.cuts
-            .iter()
-            .filter(move |cut| cut.number >= valid_from)
+        self.cuts.iter().filter(move |cut| cut.number >= valid_from)
     }
 }
 
@@ -167,7 +165,10 @@ mod tests {
         assert_eq!(cuts[0].number, 1_700_000_000);
         assert_eq!(cuts[4].number, 1_700_000_004);
         assert_eq!(cuts[2].unix_ms, UNIX_MS + 4000);
-        assert!(cuts.iter().all(|cut| !cut.is_discontinuity && cut.is_independent));
+        assert!(
+            cuts.iter()
+                .all(|cut| !cut.is_discontinuity && cut.is_independent)
+        );
     }
 
     #[test]
@@ -201,7 +202,12 @@ mod tests {
         cutter.change();
         assert_eq!(cutter.cuts().count(), 0);
         let frame = samples::frame(0, 5040, true, 100);
-        assert!(cutter.frame(UNIX_MS + 5040, &frame, true).unwrap().is_discontinuity);
+        assert!(
+            cutter
+                .frame(UNIX_MS + 5040, &frame, true)
+                .unwrap()
+                .is_discontinuity
+        );
         assert_eq!(cutter.cuts().count(), 1);
     }
 }

@@ -15,7 +15,7 @@ const SEGMENTS_MIN: usize = 5;
 
 /// A step in the life of a rendition.
 #[derive(Clone, Debug)]
-pub(in crate::streams) enum Update {
+pub enum Update {
     /// The initialisation segment of the segments to come.
     Init {
         /// Counts them.
@@ -47,7 +47,7 @@ pub(in crate::streams) enum Update {
 
 /// The beginning of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::streams) struct Opening {
+pub struct Opening {
     /// Its number.
     pub(in crate::streams) number: u64,
     /// Decoding time of its first frame.
@@ -62,7 +62,7 @@ pub(in crate::streams) struct Opening {
 
 /// A part of a segment.
 #[derive(Clone, Debug)]
-pub(in crate::streams) struct Part {
+pub struct Part {
     /// How long it lasts.
     pub(in crate::streams) duration: Duration,
     /// It begins with a keyframe.
@@ -107,7 +107,7 @@ impl Segment {
 
 /// The segments of one rendition.
 #[derive(Clone, Debug)]
-pub(in crate::streams) struct Listing {
+pub struct Listing {
     segments: VecDeque<Segment>,
     inits: VecDeque<(u32, Bytes)>,
     /// Discontinuities in front of the segments that are kept.
@@ -277,9 +277,30 @@ impl Listing {
         })
     }
 
+    /// The part that is most likely the next: a segment that is as long as the one before is taken
+    /// to be complete, although only the next frame says so.
+    pub(in crate::streams) fn likely_next_part(&self) -> Option<(u64, usize)> {
+        let newest = self.segments.back()?;
+        let so_far: Duration = newest.parts.iter().map(|part| part.duration).sum();
+        let before = self
+            .segments
+            .iter()
+            .rev()
+            .filter_map(|segment| segment.whole.as_ref())
+            .map(|(duration, _)| *duration)
+            .next();
+        let is_full = before.is_some_and(|before| so_far + self.part_max / 8 >= before);
+        match newest.whole {
+            None if is_full => Some((newest.opening.number + 1, 0)),
+            Some(_) | None => self.next_part(),
+        }
+    }
+
     /// Whether a player could begin: there is a part.
     pub(in crate::streams) fn has_media(&self) -> bool {
-        self.segments.iter().any(|segment| !segment.parts.is_empty())
+        self.segments
+            .iter()
+            .any(|segment| !segment.parts.is_empty())
     }
 
     /// Whether this segment, or this part of it, is complete.
@@ -290,8 +311,7 @@ impl Listing {
         if newest.opening.number != number {
             return newest.opening.number > number;
         }
-        newest.whole.is_some()
-            || part.is_some_and(|part| (part as usize) < newest.parts.len())
+        newest.whole.is_some() || part.is_some_and(|part| (part as usize) < newest.parts.len())
     }
 }
 
@@ -335,7 +355,10 @@ mod tests {
     #[test]
     fn what_is_complete_can_be_had() {
         let mut listing = listing(0..3);
-        assert!(listing.has(2, None) && listing.has(2, Some(9)), "it is over");
+        assert!(
+            listing.has(2, None) && listing.has(2, Some(9)),
+            "it is over"
+        );
         assert!(!listing.has(3, None) && !listing.has(3, Some(0)));
         assert_eq!(listing.next_part(), Some((3, 0)));
         listing.update(Update::Open(opening(3)));

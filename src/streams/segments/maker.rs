@@ -135,7 +135,12 @@ impl Maker {
     }
 
     /// A segment of the stream begins; this rendition's does when its main track gets there.
-    pub(in crate::streams) fn cut(&mut self, pool: &mut Pool, cut: &Cut, updates: &mut Vec<Update>) {
+    pub(in crate::streams) fn cut(
+        &mut self,
+        pool: &mut Pool,
+        cut: &Cut,
+        updates: &mut Vec<Update>,
+    ) {
         // A track that has not reached the cut before by now has nothing for that segment.
         while let Some(missed) = self.cuts.pop_front() {
             self.close(pool, self.at(&missed), updates);
@@ -384,6 +389,8 @@ fn distance(track: &Track) -> Duration {
                 Duration::from_secs(1000) / video.frames_per_1000_s
             }),
         Kind::Audio => codec::frame_duration(track, &[])
-            .map_or(Duration::from_millis(20), |time| time.since(MediaTime::ZERO)),
+            .map_or(Duration::from_millis(20), |time| {
+                time.since(MediaTime::ZERO)
+            }),
     }
 }

@@ -35,6 +35,14 @@ pub enum Form {
 }
 
 impl Form {
+    /// The name in logs, metrics and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ts => "hls",
+            Self::Cmaf => "cmaf",
+        }
+    }
+
     /// What a track of a codec has to be allowed in.
     pub(super) fn container(self) -> Container {
         match self {
