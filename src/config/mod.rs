@@ -24,7 +24,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::proto::http;
+use crate::proto::{http, http2};
 
 pub use changes::Changes;
 pub use error::Error;
@@ -269,6 +269,25 @@ impl Config {
             body_timeout: limits.http_body_ms,
             keep_alive_timeout: limits.http_keep_alive_ms,
             ..http::Options::default()
+        }
+    }
+}
+
+impl Config {
+    /// The bounds of an HTTP/2 connection: those of HTTP/1 where both have them.
+    pub fn http2_options(&self) -> http2::Options {
+        let http1 = self.http_options();
+        let defaults = http2::Options::default();
+        http2::Options {
+            target_bytes_max: http1.target_bytes_max,
+            header_bytes_max: http1.header_bytes_max,
+            body_bytes_max: http1.body_bytes_max,
+            bodies_bytes_max: defaults.bodies_bytes_max.max(http1.body_bytes_max),
+            handshake_timeout: http1.header_timeout,
+            header_timeout: http1.header_timeout,
+            body_timeout: http1.body_timeout,
+            idle_timeout: http1.keep_alive_timeout,
+            ..defaults
         }
     }
 }

@@ -182,6 +182,8 @@ struct Connection<S> {
     state: State,
     streaming: bool,
     established: bool,
+    /// Its session seals, and may have something to tell when it has.
+    seals: bool,
     /// The peer sends no more.
     has_ended: bool,
     /// The earliest entry of this connection in the timer heap.
@@ -326,6 +328,7 @@ impl<S: Session> Driver<S> {
             state: State::Open,
             streaming: false,
             established: false,
+            seals: false,
             has_ended: false,
             timer: None,
         });
@@ -432,6 +435,12 @@ impl<S: Session> Driver<S> {
         self.connections
             .get(Self::index(conn))
             .map_or(0, |connection| self.net.sent_bytes(connection.socket))
+    }
+
+    /// The session of a connection, to look at.
+    pub fn session(&self, conn: ConnId) -> Option<&S> {
+        let connection = self.connections.get(Self::index(conn))?;
+        (Self::id(Self::index(conn), connection.generation) == conn).then_some(&connection.session)
     }
 
     /// The address of the peer.
@@ -579,7 +588,11 @@ impl<S: Session> Driver<S> {
     fn sent(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.sending = false;
-        if self.start_send(index) {
+        let is_sending = self.start_send(index);
+        if self.connections[index].seals {
+            self.collect(index);
+        }
+        if is_sending {
             return;
         }
         let connection = &self.connections[index];
@@ -604,6 +617,7 @@ impl<S: Session> Driver<S> {
             Wire::AsIs if connection.queue.is_empty() => return false,
             Wire::AsIs => self.net.send(connection.socket, &mut connection.queue),
             Wire::Sealed(bytes) => {
+                connection.seals = true;
                 self.wire.push_back(Piece::Bytes(bytes));
                 self.net.send(connection.socket, &mut self.wire);
             }
@@ -614,28 +628,21 @@ impl<S: Session> Driver<S> {
         true
     }
 
-    /// Moves bytes and events out of a session.
+    /// Moves bytes, events and notices out of a session.
     fn pump(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let conn = Self::id(index, connection.generation);
         while let Some(bytes) = connection.session.poll_transmit() {
             connection.queue_bytes += bytes.len();
             connection.queue.push_back(Piece::Bytes(bytes));
         }
-        let is_overfull = connection.queue_bytes > QUEUE_BYTES_MAX;
-        while let Some(event) = connection.session.poll_event() {
-            self.occurrences.push_back(Occurrence::Event(conn, event));
-        }
-        let timeout = connection.session.poll_timeout();
-        if is_overfull {
+        if connection.queue_bytes > QUEUE_BYTES_MAX {
+            self.collect(index);
             self.counters.overfull += 1;
             self.lose(index, Gone::Overfull);
             return;
         }
         self.start_send(index);
-        if let Some((at, _why)) = timeout {
-            self.arm(index, at);
-        }
+        self.collect(index);
         while let Some(notice) = self.connections[index].session.poll_notice() {
             match notice {
                 Notice::Peer(peer) => self.connections[index].peer = peer,
@@ -648,6 +655,18 @@ impl<S: Session> Driver<S> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Takes a session's events and its time.
+    fn collect(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let conn = Self::id(index, connection.generation);
+        while let Some(event) = connection.session.poll_event() {
+            self.occurrences.push_back(Occurrence::Event(conn, event));
+        }
+        if let Some((at, _why)) = connection.session.poll_timeout() {
+            self.arm(index, at);
         }
     }
 

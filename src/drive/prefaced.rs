@@ -42,6 +42,11 @@ impl Prefaced {
         &mut self.inner
     }
 
+    /// The same to look at.
+    pub fn as_inner(&self) -> &ServerSession {
+        &self.inner
+    }
+
     fn read(&mut self, now: Instant, mut held: Vec<u8>) -> Result<Stage, ProxyError> {
         let start = match proxy_protocol::read(&held)? {
             Preface::Incomplete => {

@@ -18,7 +18,7 @@ use rustls::{ServerConfig, ServerConnection};
 use super::server_session::{ServerEvent, ServerSession};
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
-use crate::proto::{http, rtmp};
+use crate::proto::{http, http2, rtmp};
 
 /// The most plaintext that is sealed at once. A send and its completion cost about 2 µs and sealing
 /// 64 KiB about 20, so that more saves little; and this is what a slow viewer's memory is bound by.
@@ -36,6 +36,12 @@ const SLICES_MAX: usize = 16;
 
 /// The content type of the first record (RFC 8446 section 5.1); what begins otherwise is no TLS.
 const HANDSHAKE: u8 = 22;
+
+/// RFC 9113 section 3.2.
+pub const ALPN_HTTP2: &[u8] = b"h2";
+
+/// RFC 7301 section 6.
+pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// What to say to a browser that was given `http://` for this port.
 const NOT_PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -56,16 +62,21 @@ pub struct TlsCounters {
 #[derive(Clone, Debug)]
 pub enum Inner {
     /// HTTP, in the version that the handshake has settled on.
-    Http(Arc<http::Options>),
+    Http(Arc<http::Options>, Arc<http2::Options>),
     /// RTMP, with the seed of its handshake.
     Rtmp(rtmp::Options, u64),
 }
 
 impl Inner {
-    /// The session itself.
-    pub fn begin(self, now: Instant) -> ServerSession {
+    /// The session itself. `alpn` is what both sides have chosen (RFC 7301); without it HTTP is 1.1.
+    pub fn begin(self, now: Instant, alpn: Option<&[u8]>) -> ServerSession {
         match self {
-            Self::Http(options) => ServerSession::Http(Box::new(http::Session::new(now, options))),
+            Self::Http(_, options) if alpn == Some(ALPN_HTTP2) => {
+                ServerSession::Http2(Box::new(http2::Session::new(now, options)))
+            }
+            Self::Http(options, _) => {
+                ServerSession::Http(Box::new(http::Session::new(now, options)))
+            }
             Self::Rtmp(options, seed) => {
                 ServerSession::Rtmp(Box::new(rtmp::Session::new(options, seed, now)))
             }
@@ -85,6 +96,8 @@ pub struct TlsSession {
     plain: &'static [u8],
     notice: Option<Notice>,
     farewell: Farewell,
+    /// The last time it was told.
+    now: Instant,
 }
 
 #[derive(Debug)]
@@ -125,12 +138,21 @@ impl TlsSession {
             plain: &[],
             notice: None,
             farewell: Farewell::NotYet,
+            now,
         })
     }
 
     /// The session inside, once the handshake is over.
     pub fn inner(&mut self) -> Option<&mut ServerSession> {
         match &mut self.stage {
+            Stage::Open(session) => Some(session),
+            Stage::Handshake { .. } | Stage::Failed => None,
+        }
+    }
+
+    /// The same to look at.
+    pub fn as_inner(&self) -> Option<&ServerSession> {
+        match &self.stage {
             Stage::Open(session) => Some(session),
             Stage::Handshake { .. } | Stage::Failed => None,
         }
@@ -168,7 +190,7 @@ impl TlsSession {
         }
         if let Stage::Handshake { inner, .. } = mem::replace(&mut self.stage, Stage::Failed) {
             add(&self.counters.handshakes);
-            self.stage = Stage::Open(inner.begin(now));
+            self.stage = Stage::Open(inner.begin(now, self.tls.alpn_protocol()));
         }
     }
 
@@ -178,7 +200,7 @@ impl TlsSession {
         let is_http = matches!(
             &self.stage,
             Stage::Handshake {
-                inner: Inner::Http(_),
+                inner: Inner::Http(..),
                 ..
             }
         );
@@ -251,6 +273,7 @@ impl Session for TlsSession {
             return;
         }
         self.has_begun = true;
+        self.now = now;
         if let Err(error) = self.read(now, bytes) {
             tracing::debug!(%error, "a TLS connection fails");
             self.fail();
@@ -269,7 +292,14 @@ impl Session for TlsSession {
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.inner()?.poll_transmit()
+        match self.inner()? {
+            // It is asked when there is room: what it has given away it cannot reset.
+            ServerSession::Http2(_) => None,
+            session @ (ServerSession::Http(_)
+            | ServerSession::Rtmp(_)
+            | ServerSession::Tls(_)
+            | ServerSession::Prefaced(_)) => session.poll_transmit(),
+        }
     }
 
     fn poll_event(&mut self) -> Option<ServerEvent> {
@@ -286,8 +316,11 @@ impl Session for TlsSession {
 
     fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
         let mut wire = Vec::new();
-        match self.stage {
-            Stage::Open(_) => {
+        match &mut self.stage {
+            Stage::Open(session) => {
+                if let ServerSession::Http2(session) = session {
+                    take(session, queue);
+                }
                 let mut room = SEAL_BYTES;
                 if !queue.is_empty() {
                     let bytes = queue
@@ -328,6 +361,10 @@ impl Session for TlsSession {
     fn finish(&mut self) {
         if self.farewell == Farewell::NotYet {
             self.farewell = Farewell::Due;
+            let now = self.now;
+            if let Some(ServerSession::Http2(session)) = self.inner() {
+                session.close(now);
+            }
         }
     }
 
@@ -343,6 +380,18 @@ impl Drop for TlsSession {
         }
         let connections = &self.counters.connections;
         connections.set(connections.get() - 1);
+    }
+}
+
+/// Moves as many frames of HTTP/2 as are sealed at once.
+fn take(session: &mut http2::Session, queue: &mut VecDeque<Piece>) {
+    let mut bytes: usize = queue.iter().map(|piece| piece.len()).sum();
+    while bytes < SEAL_BYTES {
+        let Some(frame) = session.poll_transmit() else {
+            return;
+        };
+        bytes += frame.len();
+        queue.push_back(Piece::Bytes(frame));
     }
 }
 

@@ -47,8 +47,7 @@ impl Pair {
         let now = clock::now();
         let counters = Rc::new(TlsCounters::default());
         let config = server_config(certificates, &[b"http/1.1"]).unwrap();
-        let options: Arc<http::Options> = http::Options::default().into();
-        let inner = Inner::Http(options);
+        let inner = Inner::Http(Arc::default(), Arc::default());
         let server =
             TlsSession::new(now, config, HANDSHAKE_MAX, inner, Rc::clone(&counters)).unwrap();
         let mut roots = RootCertStore::empty();
@@ -375,8 +374,8 @@ fn unusable_files_are_told_apart() {
 #[test]
 fn a_proxy_names_its_client() {
     let session = || {
-        let options: Arc<http::Options> = http::Options::default().into();
-        Prefaced::new(Inner::Http(options).begin(clock::now()))
+        let inner = Inner::Http(Arc::default(), Arc::default());
+        Prefaced::new(inner.begin(clock::now(), None))
     };
     let header = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
     let request = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -198,7 +198,9 @@ impl ControlShard {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => self.request(conn, &request),
             ServerEvent::Http(http::Event::Closed(_)) => self.driver.close(conn),
-            ServerEvent::Rtmp(_) => unreachable!("the control port speaks HTTP only"),
+            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
+                unreachable!("the control port speaks HTTP/1 only")
+            }
         }
     }
 

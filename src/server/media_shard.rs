@@ -19,7 +19,7 @@ use crate::drive::{
 use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
-use crate::proto::{http, rtmp};
+use crate::proto::{http, http2, rtmp};
 use crate::server::engine;
 use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
@@ -89,6 +89,7 @@ pub(super) struct MediaShard {
     services: HashMap<u32, (Service, Option<Arc<ServerConfig>>)>,
     listeners: Vec<ListenerIndex>,
     http_options: Arc<http::Options>,
+    http2_options: Arc<http2::Options>,
     rtmp_options: rtmp::Options,
     handshake_max: Duration,
     trusted_proxies: Vec<IpNet>,
@@ -125,6 +126,7 @@ impl MediaShard {
             services,
             listeners,
             http_options: Arc::new(plan.config.http_options()),
+            http2_options: Arc::new(plan.config.http2_options()),
             rtmp_options: rtmp_options(&plan.config),
             handshake_max: plan.config.limits.unauthenticated_ms,
             trusted_proxies: plan.config.general.trusted_proxies.clone(),
@@ -198,13 +200,16 @@ impl MediaShard {
         }
         let now = self.driver.now();
         let inner = match service {
-            Service::Http | Service::Https => Inner::Http(Arc::clone(&self.http_options)),
+            Service::Http | Service::Https => Inner::Http(
+                Arc::clone(&self.http_options),
+                Arc::clone(&self.http2_options),
+            ),
             Service::Rtmp { .. } | Service::Rtmps { .. } => {
                 Inner::Rtmp(self.rtmp_options, rtmp_seed(peer))
             }
         };
         let session = match tls {
-            None => inner.begin(now),
+            None => inner.begin(now, None),
             Some(tls) => {
                 let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
                 match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
@@ -260,6 +265,7 @@ impl MediaShard {
             }
             Message::Config(config) => {
                 self.http_options = Arc::new(config.http_options());
+                self.http2_options = Arc::new(config.http2_options());
                 self.rtmp_options = rtmp_options(&config);
                 self.handshake_max = config.limits.unauthenticated_ms;
                 self.trusted_proxies
