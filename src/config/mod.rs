@@ -402,7 +402,7 @@ mod tests {
         assert!(notices.contains(&Notice::ConnectorNotServed { connector }));
         let (stream, scheme) = ("pull".to_owned(), "dtsc".to_owned());
         assert!(notices.contains(&Notice::SourceNotServed { stream, scheme }));
-        assert_eq!(notices.len(), 19 + 2);
+        assert_eq!(notices.len(), 17 + 2);
     }
 
     #[test]
