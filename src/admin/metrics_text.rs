@@ -113,6 +113,11 @@ const ENGINE: &[Column] = &[
         |e| e.overfull,
     ),
     (
+        "stalled_total",
+        "Connections closed because they took nothing of an answer for too long.",
+        |e| e.stalled,
+    ),
+    (
         "ring_enters_total",
         "Times that the shard entered its ring.",
         true,

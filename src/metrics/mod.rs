@@ -75,6 +75,8 @@ pub struct Engine {
     pub accept_failures: u64,
     /// Connections closed because they did not read their answers.
     pub overfull: u64,
+    /// Connections closed because they took nothing of an answer for too long.
+    pub stalled: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
     /// Completions.

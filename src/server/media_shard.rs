@@ -74,6 +74,8 @@ pub(super) struct MediaShard {
     http_options: Arc<http::Options>,
     rtmp_options: rtmp::Options,
     next_sweep: Instant,
+    /// How long a peer may take nothing of an answer.
+    stall: Duration,
     load: Load,
     draining_until: Option<Instant>,
 }
@@ -107,6 +109,7 @@ impl MediaShard {
             http_options: Arc::new(plan.config.http_options()),
             rtmp_options: rtmp_options(&plan.config),
             next_sweep: now + SWEEP_EVERY,
+            stall: plan.config.delivery.viewer_stall_ms,
             load: Load::new(now),
             draining_until: None,
         })
@@ -143,6 +146,7 @@ impl MediaShard {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.driver.resume_listeners();
+            self.driver.close_stalled(self.stall);
             let driver = &self.driver;
             self.door.sweep(driver);
         }
@@ -213,6 +217,7 @@ impl MediaShard {
             Message::Config(config) => {
                 self.http_options = Arc::new(config.http_options());
                 self.rtmp_options = rtmp_options(&config);
+                self.stall = config.delivery.viewer_stall_ms;
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door.message(from, Message::Config(config));

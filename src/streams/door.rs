@@ -199,6 +199,7 @@ impl Door {
                     };
                     mesh.send(to, class, message);
                 }
+                Output::Establish(conn) => driver.establish(conn),
                 Output::Close(conn) => driver.close(conn),
                 Output::Abort(conn) => driver.abort(conn),
             }
@@ -320,6 +321,7 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
             });
         }
         HttpReply::Shared(response, pieces) => {
+            driver.establish(conn);
             let length = pieces.iter().map(|piece| piece.len()).sum();
             let has_body = driver.with(conn, |session| {
                 session
@@ -331,6 +333,7 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
             }
         }
         HttpReply::Begin(response) => {
+            driver.establish(conn);
             driver.with(conn, |session| {
                 if let Some(session) = session.http() {
                     let headers: Vec<(&str, &str)> = response
