@@ -115,6 +115,7 @@ const ENGINE: &[Column] = &[
     (
         "stalled_total",
         "Connections closed because they took nothing of an answer for too long.",
+        true,
         |e| e.stalled,
     ),
     (
