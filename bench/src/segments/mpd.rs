@@ -131,13 +131,13 @@ mod tests {
 
     #[test]
     fn the_newest_segment_of_each_track() {
-        let text = r#"<?xml version="1.0"?><MPD type="dynamic" availabilityStartTime="1970-01-01T00:01:40.000Z" minimumUpdatePeriod="PT1M0.5S">
+        let text = r#"<?xml version="1.0"?><MPD type="dynamic" availabilityStartTime="1970-01-01T00:01:40.000Z" minimumUpdatePeriod="PT0M1.5S">
 <Period id="0" start="PT0S"></Period><Period id="1" start="PT10S">
 <AdaptationSet id="0"><Representation id="7" codecs="x">
 <SegmentTemplate timescale="1000" presentationTimeOffset="10000" startNumber="5" initialization="$RepresentationID$/i" media="$RepresentationID$/c_$Number$.m4s">
 <SegmentTimeline><S t="10000" d="2000" r="2"/><S d="1500"/></SegmentTimeline></SegmentTemplate></Representation></AdaptationSet></Period></MPD>"#;
         let mpd = Mpd::parse(text).unwrap();
-        assert_eq!(mpd.update, Duration::from_millis(60_500));
+        assert_eq!(mpd.update, Duration::from_millis(1500));
         let track = &mpd.tracks[0];
         assert_eq!((track.last(), track.initialization.as_str()), (8, "7/i"));
         let end = 100_000_000 + 10_000_000 + 7_500_000;
