@@ -75,7 +75,7 @@ fn track(set: &str, period_us: i64) -> Option<Track> {
     let (_, lines) = set.split_once("<SegmentTimeline>")?;
     let lines = lines.split("</SegmentTimeline>").next()?;
     let mut timeline: Vec<(u64, u64)> = Vec::new();
-    for line in lines.split("<S ").skip(1) {
+    for line in lines.split("<S").skip(1) {
         let number = |name| attribute(line, name).and_then(|text| text.parse::<u64>().ok());
         let length = number("d")?;
         let end = timeline.last().map_or(0, |(start, length)| start + length);
