@@ -8,15 +8,11 @@ use super::notice::Notice;
 /// Connectors of MistServer that this version does not serve, with the names older versions used.
 const NOT_SERVED: &[&str] = &[
     "AAC",
-    "CMAF",
-    "DASH",
     "DTSC",
     "EBML",
     "FLAC",
     "H264",
     "HDS",
-    "HLS",
-    "HSS",
     "HTTPMinimalServer",
     "HTTPS",
     "JPG",
@@ -52,6 +48,12 @@ pub struct Protocols {
     pub mp4: bool,
     /// `HTTPTS`: `/NAME.ts` on HTTP.
     pub ts: bool,
+    /// `HLS`: `/hls/NAME/index.m3u8` on HTTP, MPEG-TS segments. Like `flv`, on where the list names
+    /// no format.
+    pub hls: bool,
+    /// `CMAF`, and `DASH` and `HSS` of older files: `/cmaf/NAME/index.m3u8` and `index.mpd` on HTTP,
+    /// fragmented MP4.
+    pub cmaf: bool,
 }
 
 /// A listening address for HTTP.
@@ -94,6 +96,8 @@ impl Default for Protocols {
             flv: true,
             mp4: true,
             ts: true,
+            hls: true,
+            cmaf: true,
         }
     }
 }
@@ -115,6 +119,8 @@ impl Protocols {
             flv: false,
             mp4: false,
             ts: false,
+            hls: false,
+            cmaf: false,
         };
         let items = node.items()?;
         if items.is_empty() {
@@ -152,6 +158,8 @@ impl Protocols {
                 "FLV" => protocols.flv = true,
                 "MP4" => protocols.mp4 = true,
                 "HTTPTS" => protocols.ts = true,
+                "HLS" => protocols.hls = true,
+                "CMAF" | "DASH" | "HSS" => protocols.cmaf = true,
                 "" => return Err(item.get("connector").fault("the name of a connector")),
                 known if NOT_SERVED.contains(&known) => {
                     notices.push(Notice::ConnectorNotServed {
@@ -165,17 +173,22 @@ impl Protocols {
         }
         // A list that names none of the formats on HTTP was written by hand for this server;
         // one that names some leaves the others out on purpose.
-        let names_a_format = protocols.flv || protocols.mp4 || protocols.ts;
+        let names_a_format =
+            protocols.flv || protocols.mp4 || protocols.ts || protocols.hls || protocols.cmaf;
         if !names_a_format && !protocols.http.is_empty() {
             protocols.flv = true;
             protocols.mp4 = true;
             protocols.ts = true;
+            protocols.hls = true;
+            protocols.cmaf = true;
         }
         if protocols.http.is_empty() {
             let riding = [
                 (protocols.flv, "FLV"),
                 (protocols.mp4, "MP4"),
                 (protocols.ts, "HTTPTS"),
+                (protocols.hls, "HLS"),
+                (protocols.cmaf, "CMAF"),
             ];
             notices.extend(riding.into_iter().filter(|(on, _)| *on).map(|(_, name)| {
                 Notice::NeedsHttp {

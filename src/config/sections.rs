@@ -106,6 +106,9 @@ pub struct Delivery {
     /// How long a viewer may take nothing at all before it is closed. Milliseconds, 1000 to
     /// 600 000, default 15 000.
     pub viewer_stall_ms: Duration,
+    /// The length of parts of segments. Players of low-latency HLS keep three of these behind the
+    /// live edge. Milliseconds, 100 to 2000, default 333.
+    pub part_ms: Duration,
 }
 
 /// When frames that are due are sent together, which costs latency and saves sends.
@@ -304,6 +307,7 @@ impl Delivery {
             merge_ms_max: node.get("merge_ms_max").millis(0..=1000, 100)?,
             viewer_queue_ms: node.get("viewer_queue_ms").millis(100..=60_000, 4000)?,
             viewer_stall_ms: node.get("viewer_stall_ms").millis(1000..=600_000, 15_000)?,
+            part_ms: node.get("part_ms").millis(100..=2000, 333)?,
         })
     }
 }

@@ -5,9 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::base::ids::{ConnId, ShardId};
 use crate::config::Config;
 use crate::drive::{Driver, ServerEvent, ServerSession};
+use crate::hub::Pieces;
 use crate::io::Piece;
 use crate::metrics::Latency;
 use crate::proto::{http, rtmp};
@@ -77,7 +80,8 @@ impl Door {
     ) {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => {
-                self.exchange.http_request(conn, &request);
+                let from = peer(driver, conn);
+                self.exchange.http_request(conn, from, &request);
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
                 self.exchange.connection_gone(conn);
@@ -108,11 +112,9 @@ impl Door {
                 rtmp_reply(driver, conn, RtmpReply::PlayNotFound);
             }
             rtmp::Event::Publish(target) => {
-                let peer = driver
-                    .peer(conn)
-                    .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+                let peer = peer(driver, conn);
                 let name = format!("{}?{}", target.name, target.query);
-                let request = PublishRequest::rtmp(&target.app, &name, peer.to_canonical());
+                let request = PublishRequest::rtmp(&target.app, &name, peer);
                 self.exchange.rtmp_publish(conn, &request);
             }
             rtmp::Event::Play(target, _capabilities) => {
@@ -227,6 +229,14 @@ impl Door {
     }
 }
 
+/// Where a connection comes from.
+fn peer(driver: &Driver<ServerSession>, conn: ConnId) -> IpAddr {
+    driver
+        .peer(conn)
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+        .to_canonical()
+}
+
 /// The session that a new connection to a streams' port gets.
 pub fn http_session(now: Instant, options: &Arc<http::Options>) -> ServerSession {
     ServerSession::Http(Box::new(http::Session::new(now, Arc::clone(options))))
@@ -309,6 +319,30 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
                 }
             });
         }
+        HttpReply::Shared(response, pieces) => {
+            let length = pieces.iter().map(|piece| piece.len()).sum();
+            let has_body = driver.with(conn, |session| {
+                session
+                    .http()
+                    .is_some_and(|session| session.respond_shared(now, &response, length))
+            });
+            if has_body == Some(true) {
+                driver.send(conn, pieces.into_iter().map(Piece::Buffer));
+            }
+        }
+        HttpReply::Begin(response) => {
+            driver.with(conn, |session| {
+                if let Some(session) = session.http() {
+                    let headers: Vec<(&str, &str)> = response
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (*name, value.as_ref()))
+                        .collect();
+                    session.respond_stream(now, response.status, &headers);
+                }
+            });
+        }
+        HttpReply::Run(pieces) => send_run(driver, conn, pieces),
         HttpReply::EndStream => {
             driver.set_streaming(conn, false);
             driver.with(conn, |session| {
@@ -317,6 +351,24 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
                 }
             });
         }
+    }
+}
+
+/// Sends a run of a live body, framed as its head has said.
+fn send_run(driver: &mut Driver<ServerSession>, conn: ConnId, pieces: Pieces) {
+    let framing = driver.with(conn, |session| {
+        session.http().and_then(|http| http.framing())
+    });
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let pieces = pieces.into_iter().map(Piece::Buffer);
+    match framing.flatten() {
+        Some(http::Framing::Chunked) if length > 0 => {
+            let size = Piece::Bytes(format!("{length:x}\r\n").into());
+            let end = Piece::Bytes(Bytes::from_static(b"\r\n"));
+            driver.send(conn, std::iter::once(size).chain(pieces).chain([end]));
+        }
+        Some(http::Framing::Close) => driver.send(conn, pieces),
+        Some(http::Framing::Chunked | http::Framing::NoBody) | None => {}
     }
 }
 

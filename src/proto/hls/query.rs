@@ -65,7 +65,9 @@ fn number(text: &str) -> Result<u64, Error> {
 mod tests {
     use super::*;
 
-    fn parse(query: &str) -> Result<(Option<u64>, Option<u32>, Option<Skip>), Error> {
+    type Fields = (Option<u64>, Option<u32>, Option<Skip>);
+
+    fn parse(query: &str) -> Result<Fields, Error> {
         BlockingReload::parse(query).map(|reload| (reload.msn, reload.part, reload.skip))
     }
 
