@@ -131,6 +131,12 @@ const ENGINE: &[Column] = &[
         |e| e.tls_failures,
     ),
     (
+        "stalled_total",
+        "Connections closed because they took nothing of an answer for too long.",
+        true,
+        |e| e.stalled,
+    ),
+    (
         "ring_enters_total",
         "Times that the shard entered its ring.",
         true,

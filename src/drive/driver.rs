@@ -129,6 +129,8 @@ pub enum Gone {
     Displaced,
     /// It did not read what it asked for.
     Overfull,
+    /// It took nothing of what it asked for, for too long.
+    Stalled,
 }
 
 /// What has happened.
@@ -169,6 +171,8 @@ pub struct Counters {
     pub accept_failures: u64,
     /// Connections closed because they did not read.
     pub overfull: u64,
+    /// Connections closed because they took nothing of an answer for too long.
+    pub stalled: u64,
 }
 
 struct Connection<S> {
@@ -188,6 +192,8 @@ struct Connection<S> {
     has_ended: bool,
     /// The earliest entry of this connection in the timer heap.
     timer: Option<Instant>,
+    /// What its peer had taken when that was last looked at, and when it last took something.
+    progress: (u64, Instant),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -331,6 +337,7 @@ impl<S: Session> Driver<S> {
             seals: false,
             has_ended: false,
             timer: None,
+            progress: (0, self.now),
         });
         let place = socket.as_usize();
         if self.by_socket.len() <= place {
@@ -427,6 +434,28 @@ impl<S: Session> Driver<S> {
             .collect();
         for conn in all {
             self.close(conn);
+        }
+    }
+
+    /// Closes connections whose peers have taken nothing of an answer for so long. Those that
+    /// stream are the caller's to look after. Called about twice a second.
+    pub fn close_stalled(&mut self, stall: Duration) {
+        let mut stalled = Vec::new();
+        for (index, connection) in &mut self.connections {
+            let taken = self.net.sent_bytes(connection.socket);
+            let waits = connection.sending || !connection.queue.is_empty();
+            if !waits || taken != connection.progress.0 {
+                connection.progress = (taken, self.now);
+            } else if connection.state == State::Open
+                && !connection.streaming
+                && self.now >= connection.progress.1 + stall
+            {
+                stalled.push(index);
+            }
+        }
+        for index in stalled {
+            self.counters.stalled += 1;
+            self.lose(index, Gone::Stalled);
         }
     }
 
@@ -631,11 +660,14 @@ impl<S: Session> Driver<S> {
     /// Moves bytes, events and notices out of a session.
     fn pump(&mut self, index: usize) {
         let connection = &mut self.connections[index];
+        let mut has_more = false;
         while let Some(bytes) = connection.session.poll_transmit() {
             connection.queue_bytes += bytes.len();
             connection.queue.push_back(Piece::Bytes(bytes));
+            has_more = true;
         }
-        if connection.queue_bytes > QUEUE_BYTES_MAX {
+        // A single answer of shared bytes may be larger; asking for more behind it is not allowed.
+        if has_more && connection.queue_bytes > QUEUE_BYTES_MAX {
             self.collect(index);
             self.counters.overfull += 1;
             self.lose(index, Gone::Overfull);

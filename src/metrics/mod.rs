@@ -81,6 +81,8 @@ pub struct Engine {
     pub tls_failures: u64,
     /// TLS connections, closing ones included.
     pub tls_connections: u64,
+    /// Connections closed because they took nothing of an answer for too long.
+    pub stalled: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
     /// Completions.

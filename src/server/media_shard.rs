@@ -95,6 +95,8 @@ pub(super) struct MediaShard {
     trusted_proxies: Vec<IpNet>,
     tls: Rc<TlsCounters>,
     next_sweep: Instant,
+    /// How long a peer may take nothing of an answer.
+    stall: Duration,
     load: Load,
     draining_until: Option<Instant>,
 }
@@ -132,6 +134,7 @@ impl MediaShard {
             trusted_proxies: plan.config.general.trusted_proxies.clone(),
             tls: Rc::new(TlsCounters::default()),
             next_sweep: now + SWEEP_EVERY,
+            stall: plan.config.delivery.viewer_stall_ms,
             load: Load::new(now),
             draining_until: None,
         })
@@ -168,6 +171,7 @@ impl MediaShard {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.driver.resume_listeners();
+            self.driver.close_stalled(self.stall);
             let driver = &self.driver;
             self.door.sweep(driver);
         }
@@ -270,6 +274,7 @@ impl MediaShard {
                 self.handshake_max = config.limits.unauthenticated_ms;
                 self.trusted_proxies
                     .clone_from(&config.general.trusted_proxies);
+                self.stall = config.delivery.viewer_stall_ms;
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door.message(from, Message::Config(config));

@@ -439,6 +439,7 @@ fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
         refused: counters.refused,
         accept_failures: counters.accept_failures,
         overfull: counters.overfull,
+        stalled: counters.stalled,
         enters: ring.enters,
         completions: ring.completions,
         sends: ring.sends,

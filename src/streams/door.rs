@@ -272,6 +272,9 @@ impl Door {
                 Output::Close(conn) | Output::Abort(conn) if Lines::is_line(conn) => {
                     self.reset_line(driver, conn);
                 }
+                Output::Establish(conn) => {
+                    driver.establish(self.lines.line(conn).map_or(conn, |line| line.conn));
+                }
                 Output::Close(conn) => driver.close(conn),
                 Output::Abort(conn) => driver.abort(conn),
             }
@@ -323,6 +326,7 @@ impl Door {
             }
             HttpReply::Shared(response, pieces) => {
                 let length = length_of(&pieces) as u64;
+                driver.establish(conn);
                 with_http2(driver, conn, |session| {
                     session.respond_shared(now, stream, &response, length);
                     for piece in pieces {
@@ -345,6 +349,7 @@ impl Door {
                 true
             }
             HttpReply::Begin(response) => {
+                driver.establish(conn);
                 let framing = respond_stream(driver, response.status, &header_fields(&response));
                 framing == Some(http::Framing::NoBody)
             }
@@ -510,6 +515,7 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
             });
         }
         HttpReply::Shared(response, pieces) => {
+            driver.establish(conn);
             let length = length_of(&pieces);
             let has_body = driver.with(conn, |session| {
                 session
@@ -521,6 +527,7 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
             }
         }
         HttpReply::Begin(response) => {
+            driver.establish(conn);
             driver.with(conn, |session| {
                 if let Some(session) = session.http() {
                     session.respond_stream(now, response.status, &header_fields(&response));

@@ -309,6 +309,7 @@ impl World {
                 }
                 Output::Rtmp(conn, reply) => self.rtmp_reply(shard, conn, reply),
                 Output::Http(conn, reply) => self.http_reply(shard, conn, &reply),
+                Output::Establish(_) => {}
                 Output::Close(conn) | Output::Abort(conn) => {
                     self.viewers.remove(&(shard, conn));
                 }

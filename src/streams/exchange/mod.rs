@@ -77,6 +77,8 @@ pub enum Output {
         /// It may be lost.
         is_media: bool,
     },
+    /// A connection does what connections come for.
+    Establish(ConnId),
     /// Close once all is sent.
     Close(ConnId),
     /// Close now.

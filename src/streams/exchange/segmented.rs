@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::http::not_found;
-use super::{Business, Exchange, HttpReply, Want};
+use super::{Business, Exchange, HttpReply, Output, Want};
 use crate::base::ids::{ConnId, ShardId, StreamId};
 use crate::hub::Pieces;
 use crate::media::{Frame, Track};
@@ -438,6 +438,7 @@ impl Exchange {
         self.waiters += 1;
         self.business
             .insert(conn, Business::Segmented(id, key.clone()));
+        self.outputs.push_back(Output::Establish(conn));
     }
 
     /// Answers as the part or segment is made.
@@ -826,7 +827,7 @@ impl Exchange {
             self.business.remove(&conn);
             if has_begun {
                 // Its end was not reached, so the connection's end says that it is not whole.
-                self.outputs.push_back(super::Output::Abort(conn));
+                self.outputs.push_back(Output::Abort(conn));
             } else {
                 self.respond(conn, answers::late());
             }
