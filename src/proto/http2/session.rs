@@ -39,7 +39,8 @@ pub enum Event {
     /// last byte of [`Session::respond_shared`].
     Drained(StreamNumber),
     /// The stream is gone, because the peer gave it up or broke a rule or a bound: nothing more
-    /// can be sent. Told once, and only while the owner has a request or an unfinished answer.
+    /// can be sent. Told once, of a stream whose request was told and whose answer was not
+    /// complete when it happened; it may cross with the answer.
     Reset(StreamNumber),
     /// Send what [`Session::poll_transmit`] still gives, then close. Every stream is gone.
     Closed(CloseReason),
