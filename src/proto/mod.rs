@@ -7,3 +7,4 @@ pub mod http;
 pub mod http2;
 pub mod mpegts;
 pub mod rtmp;
+pub mod websocket;

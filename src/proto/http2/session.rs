@@ -100,6 +100,8 @@ struct Sending {
     queue: Rc<Queue>,
     /// Bytes that the stated length still allows.
     left: Option<u64>,
+    /// The answer of the session itself: the owner has not heard of the stream.
+    is_silent: bool,
 }
 
 /// Notes that something can go on.
@@ -274,7 +276,7 @@ impl Session {
             respond, head_only, ..
         }) = self.take_responding(stream)
         {
-            self.answer(stream, respond, head_only, response);
+            self.answer(stream, respond, head_only, response, false);
             self.run(now);
         }
     }
@@ -440,6 +442,7 @@ impl Session {
                 stream: sender,
                 queue: self.wire.queue(number, true),
                 left: length,
+                is_silent: false,
             });
         }
         let framing = if no_body {
@@ -454,12 +457,16 @@ impl Session {
         framing
     }
 
+    /// Writes a whole response. `keep` is set while the request's body still arrives: `h2` resets
+    /// a stream whose handles are gone before it has ended, and loses count of one that then still
+    /// waits for a window.
     fn answer(
         &mut self,
         number: StreamNumber,
         mut respond: SendResponse<Payload>,
         head_only: bool,
         response: Response,
+        keep: bool,
     ) {
         let fields = response
             .headers
@@ -475,8 +482,23 @@ impl Session {
         if let Ok(mut sender) = respond.send_response(head, no_body)
             && !no_body
         {
-            let queue = self.wire.queue(number, false);
+            let queue = self.wire.queue(number, keep);
             let _ = sender.send_data(Payload::new(response.body, &queue), true);
+            if keep {
+                let phase = Phase::Sending(Sending {
+                    stream: sender,
+                    queue,
+                    left: Some(0),
+                    is_silent: true,
+                });
+                let stream = Stream {
+                    respond,
+                    head_only,
+                    phase,
+                };
+                self.streams.insert(number, stream);
+                self.woken.streams.0.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -493,7 +515,7 @@ impl Session {
             response =
                 response.with_header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         }
-        self.answer(number, respond, head_only, response);
+        self.answer(number, respond, head_only, response, true);
     }
 
     /// Goes on until nothing moves.
@@ -607,7 +629,7 @@ impl Session {
                 Phase::Sending(sending) => sending.stream.poll_reset(&mut context),
                 Phase::Reading(_) | Phase::Responding => stream.respond.poll_reset(&mut context),
             };
-            if reset.is_ready() {
+            if reset.is_ready() && !stream.is_silent() {
                 events.push_back(Event::Reset(number));
             }
             reset.is_pending()
@@ -632,7 +654,7 @@ impl Session {
             }
             let drained = Event::Drained(number);
             let is_complete = sending.left == Some(0);
-            if self.events.back() != Some(&drained) {
+            if self.events.back() != Some(&drained) && !sending.is_silent {
                 self.events.push_back(drained);
             }
             if is_complete {
@@ -727,8 +749,9 @@ impl Session {
     }
 
     fn finish(&mut self, reason: CloseReason) {
-        self.streams.clear();
+        // The connection goes first: it ends what its streams wait for.
         self.link = Link::Closed;
+        self.streams.clear();
         self.moved_at = None;
         self.idle_since = None;
         self.events.push_back(Event::Closed(reason));
@@ -741,6 +764,13 @@ enum Due {
 }
 
 impl Stream {
+    fn is_silent(&self) -> bool {
+        match &self.phase {
+            Phase::Sending(sending) => sending.is_silent,
+            Phase::Reading(_) | Phase::Responding => false,
+        }
+    }
+
     fn body_deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Reading(reading) => Some(reading.deadline),
