@@ -24,7 +24,18 @@ const FLOORS: &[&[&str]] = &[
 /// Lowest row first; same rule, inside `src/proto`.
 const PROTO_ROWS: &[&[&str]] = &[
     &[
-        "amf", "cmaf", "dtls", "dtsc", "http", "mpegts", "rtcp", "rtp", "sctp", "sdp", "stun",
+        "amf",
+        "cmaf",
+        "dtls",
+        "dtsc",
+        "http",
+        "mpegts",
+        "proxy_protocol",
+        "rtcp",
+        "rtp",
+        "sctp",
+        "sdp",
+        "stun",
         "zmtp",
     ],
     &[

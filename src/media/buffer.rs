@@ -295,6 +295,20 @@ impl Buffer {
         self.start += count as u32;
         self.len -= count as u32;
     }
+
+    /// A view of a part of this one.
+    ///
+    /// # Panics
+    ///
+    /// When `range` reaches beyond it.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len as usize);
+        let mut slice = self.clone();
+        slice.start += range.start as u32;
+        slice.len = (range.end - range.start) as u32;
+        slice
+    }
 }
 
 impl Deref for Buffer {

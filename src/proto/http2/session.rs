@@ -30,6 +30,13 @@ const PIECE_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StreamNumber(u32);
 
+impl StreamNumber {
+    /// Below all streams.
+    pub const MIN: Self = Self(0);
+    /// Above all streams.
+    pub const MAX: Self = Self(u32::MAX);
+}
+
 /// What a session tells its owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
