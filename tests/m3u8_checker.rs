@@ -56,7 +56,8 @@ impl Stream {
             });
         }
         let number = self.number();
-        let open = self.playlist.segments.last_mut().unwrap();
+        let open = self.playlist.segments.last_mut();
+        let open = open.expect("one is open");
         open.parts.push(Part {
             uri: format!("chunk_{number}.{index}.m4s"),
             duration: PART,
@@ -135,7 +136,8 @@ fn complaint_of_text(change: impl Fn(&mut MediaPlaylist), edit: impl Fn(&str) ->
 #[test]
 fn each_mistake_is_seen() {
     assert_eq!(complaint(|_| {}), "");
-    let cases: Vec<(&str, Box<dyn Fn(&mut MediaPlaylist)>)> = vec![
+    type Mistake = Box<dyn Fn(&mut MediaPlaylist)>;
+    let cases: Vec<(&str, Mistake)> = vec![
         ("4.4.3.1: the target", Box::new(|p| p.target_duration_s = 3)),
         ("4.4.3.1: segment", Box::new(|p| p.target_duration_s = 1)),
         ("4.4.3.2", Box::new(|p| p.media_sequence -= 1)),

@@ -73,7 +73,7 @@ pub(crate) fn run<S: Session<Event = Failed>>(
                     complain(match reason {
                         Gone::Closed => "closed by the server",
                         Gone::Failed => "the connection failed",
-                        Gone::Displaced | Gone::Overfull => "closed by this side",
+                        Gone::Displaced | Gone::Overfull | Gone::Stalled => "closed by this side",
                     });
                     conns.retain(|known| *known != conn);
                 }
