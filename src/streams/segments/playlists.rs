@@ -408,7 +408,8 @@ fn frame_rate(frames_per_1000_s: u32) -> (u32, u32) {
 }
 
 /// One entry for each segment. The newest, which is being made, is taken to last as long as the one
-/// before.
+/// before; and so is the one after it, which is listed so that a player can ask for it when it has
+/// the newest whole, and not when it has read the next description.
 fn timeline(segments: &[Segment]) -> Vec<dash::TimelineEntry> {
     let mut entries: Vec<dash::TimelineEntry> = Vec::new();
     for (index, segment) in segments.iter().enumerate() {
@@ -423,6 +424,10 @@ fn timeline(segments: &[Segment]) -> Vec<dash::TimelineEntry> {
             (None, None, None) => u64::from(TIMESCALE) * 2,
         };
         entries.push(dash::TimelineEntry { start, duration });
+        if segment.whole.is_none() && index + 1 == segments.len() {
+            let start = start + duration;
+            entries.push(dash::TimelineEntry { start, duration });
+        }
     }
     entries
 }
