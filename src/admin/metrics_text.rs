@@ -113,6 +113,24 @@ const ENGINE: &[Column] = &[
         |e| e.overfull,
     ),
     (
+        "tls_connections",
+        "Open TLS connections, those in their handshake included.",
+        false,
+        |e| e.tls_connections,
+    ),
+    (
+        "tls_handshakes_total",
+        "TLS handshakes that have ended well.",
+        true,
+        |e| e.tls_handshakes,
+    ),
+    (
+        "tls_handshake_failures_total",
+        "TLS connections that were gone before their handshake had ended.",
+        true,
+        |e| e.tls_failures,
+    ),
+    (
         "stalled_total",
         "Connections closed because they took nothing of an answer for too long.",
         true,

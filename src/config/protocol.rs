@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::node::{Fault, Node};
 use super::notice::Notice;
+use super::sections::Certificate;
 
 /// Connectors of MistServer that this version does not serve, with the names older versions used.
 const NOT_SERVED: &[&str] = &[
@@ -14,7 +15,6 @@ const NOT_SERVED: &[&str] = &[
     "H264",
     "HDS",
     "HTTPMinimalServer",
-    "HTTPS",
     "JPG",
     "JSON",
     "JSONLine",
@@ -32,6 +32,7 @@ const NOT_SERVED: &[&str] = &[
 ];
 
 const HTTP_PORT: u16 = 8080;
+const HTTPS_PORT: u16 = 4433;
 const RTMP_PORT: u16 = 1935;
 
 /// What is served, and where.
@@ -39,6 +40,9 @@ const RTMP_PORT: u16 = 1935;
 pub struct Protocols {
     /// `HTTP`, once per listening address.
     pub http: Vec<Http>,
+    /// `HTTPS`, once per listening address. Where the file has no list of protocols, it is on when
+    /// there is a certificate.
+    pub https: Vec<Https>,
     /// `RTMP`, once per listening address.
     pub rtmp: Vec<Rtmp>,
     /// `FLV`: `/NAME.flv` on HTTP. On together with `mp4` and `ts` where the list names none of
@@ -67,6 +71,15 @@ pub struct Http {
     pub no_stream_text: String,
 }
 
+/// A listening address for HTTP inside TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Https {
+    /// `interface` and `port`; default 0.0.0.0:4433.
+    pub listen: SocketAddr,
+    /// `cert` and `key`; without them the certificates of the section `tls`.
+    pub certificate: Option<Certificate>,
+}
+
 /// A listening address for RTMP.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rtmp {
@@ -76,6 +89,8 @@ pub struct Rtmp {
     pub play: bool,
     /// Publishers are let in: `acceptable` is 0 or 2.
     pub publish: bool,
+    /// `cert` and `key`: with them this port is for RTMP inside TLS only.
+    pub certificate: Option<Certificate>,
 }
 
 impl Default for Protocols {
@@ -88,10 +103,12 @@ impl Default for Protocols {
                 public_addresses: Vec::new(),
                 no_stream_text: String::new(),
             }],
+            https: Vec::new(),
             rtmp: vec![Rtmp {
                 listen: SocketAddr::new(any, RTMP_PORT),
                 play: true,
                 publish: true,
+                certificate: None,
             }],
             flv: true,
             mp4: true,
@@ -115,6 +132,7 @@ impl Protocols {
         }
         let mut protocols = Self {
             http: Vec::new(),
+            https: Vec::new(),
             rtmp: Vec::new(),
             flv: false,
             mp4: false,
@@ -140,6 +158,14 @@ impl Protocols {
                         no_stream_text: item.get("nostreamtext").text()?,
                     });
                 }
+                "HTTPS" => {
+                    let listen = listen(item, HTTPS_PORT, &mut taken)?;
+                    let certificate = Certificate::read_of_connector(item)?;
+                    protocols.https.push(Https {
+                        listen,
+                        certificate,
+                    });
+                }
                 "RTMP" => {
                     let listen = listen(item, RTMP_PORT, &mut taken)?;
                     let acceptable = item.get("acceptable").number(0_u8..=2, 0)?;
@@ -147,13 +173,8 @@ impl Protocols {
                         listen,
                         play: acceptable != 2,
                         publish: acceptable != 1,
+                        certificate: Certificate::read_of_connector(item)?,
                     });
-                    if !item.get("cert").text()?.is_empty() {
-                        notices.push(Notice::OptionNotServed {
-                            connector: connector(),
-                            option: "cert",
-                        });
-                    }
                 }
                 "FLV" => protocols.flv = true,
                 "MP4" => protocols.mp4 = true,
@@ -175,14 +196,15 @@ impl Protocols {
         // one that names some leaves the others out on purpose.
         let names_a_format =
             protocols.flv || protocols.mp4 || protocols.ts || protocols.hls || protocols.cmaf;
-        if !names_a_format && !protocols.http.is_empty() {
+        let serves_http = !(protocols.http.is_empty() && protocols.https.is_empty());
+        if !names_a_format && serves_http {
             protocols.flv = true;
             protocols.mp4 = true;
             protocols.ts = true;
             protocols.hls = true;
             protocols.cmaf = true;
         }
-        if protocols.http.is_empty() {
+        if !serves_http {
             let riding = [
                 (protocols.flv, "FLV"),
                 (protocols.mp4, "MP4"),
@@ -197,6 +219,18 @@ impl Protocols {
             }));
         }
         Ok(protocols)
+    }
+}
+
+impl Protocols {
+    /// The defaults when there is a certificate: HTTPS is on as well.
+    pub(super) fn with_default_https(mut self) -> Self {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        self.https.push(Https {
+            listen: SocketAddr::new(any, HTTPS_PORT),
+            certificate: None,
+        });
+        self
     }
 }
 

@@ -18,6 +18,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
+use bytes::Bytes;
+
 /// Blocks that are given back beyond this count are freed: 64 blocks of 64 KiB are 4 MiB a shard,
 /// enough to ride out a viewer burst without going to the allocator.
 const IDLE_MAX: usize = 64;
@@ -319,6 +321,19 @@ impl Deref for Buffer {
             let from = Header::data(self.block).add(self.start as usize);
             std::slice::from_raw_parts(from.as_ptr(), self.len as usize)
         }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Not a copy: the bytes keep the block from going home.
+impl From<Buffer> for Bytes {
+    fn from(buffer: Buffer) -> Self {
+        Self::from_owner(buffer)
     }
 }
 

@@ -6,5 +6,7 @@ pub mod dash;
 pub mod flv;
 pub mod hls;
 pub mod http;
+pub mod http2;
 pub mod mpegts;
+pub mod proxy_protocol;
 pub mod rtmp;

@@ -198,7 +198,9 @@ impl ControlShard {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => self.request(conn, &request),
             ServerEvent::Http(http::Event::Closed(_)) => self.driver.close(conn),
-            ServerEvent::Rtmp(_) => unreachable!("the control port speaks HTTP only"),
+            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
+                unreachable!("the control port speaks HTTP/1 only")
+            }
         }
     }
 
@@ -242,10 +244,7 @@ impl ControlShard {
             .driver
             .peer(conn)
             .is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        let is_proxied = ["x-forwarded-for", "x-real-ip", "forwarded"]
-            .iter()
-            .any(|name| request.header(name).is_some());
-        is_loopback && !is_proxied && names_this_machine(request.host())
+        is_loopback && !http::is_forwarded(request) && names_this_machine(request.host())
     }
 
     fn begin_scrape(&mut self, conn: ConnId) {

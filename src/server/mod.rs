@@ -1,10 +1,12 @@
 //! Start, wiring, reload and end of the process.
 
+mod certificates;
 mod control_shard;
 pub mod demo;
 pub mod doctor;
 mod media_shard;
 
+use std::env;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,11 +22,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
-use crate::config::{self, Changes, Config, Count, Host, Pinning};
+use crate::config::{self, Certificate, Changes, Config, Count, Host, Loaded, Pinning};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
 use crate::metrics::Engine;
+use crate::server::certificates::{Order, Store};
 use crate::server::control_shard::{Command, ControlShard};
 use crate::server::media_shard::{Flow, Listening, MediaShard, Service};
 use crate::shard::mesh::{Mesh, mesh};
@@ -48,7 +51,7 @@ pub struct Serve {
 
 /// Runs the server until a signal ends it.
 pub fn serve(options: &Serve) -> anyhow::Result<()> {
-    let loaded = config::load(&options.config_path)?;
+    let loaded = load(&options.config_path)?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
@@ -59,7 +62,7 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
 
 /// Prints what is wrong with this machine or configuration. True if the server would start.
 pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
-    let loaded = config::load(&options.config_path)?;
+    let loaded = load(&options.config_path)?;
     let pinning = Pinning::load(&options.pinning_path)?;
     for notice in &loaded.notices {
         writeln!(out, "note  {notice}")?;
@@ -74,8 +77,25 @@ pub fn is_healthy(options: &Serve) -> anyhow::Result<bool> {
     doctor::is_healthy(control).with_context(|| format!("no healthy server at {control}"))
 }
 
+/// The configuration, with what the environment adds to it: UNAVI's `SSL_CERT` and `SSL_KEY`.
+fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let mut loaded = config::load(path)?;
+    let file = |name| env::var(name).ok().filter(|file| !file.is_empty());
+    match (file("SSL_CERT"), file("SSL_KEY")) {
+        (Some(cert), Some(key)) => loaded.config.add_certificate(Certificate {
+            cert: vec![cert],
+            key,
+        }),
+        (None, None) => {}
+        (Some(_), None) => bail!("SSL_CERT is set and SSL_KEY is not: set both or neither"),
+        (None, Some(_)) => bail!("SSL_KEY is set and SSL_CERT is not: set both or neither"),
+    }
+    Ok(loaded)
+}
+
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
     let mut findings = doctor::examine(&ports(config));
+    findings.extend(certificates::examine(config));
     let pinned: Vec<usize> = pinning
         .cpus
         .iter()
@@ -93,7 +113,9 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
         .map(|(service, address)| {
             let name = match service {
                 Service::Http => "HTTP",
+                Service::Https => "HTTPS",
                 Service::Rtmp { .. } => "RTMP",
+                Service::Rtmps { .. } => "RTMPS",
             };
             (name.to_owned(), address)
         })
@@ -107,14 +129,20 @@ fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
         .http
         .iter()
         .map(|http| (Service::Http, http.listen));
+    let https = config
+        .protocols
+        .https
+        .iter()
+        .map(|https| (Service::Https, https.listen));
     let rtmp = config.protocols.rtmp.iter().map(|rtmp| {
-        let service = Service::Rtmp {
-            publish: rtmp.publish,
-            play: rtmp.play,
+        let (publish, play) = (rtmp.publish, rtmp.play);
+        let service = match rtmp.certificate {
+            None => Service::Rtmp { publish, play },
+            Some(_) => Service::Rtmps { publish, play },
         };
         (service, rtmp.listen)
     });
-    http.chain(rtmp)
+    http.chain(https).chain(rtmp)
 }
 
 /// A running server.
@@ -124,6 +152,8 @@ pub struct Server {
     control: thread::JoinHandle<()>,
     commands: Sender<Command>,
     waker: Waker,
+    /// Ends the watch over certificates when it is dropped.
+    certificates: Option<Sender<Order>>,
 }
 
 impl Server {
@@ -137,6 +167,7 @@ impl Server {
         if !doctor::print(&problems, &mut io::stderr())? {
             bail!("the server cannot start here; `ringside doctor` shows all that was looked at");
         }
+        let store = Store::new(&config)?;
         let config = Arc::new(config);
         let cpus = media_cpus(pinning);
         let mut ends = mesh::<Message>(cpus.len() + 1);
@@ -147,7 +178,7 @@ impl Server {
         let mut plans = Vec::new();
         for end in ends {
             plans.push(media_shard::Plan {
-                listening: listening(&config)?,
+                listening: listening(&config, &store)?,
                 mesh: end,
                 control: control_id,
                 config: Arc::clone(&config),
@@ -191,6 +222,7 @@ impl Server {
             control,
             commands,
             waker,
+            certificates: certificates::watch(store)?,
         })
     }
 
@@ -211,9 +243,17 @@ impl Server {
             let Some(path) = config_path else {
                 continue;
             };
-            if let Some(config) = reload(path, &current) {
-                current = Arc::clone(&config);
-                self.command(Command::Reload(config));
+            let order = match reload(path, &current) {
+                Some(config) => {
+                    current = Arc::clone(&config);
+                    self.command(Command::Reload(Arc::clone(&config)));
+                    Order::Config(config)
+                }
+                None => Order::Look,
+            };
+            if let Some(certificates) = &self.certificates {
+                // The watch ends after this sender only.
+                let _ = certificates.send(order);
             }
         }
         tracing::info!("stopping: viewers have 5 s to go");
@@ -238,7 +278,7 @@ impl Server {
 
 /// Reads the configuration again. `None` if it cannot be used: the old one stays.
 fn reload(path: &Path, current: &Config) -> Option<Arc<Config>> {
-    let loaded = match config::load(path) {
+    let loaded = match load(path) {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("{error}; the running configuration stays");
@@ -290,12 +330,16 @@ fn ring_options(pinning: &Pinning) -> ring_io::Options {
 }
 
 /// One listening socket for each service, for one shard.
-fn listening(config: &Config) -> anyhow::Result<Vec<Listening>> {
+fn listening(config: &Config, store: &Store) -> anyhow::Result<Vec<Listening>> {
     services(config)
         .map(|(service, address)| {
             let fd = ring_io::listen(address, true)
                 .with_context(|| format!("{service:?} cannot listen at {address}"))?;
-            Ok(Listening { service, fd })
+            Ok(Listening {
+                service,
+                tls: store.tls(address),
+                fd,
+            })
         })
         .collect()
 }
@@ -404,7 +448,7 @@ fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
         mesh_depth: mesh.depth() as u64,
         mesh_dropped: mesh.dropped(),
         cpu_us: thread_cpu_time().as_micros() as u64,
-        latency: crate::metrics::Latency::default(),
+        ..Engine::default()
     }
 }
 

@@ -13,11 +13,12 @@ use crate::drive::{Driver, ServerEvent, ServerSession};
 use crate::hub::Pieces;
 use crate::io::Piece;
 use crate::metrics::Latency;
-use crate::proto::{http, rtmp};
+use crate::proto::{http, http2, rtmp};
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::streams::access::PublishRequest;
 use crate::streams::exchange::{Exchange, HttpReply, Output, RtmpReply};
+use crate::streams::lines::{Line, Lines};
 use crate::streams::message::Message;
 use crate::streams::output::Container;
 
@@ -30,6 +31,8 @@ pub struct Door {
     unsubmitted: Vec<(Instant, u64)>,
     /// RTMP connections by listeners that are not for both publishers and players.
     restricted: HashMap<ConnId, Restriction>,
+    /// Streams of HTTP/2, which are connections to the exchange.
+    lines: Lines,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +49,7 @@ impl Door {
             latency: Latency::default(),
             unsubmitted: Vec::new(),
             restricted: HashMap::new(),
+            lines: Lines::default(),
         }
     }
 
@@ -80,15 +84,69 @@ impl Door {
     ) {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => {
-                let from = peer(driver, conn);
+                let from = self.client(driver, conn, &request);
                 self.exchange.http_request(conn, from, &request);
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
                 self.exchange.connection_gone(conn);
                 driver.close(conn);
             }
+            ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
         }
+    }
+
+    fn handle_http2(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        conn: ConnId,
+        event: http2::Event,
+    ) {
+        match event {
+            http2::Event::Request(stream, request) => {
+                let from = self.client(driver, conn, &request);
+                let line = self.lines.open(conn, stream);
+                self.exchange.http_request(line, from, &request);
+            }
+            http2::Event::Drained(stream) => {
+                if let Some(id) = self.lines.find(conn, stream)
+                    && self.lines.line(id).is_some_and(|line| line.is_streaming)
+                {
+                    self.exchange.drained(id);
+                }
+            }
+            http2::Event::Reset(stream) => {
+                if let Some(id) = self.lines.find(conn, stream) {
+                    self.end_line(id);
+                }
+            }
+            http2::Event::Closed(reason) => {
+                tracing::debug!(?conn, ?reason, "an HTTP/2 connection ends");
+                self.end_lines(conn);
+                driver.close(conn);
+            }
+        }
+    }
+
+    fn end_line(&mut self, id: ConnId) {
+        self.lines.close(id);
+        self.exchange.connection_gone(id);
+    }
+
+    fn end_lines(&mut self, conn: ConnId) {
+        for id in self.lines.of(conn) {
+            self.end_line(id);
+        }
+    }
+
+    /// Whom a request comes from: the peer, or the client that a trusted proxy speaks for.
+    fn client(
+        &self,
+        driver: &Driver<ServerSession>,
+        conn: ConnId,
+        request: &http::Request,
+    ) -> IpAddr {
+        http::client_address(peer(driver, conn), self.exchange.trusted_proxies(), request)
     }
 
     fn handle_rtmp(
@@ -150,12 +208,17 @@ impl Door {
     /// A connection is gone.
     pub fn gone(&mut self, conn: ConnId) {
         self.restricted.remove(&conn);
+        self.end_lines(conn);
         self.exchange.connection_gone(conn);
     }
 
     /// Ends what has waited too long; called about twice a second.
     pub fn sweep(&mut self, driver: &Driver<ServerSession>) {
-        self.exchange.sweep(|conn| driver.sent_bytes(conn));
+        let lines = &self.lines;
+        self.exchange.sweep(|conn| match lines.line(conn) {
+            Some(line) => taken(driver, line),
+            None => driver.sent_bytes(conn),
+        });
         self.restricted
             .retain(|conn, _| driver.peer(*conn).is_some());
     }
@@ -176,8 +239,12 @@ impl Door {
                     pieces,
                     received,
                 } => {
-                    let header = header.into_iter().map(Piece::Bytes);
-                    driver.send(conn, header.chain(pieces.into_iter().map(Piece::Buffer)));
+                    if Lines::is_line(conn) {
+                        self.send_line(driver, conn, header, pieces);
+                    } else {
+                        let header = header.into_iter().map(Piece::Bytes);
+                        driver.send(conn, header.chain(pieces.into_iter().map(Piece::Buffer)));
+                    }
                     if let Some(received) = received {
                         self.note_send(received);
                     }
@@ -186,6 +253,9 @@ impl Door {
                     }
                 }
                 Output::Rtmp(conn, reply) => rtmp_reply(driver, conn, reply),
+                Output::Http(conn, reply) if Lines::is_line(conn) => {
+                    self.http2_reply(driver, conn, reply);
+                }
                 Output::Http(conn, reply) => http_reply(driver, conn, reply),
                 Output::Mesh {
                     to,
@@ -199,13 +269,112 @@ impl Door {
                     };
                     mesh.send(to, class, message);
                 }
-                Output::Establish(conn) => driver.establish(conn),
+                Output::Close(conn) | Output::Abort(conn) if Lines::is_line(conn) => {
+                    self.reset_line(driver, conn);
+                }
+                Output::Establish(conn) => {
+                    driver.establish(self.lines.line(conn).map_or(conn, |line| line.conn));
+                }
                 Output::Close(conn) => driver.close(conn),
                 Output::Abort(conn) => driver.abort(conn),
             }
         }
         if !self.unsubmitted.is_empty() {
             self.submit(driver);
+        }
+    }
+
+    /// Hands pieces of a body over to a stream of HTTP/2.
+    fn send_line(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        id: ConnId,
+        header: Option<Bytes>,
+        pieces: Pieces,
+    ) {
+        let Some(line) = self.lines.line_mut(id) else {
+            return;
+        };
+        let header_bytes = header.as_ref().map_or(0, Bytes::len);
+        line.given += (header_bytes + length_of(&pieces)) as u64;
+        let (stream, now) = (line.stream, driver.now());
+        with_http2(driver, line.conn, |session| {
+            let pieces = pieces.into_iter().map(Bytes::from);
+            for piece in header.into_iter().chain(pieces) {
+                session.send(now, stream, piece);
+            }
+        });
+    }
+
+    /// As [`http_reply`], on a stream of HTTP/2.
+    fn http2_reply(&mut self, driver: &mut Driver<ServerSession>, id: ConnId, reply: HttpReply) {
+        let Some(&Line { conn, stream, .. }) = self.lines.line(id) else {
+            return;
+        };
+        let now = driver.now();
+        let respond_stream = |driver: &mut Driver<ServerSession>, status, headers: &[_]| {
+            with_http2(driver, conn, |session| {
+                session.respond_stream(now, stream, status, headers)
+            })
+        };
+        let is_over = match reply {
+            HttpReply::Respond(response) => {
+                with_http2(driver, conn, |session| {
+                    session.respond(now, stream, response)
+                });
+                true
+            }
+            HttpReply::Shared(response, pieces) => {
+                let length = length_of(&pieces) as u64;
+                driver.establish(conn);
+                with_http2(driver, conn, |session| {
+                    session.respond_shared(now, stream, &response, length);
+                    for piece in pieces {
+                        session.send(now, stream, piece);
+                    }
+                });
+                true
+            }
+            HttpReply::Stream(container) => {
+                driver.establish(conn);
+                let framing = respond_stream(driver, 200, &stream_headers(container));
+                if let Some(line) = self.lines.line_mut(id) {
+                    line.is_streaming = true;
+                }
+                self.exchange.drained(id);
+                framing == Some(http::Framing::NoBody)
+            }
+            HttpReply::StreamHead(container) => {
+                respond_stream(driver, 200, &stream_headers(container));
+                true
+            }
+            HttpReply::Begin(response) => {
+                driver.establish(conn);
+                let framing = respond_stream(driver, response.status, &header_fields(&response));
+                framing == Some(http::Framing::NoBody)
+            }
+            HttpReply::Run(pieces) => {
+                self.send_line(driver, id, None, pieces);
+                false
+            }
+            HttpReply::EndStream => {
+                with_http2(driver, conn, |session| session.end_stream(now, stream));
+                true
+            }
+        };
+        if is_over {
+            self.end_line(id);
+        }
+    }
+
+    /// Ends a stream that this side does not go on with; the connection lives on.
+    fn reset_line(&mut self, driver: &mut Driver<ServerSession>, id: ConnId) {
+        if let Some(line) = self.lines.close(id) {
+            let now = driver.now();
+            with_http2(driver, line.conn, |session| {
+                session.reset_stream(now, line.stream);
+            });
+            self.exchange.connection_gone(id);
         }
     }
 
@@ -230,6 +399,33 @@ impl Door {
     }
 }
 
+fn with_http2<R>(
+    driver: &mut Driver<ServerSession>,
+    conn: ConnId,
+    call: impl FnOnce(&mut http2::Session) -> R,
+) -> Option<R> {
+    driver.with(conn, |session| session.http2().map(call))?
+}
+
+/// Bytes of a line's body that its connection has taken.
+fn taken(driver: &Driver<ServerSession>, line: &Line) -> u64 {
+    let session = driver.session(line.conn).and_then(ServerSession::as_http2);
+    let queued = session.map_or(0, |session| session.queued_bytes(line.stream));
+    line.given.saturating_sub(queued as u64)
+}
+
+fn length_of(pieces: &Pieces) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
+}
+
+fn header_fields(response: &http::Response) -> Vec<(&str, &str)> {
+    response
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect()
+}
+
 /// Where a connection comes from.
 fn peer(driver: &Driver<ServerSession>, conn: ConnId) -> IpAddr {
     driver
@@ -243,11 +439,9 @@ pub fn http_session(now: Instant, options: &Arc<http::Options>) -> ServerSession
     ServerSession::Http(Box::new(http::Session::new(now, Arc::clone(options))))
 }
 
-/// The session that a new connection to an RTMP port gets.
-pub fn rtmp_session(now: Instant, options: rtmp::Options, peer: SocketAddr) -> ServerSession {
-    // The seed fills the handshake's random bytes, which nothing depends on.
-    let seed = clock::unix_millis() as u64 ^ (u64::from(peer.port()) << 48);
-    ServerSession::Rtmp(Box::new(rtmp::Session::new(options, seed, now)))
+/// Fills the random bytes of an RTMP handshake, which nothing depends on.
+pub fn rtmp_seed(peer: SocketAddr) -> u64 {
+    clock::unix_millis() as u64 ^ (u64::from(peer.port()) << 48)
 }
 
 fn rtmp_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: RtmpReply) {
@@ -322,7 +516,7 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
         }
         HttpReply::Shared(response, pieces) => {
             driver.establish(conn);
-            let length = pieces.iter().map(|piece| piece.len()).sum();
+            let length = length_of(&pieces);
             let has_body = driver.with(conn, |session| {
                 session
                     .http()
@@ -336,12 +530,7 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
             driver.establish(conn);
             driver.with(conn, |session| {
                 if let Some(session) = session.http() {
-                    let headers: Vec<(&str, &str)> = response
-                        .headers
-                        .iter()
-                        .map(|(name, value)| (*name, value.as_ref()))
-                        .collect();
-                    session.respond_stream(now, response.status, &headers);
+                    session.respond_stream(now, response.status, &header_fields(&response));
                 }
             });
         }
@@ -362,7 +551,7 @@ fn send_run(driver: &mut Driver<ServerSession>, conn: ConnId, pieces: Pieces) {
     let framing = driver.with(conn, |session| {
         session.http().and_then(|http| http.framing())
     });
-    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let length = length_of(&pieces);
     let pieces = pieces.into_iter().map(Piece::Buffer);
     match framing.flatten() {
         Some(http::Framing::Chunked) if length > 0 => {

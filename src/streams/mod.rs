@@ -8,6 +8,7 @@ pub mod door;
 mod exchange;
 mod families;
 pub mod info;
+mod lines;
 mod message;
 pub mod name;
 mod outlet;

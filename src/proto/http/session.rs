@@ -132,9 +132,9 @@ impl Exchange {
 
     fn connection(self, keep_alive: bool) -> Connection {
         match (keep_alive, self.version) {
-            (false, Version::Http10 | Version::Http11) => Connection::Close,
+            (false, _) => Connection::Close,
             (true, Version::Http10) => Connection::KeepAlive,
-            (true, Version::Http11) => Connection::Implied,
+            (true, Version::Http11 | Version::Http2) => Connection::Implied,
         }
     }
 }

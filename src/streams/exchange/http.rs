@@ -167,6 +167,7 @@ pub(super) fn unavailable() -> serde_json::Value {
     let nowhere = info::Addresses {
         http: String::new(),
         rtmp: None,
+        off: Vec::new(),
     };
     info::json(Err(info::Unavailable::Offline), &nowhere)
 }

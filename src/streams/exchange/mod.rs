@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use slab::Slab;
 
 use self::viewers::end_viewer;
@@ -265,6 +266,11 @@ impl Exchange {
 
     fn stream_bytes_max(&self) -> usize {
         usize::try_from(self.config.limits.stream_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// Peers that speak for others.
+    pub fn trusted_proxies(&self) -> &[IpNet] {
+        &self.config.general.trusted_proxies
     }
 
     /// The next thing to do.
