@@ -304,7 +304,8 @@ impl Exchange {
                     }
                     None => self.follow(conn, id, key, request, (number, None)),
                 },
-                None if listing.next_part().is_some_and(|(next, _)| next == number) => {
+                // The description names the one after the newest, and players ask for it early.
+                None if listing.newest().is_some_and(|(newest, _)| number == newest + 1) => {
                     self.follow(conn, id, key, request, (number, None));
                 }
                 None => self.respond(conn, answers::not_kept()),
