@@ -17,7 +17,7 @@ use crate::streams::segment_request::{File, SegmentRequest};
 use crate::streams::segments::cutter::Cut;
 use crate::streams::segments::listing::{Listing, Update};
 use crate::streams::segments::maker::Maker;
-use crate::streams::segments::playlists::{self, Facts, Presentation};
+use crate::streams::segments::playlists::{self, Presentation};
 use crate::streams::segments::rendition::{Follower, Rendition, Version, Waiter, compress};
 use crate::streams::segments::{Form, Key};
 use crate::streams::stream::{Role, Stream};
@@ -116,11 +116,7 @@ impl Exchange {
     }
 
     fn master(&self, stream: &Stream, request: &SegmentRequest) -> Response {
-        let facts: Vec<Facts> = stream
-            .facts()
-            .into_iter()
-            .filter(|facts| request.takes(&facts.track))
-            .collect();
+        let facts = request.offered(stream.facts());
         if facts.is_empty() {
             return answers::no_rendition();
         }
@@ -134,11 +130,7 @@ impl Exchange {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
-        let facts: Vec<Facts> = stream
-            .facts()
-            .into_iter()
-            .filter(|facts| request.takes(&facts.track))
-            .collect();
+        let facts = request.offered(stream.facts());
         let keys: Vec<Key> = facts
             .iter()
             .map(|facts| Key::new(Form::Cmaf, [facts.track.id]))
