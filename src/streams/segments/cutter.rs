@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::base::ids::TrackId;
 use crate::media::{Frame, MediaTime};
 
 /// The shortest segment, whatever the stream's settings say: a stream of keyframes only would
@@ -25,6 +26,8 @@ pub(in crate::streams) struct Cut {
     /// The segment's number. The first one of a stream is the Unix time in seconds, so that no
     /// name is used twice, even after a restart.
     pub(in crate::streams) number: u64,
+    /// The track whose frame begins it.
+    pub(in crate::streams) track: TrackId,
     /// Decoding time of the frame that begins it.
     pub(in crate::streams) dts: MediaTime,
     /// Presentation time of that frame: tracks without pictures are cut there.
@@ -33,6 +36,9 @@ pub(in crate::streams) struct Cut {
     pub(in crate::streams) unix_ms: i64,
     /// Another publisher, or other configurations: decoders begin anew.
     pub(in crate::streams) is_discontinuity: bool,
+    /// Discontinuities of the stream up to here, this one among them. Players match renditions by
+    /// it (RFC 8216bis 6.2.4), whenever each of them was made.
+    pub(in crate::streams) discontinuities: u64,
     /// It begins with a keyframe, or the stream has no pictures.
     pub(in crate::streams) is_independent: bool,
 }
@@ -47,6 +53,7 @@ pub(in crate::streams) struct Cutter {
     zero_unix_ms: Option<i64>,
     /// The next cut is a discontinuity, and comes with the next entry.
     breaks: bool,
+    discontinuities: u64,
     /// Cuts from here on are of the configurations of now.
     valid_from: u64,
 }
@@ -60,6 +67,7 @@ impl Cutter {
             next_number: None,
             zero_unix_ms: None,
             breaks: false,
+            discontinuities: 0,
             valid_from: 0,
         }
     }
@@ -109,12 +117,15 @@ impl Cutter {
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
         self.next_number = Some(number + 1);
+        self.discontinuities += u64::from(self.breaks);
         let cut = Cut {
             number,
+            track: frame.track,
             dts: frame.dts,
             pts: frame.pts,
             unix_ms: zero + frame.dts.as_millis(),
             is_discontinuity: self.breaks,
+            discontinuities: self.discontinuities,
             is_independent: is_entry,
         };
         self.breaks = false;
