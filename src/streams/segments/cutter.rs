@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::base::ids::TrackId;
 use crate::media::{Frame, MediaTime};
 
 /// The shortest segment, whatever the stream's settings say: a stream of keyframes only would
@@ -19,12 +20,26 @@ const EARLY: Duration = Duration::from_millis(20);
 /// Cuts that are remembered, for renditions that are made later: 24 hours of 2 s segments.
 const CUTS_MAX: usize = 43_200;
 
+/// Segments without a discontinuity between them: a period of DASH, whose name and place must stay
+/// the same when its first segments have left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch {
+    /// The number of its first segment.
+    pub(in crate::streams) number: u64,
+    /// Decoding time of its first frame.
+    pub(in crate::streams) start: MediaTime,
+    /// The wall clock at that time.
+    pub(in crate::streams) unix_ms: i64,
+}
+
 /// The beginning of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::streams) struct Cut {
     /// The segment's number. The first one of a stream is the Unix time in seconds, so that no
     /// name is used twice, even after a restart.
     pub(in crate::streams) number: u64,
+    /// The track whose frame begins it.
+    pub(in crate::streams) track: TrackId,
     /// Decoding time of the frame that begins it.
     pub(in crate::streams) dts: MediaTime,
     /// Presentation time of that frame: tracks without pictures are cut there.
@@ -33,8 +48,13 @@ pub(in crate::streams) struct Cut {
     pub(in crate::streams) unix_ms: i64,
     /// Another publisher, or other configurations: decoders begin anew.
     pub(in crate::streams) is_discontinuity: bool,
+    /// Discontinuities of the stream up to here, this one among them. Players match renditions by
+    /// it (RFC 8216bis 6.2.4), whenever each of them was made.
+    pub(in crate::streams) discontinuities: u64,
     /// It begins with a keyframe, or the stream has no pictures.
     pub(in crate::streams) is_independent: bool,
+    /// What it belongs to.
+    pub(in crate::streams) epoch: Epoch,
 }
 
 /// Decides where segments begin.
@@ -47,6 +67,7 @@ pub(in crate::streams) struct Cutter {
     zero_unix_ms: Option<i64>,
     /// The next cut is a discontinuity, and comes with the next entry.
     breaks: bool,
+    discontinuities: u64,
     /// Cuts from here on are of the configurations of now.
     valid_from: u64,
 }
@@ -60,6 +81,7 @@ impl Cutter {
             next_number: None,
             zero_unix_ms: None,
             breaks: false,
+            discontinuities: 0,
             valid_from: 0,
         }
     }
@@ -109,12 +131,25 @@ impl Cutter {
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
         self.next_number = Some(number + 1);
+        let unix_ms = zero + frame.dts.as_millis();
+        let epoch = match self.cuts.back() {
+            Some(last) if !self.breaks => last.epoch,
+            Some(_) | None => Epoch {
+                number,
+                start: frame.dts,
+                unix_ms,
+            },
+        };
+        self.discontinuities += u64::from(self.breaks);
         let cut = Cut {
             number,
+            track: frame.track,
             dts: frame.dts,
             pts: frame.pts,
-            unix_ms: zero + frame.dts.as_millis(),
+            unix_ms,
+            epoch,
             is_discontinuity: self.breaks,
+            discontinuities: self.discontinuities,
             is_independent: is_entry,
         };
         self.breaks = false;
@@ -192,6 +227,11 @@ mod tests {
         let cut = cutter.frame(UNIX_MS + 12_080, &frame, true).unwrap();
         assert!(cut.is_discontinuity);
         assert_eq!(cut.unix_ms, UNIX_MS + 12_080);
+        assert_eq!(cut.epoch.number, cut.number);
+        assert_eq!(cut.epoch.unix_ms, cut.unix_ms);
+        let before: Vec<u64> = cutter.cuts().map(|cut| cut.epoch.number).collect();
+        let first = before[0];
+        assert_eq!(before, [first, first, first, cut.number]);
         assert_eq!(cutter.cuts().count(), 4, "what came before stays");
     }
 
