@@ -2,6 +2,7 @@
 //! at what it gets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use ringside::base::ids::ConnId;
@@ -115,7 +116,16 @@ pub(crate) struct Asked {
     has_range: bool,
     leaves_at: Option<Duration>,
     /// What has come of a body that is sent as it is made.
-    body: Option<Vec<u8>>,
+    body: Option<Body>,
+}
+
+#[derive(Default)]
+struct Body(Vec<u8>);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// A request that somebody wants to make.
@@ -157,6 +167,7 @@ pub(crate) struct Audience {
     pub(crate) playlists: u64,
     pub(crate) bodies: u64,
     pub(crate) followed: u64,
+    pub(crate) aborts: u64,
     /// Requests that were answered late or not to be had.
     pub(crate) refused: BTreeMap<u16, u64>,
 }
@@ -274,6 +285,13 @@ impl Audience {
         }
     }
 
+    /// A shard closes connections that wait for a request.
+    pub(crate) fn close_idle(&mut self, shard: usize) {
+        for player in self.players.values_mut() {
+            player.idle.retain(|(on, _)| *on != shard);
+        }
+    }
+
     fn done(&mut self, asked: &Asked) {
         if let Some(player) = self.players.get_mut(&asked.player) {
             player.under_way -= 1;
@@ -296,6 +314,7 @@ impl Audience {
         if asked.body.is_none() {
             return Err(format!("closed instead of answered: {asked:?}"));
         }
+        self.aborts += 1;
         Ok(())
     }
 
@@ -315,11 +334,11 @@ impl Audience {
                 self.respond(&asked, response, Some(pieces), scene)?;
             }
             (HttpReply::Begin(response), None) if may_follow && response.status == 200 => {
-                asked.body = Some(Vec::new());
+                asked.body = Some(Body::default());
                 self.asked.insert(at, asked);
                 return Ok(Then::Goes);
             }
-            (HttpReply::Run(pieces), Some(body)) => {
+            (HttpReply::Run(pieces), Some(Body(body))) => {
                 let before = body.len();
                 pieces
                     .iter()
@@ -330,19 +349,19 @@ impl Audience {
                 self.asked.insert(at, asked);
                 return Ok(Then::Goes);
             }
-            (HttpReply::EndStream, Some(body)) => {
+            (HttpReply::EndStream, Some(Body(body))) => {
                 let body = std::mem::take(body);
                 self.followed += 1;
                 self.keep(&asked, &Got::Whole(&body), scene)?;
             }
             (_, body) => {
-                let length = body.as_ref().map(Vec::len);
-                return Err(format!("out of place after {length:?} bytes: {asked:?}"));
+                return Err(format!("{reply:?} is out of place after {body:?}"));
             }
         }
         self.done(&asked);
         if let Some(player) = self.players.get_mut(&asked.player)
             && !asked.is_old
+            && !scene.is_closed
         {
             player.idle.push(at);
         }
@@ -366,7 +385,7 @@ impl Audience {
             400 if is_odd || matches!(asked.what, What::Playlist { msn: Some(_), .. }) => {
                 return Ok(());
             }
-            404 | 503 => return self.refuse(asked, status, scene),
+            404 | 503 => return self.refuse(asked, response, scene),
             416 if asked.has_range => return Ok(()),
             _ => return Err(format!("{status} for {asked:?}")),
         }
@@ -408,7 +427,7 @@ impl Audience {
                     return Err(format!("{asked:?} is answered with {media:?}"));
                 }
                 self.shelf
-                    .listing((scene.shard, scene.life), key, &media, *is_clip)?;
+                    .listing(scene, key, &media, *is_clip)?;
                 if let Some(player) = self.players.get_mut(&asked.player)
                     && let Some(view) = player.views.get_mut(*view)
                 {
@@ -439,13 +458,18 @@ impl Audience {
     }
 
     /// Something is not to be had.
-    fn refuse(&mut self, asked: &Asked, status: u16, scene: Scene) -> Result<(), String> {
+    fn refuse(
+        &mut self,
+        asked: &Asked,
+        response: &Response,
+        scene: Scene,
+    ) -> Result<(), String> {
+        let status = response.status;
         if let What::Bytes(key, number, None) = &asked.what
-            && self.shelf.is_offered(scene.shard, key, *number)
+            && self.shelf.is_offered(scene, key, *number)
             && scene.life.is_some()
-            && !scene.is_closed
         {
-            return Err(format!("{status} for what was offered: {asked:?}"));
+            return Err(format!("{status} for what was offered: {scene:?} {:?}", response.body));
         }
         if let Some(player) = self.players.get_mut(&asked.player)
             && status == 404

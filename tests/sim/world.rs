@@ -230,6 +230,7 @@ impl World {
         }
         if is_drain {
             self.shards[shard].is_drained = true;
+            self.audience.close_idle(shard);
             self.flush(shard);
             assert!(
                 !self
@@ -604,7 +605,12 @@ impl World {
         for wish in self.audience.wishes(&mut self.rng, now, &names) {
             // A player's connections are on any shards.
             let at = wish.conn.unwrap_or_else(|| {
-                let shard = self.rng.below(self.climate.shards as u64) as usize;
+                let mut shard = self.rng.below(self.climate.shards as u64) as usize;
+                // A shard that lets everybody go is not asked for long.
+                if self.is_drained(shard) && (!self.climate.flighty || self.rng.chance(80)) {
+                    let others = (0..self.climate.shards).filter(|other| !self.is_drained(*other));
+                    shard = others.last().unwrap_or(shard);
+                }
                 (shard, self.connect(shard))
             });
             self.put(at, &wish.head, wish.asked);
@@ -647,6 +653,7 @@ impl World {
             is_closed: self.shards[shard].is_drained
                 || name.is_none_or(|name| !self.is_configured(shard, name)),
         };
+        if std::env::var("DBG").is_ok_and(|t| what.contains(&t)) { eprintln!("{:?} {what} <- {:.1500}", self.now, format!("{reply:?}")); }
         let then = self.audience.reply(conn, reply, scene);
         let then = then.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}\n{what}"));
         if then == Then::Free && self.rng.chance(30) {
@@ -687,6 +694,11 @@ impl World {
         for (shard, conn) in self.viewers.keys().copied().collect::<Vec<_>>() {
             self.end_viewer(shard, conn);
         }
+        self.stop_watching();
+    }
+
+    /// All players of playlists leave.
+    pub(crate) fn stop_watching(&mut self) {
         self.audience.players.clear();
         for (shard, conn) in self.audience.asked.keys().copied().collect::<Vec<_>>() {
             self.leave(shard, conn);

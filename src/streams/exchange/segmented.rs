@@ -769,7 +769,7 @@ impl Exchange {
             self.business.remove(&conn);
             if follower.has_begun {
                 // Its end was not reached, so the connection's end says that it is not whole.
-                self.outputs.push_back(super::Output::Abort(conn));
+                self.outputs.push_back(Output::Abort(conn));
             } else {
                 self.respond(conn, answers::over());
             }
