@@ -23,7 +23,7 @@ use sim::media::Tracks;
 use sim::viewer::{Pace, Stage};
 use sim::world::{Climate, NAMES, World};
 
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 120;
 const STEPS: u32 = 3000;
 
 /// Longer than any stream lingers: 15 s of `kept`, mirrors and outputs 5 s more.

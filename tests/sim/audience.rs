@@ -327,15 +327,39 @@ impl Audience {
     ) -> Result<Then, String> {
         let at = (scene.shard, conn);
         let mut asked = self.asked.remove(&at).ok_or("nobody has asked")?;
+        let taken = self.take(&mut asked, reply, scene);
+        let then = taken.map_err(|error| format!("{error}\n{asked:?}"))?;
+        match then {
+            Then::Goes => {
+                self.asked.insert(at, asked);
+            }
+            Then::Free => {
+                self.done(&asked);
+                if let Some(player) = self.players.get_mut(&asked.player)
+                    && !asked.is_old
+                    && !scene.is_closed
+                {
+                    player.idle.push(at);
+                }
+            }
+        }
+        Ok(then)
+    }
+
+    fn take(
+        &mut self,
+        asked: &mut Asked,
+        reply: &HttpReply,
+        scene: Scene,
+    ) -> Result<Then, String> {
         let may_follow = !asked.is_old && !asked.is_head && !asked.has_range;
         match (reply, &mut asked.body) {
-            (HttpReply::Respond(response), None) => self.respond(&asked, response, None, scene)?,
+            (HttpReply::Respond(response), None) => self.respond(asked, response, None, scene)?,
             (HttpReply::Shared(response, pieces), None) => {
-                self.respond(&asked, response, Some(pieces), scene)?;
+                self.respond(asked, response, Some(pieces), scene)?;
             }
             (HttpReply::Begin(response), None) if may_follow && response.status == 200 => {
                 asked.body = Some(Body::default());
-                self.asked.insert(at, asked);
                 return Ok(Then::Goes);
             }
             (HttpReply::Run(pieces), Some(Body(body))) => {
@@ -346,24 +370,16 @@ impl Audience {
                 if body.len() == before {
                     return Err("an empty run".into());
                 }
-                self.asked.insert(at, asked);
                 return Ok(Then::Goes);
             }
             (HttpReply::EndStream, Some(Body(body))) => {
                 let body = std::mem::take(body);
                 self.followed += 1;
-                self.keep(&asked, &Got::Whole(&body), scene)?;
+                self.keep(asked, &Got::Whole(&body), scene)?;
             }
             (_, body) => {
                 return Err(format!("{reply:?} is out of place after {body:?}"));
             }
-        }
-        self.done(&asked);
-        if let Some(player) = self.players.get_mut(&asked.player)
-            && !asked.is_old
-            && !scene.is_closed
-        {
-            player.idle.push(at);
         }
         Ok(Then::Free)
     }
@@ -471,6 +487,16 @@ impl Audience {
         {
             return Err(format!("{status} for what was offered: {scene:?} {:?}", response.body));
         }
+        if let What::Bytes(key, number, part) = &asked.what
+            && let Some(player) = self.players.get_mut(&asked.player)
+        {
+            // It may come yet.
+            for view in &mut player.views {
+                if view.rendition == key.2 {
+                    view.fetched.remove(&(*number, *part));
+                }
+            }
+        }
         if let Some(player) = self.players.get_mut(&asked.player)
             && status == 404
             && matches!(asked.what, What::Playlist { .. } | What::Description)
@@ -537,10 +563,13 @@ impl Player {
             self.is_cmaf,
             self.views[index].rendition.clone(),
         );
-        if self.style != Style::Dash
-            && !self.views[index].is_asking
-            && (self.style.has_parts() || now > self.views[index].asked_at + RELOAD)
-        {
+        let view = &self.views[index];
+        let is_due = if self.style.has_parts() {
+            view.last.is_none() || rng.chance(50)
+        } else {
+            view.last.is_none() || now > view.asked_at + RELOAD
+        };
+        if self.style != Style::Dash && !view.is_asking && is_due {
             return Some(self.want_playlist(rng, now, index, key));
         }
         self.want_bytes(rng, index, key)

@@ -1,7 +1,7 @@
 //! What is known of all segments, from whatever player asked for them on whatever shard: they must
 //! agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ringside::media::Kind;
@@ -65,6 +65,7 @@ struct Volume {
     part_count: Option<usize>,
     whole: Option<Vec<u8>>,
     parts: BTreeMap<usize, Vec<u8>>,
+    parts_read: BTreeSet<usize>,
     spans: Vec<(usize, usize, Vec<u8>)>,
     reel: Option<Reel>,
 }
@@ -231,7 +232,6 @@ impl Shelf {
                 same(known, bytes).map_err(|error| format!("{number}: {error}"))?;
             }
             (Got::Whole(bytes), Some(part)) => {
-                Reel::read(bytes, key.1, false).map_err(|error| format!("{number}: {error}"))?;
                 let known = volume.parts.entry(part).or_insert_with(|| bytes.to_vec());
                 same(known, bytes).map_err(|error| format!("{number}.{part}: {error}"))?;
             }
@@ -338,6 +338,9 @@ impl Volume {
             let Some(listed) = self.parts_listed.get(part) else {
                 continue;
             };
+            if !self.parts_read.insert(*part) {
+                continue;
+            }
             let is_cmaf = bytes[0] != 0x47;
             let reel = Reel::read(bytes, is_cmaf, false)?;
             let has_key = reel.of(Kind::Video).any(|shot| shot.stamp.is_key);

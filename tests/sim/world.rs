@@ -635,27 +635,31 @@ impl World {
         entry.exchange.connection_gone(conn);
     }
 
+    /// The number of the stream that a shard has by this name.
+    fn life(&mut self, shard: usize, name: usize) -> Option<u64> {
+        let snapshot = self.shards[shard].exchange.snapshot();
+        let mut streams = snapshot.streams.iter();
+        let of_name = |stream: &&StreamSnapshot| stream.name.as_str() == NAMES[name].name;
+        Some(streams.find(of_name)?.id.0)
+    }
+
     fn player_gets(&mut self, shard: usize, conn: ConnId, reply: &HttpReply) {
         let asked = &self.audience.asked[&(shard, conn)];
-        let what = format!("{asked:?}");
         let name = self.audience.name_of(asked);
-        let snapshot = self.shards[shard].exchange.snapshot();
-        let life = name.and_then(|name| {
-            let of_name =
-                |stream: &&StreamSnapshot| stream.name.as_str() == NAMES[name].name;
-            snapshot.streams.iter().find(of_name)
-        });
+        let life = match reply {
+            HttpReply::Run(_) | HttpReply::Begin(_) => None,
+            _ => name.and_then(|name| self.life(shard, name)),
+        };
         let scene = Scene {
             shard,
             now: self.now,
-            life: life.map(|stream| stream.id.0),
+            life,
             may_gap: self.media_dropped > 0,
             is_closed: self.shards[shard].is_drained
                 || name.is_none_or(|name| !self.is_configured(shard, name)),
         };
-        if std::env::var("DBG").is_ok_and(|t| what.contains(&t)) { eprintln!("{:?} {what} <- {:.1500}", self.now, format!("{reply:?}")); }
         let then = self.audience.reply(conn, reply, scene);
-        let then = then.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}\n{what}"));
+        let then = then.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}"));
         if then == Then::Free && self.rng.chance(30) {
             self.leave(shard, conn);
         }
