@@ -1,14 +1,18 @@
 //! Start, wiring, reload and end of the process.
 
+mod api_host;
+mod config_file;
 mod control_shard;
 pub mod demo;
 pub mod doctor;
+mod log_layer;
 mod media_shard;
+mod worker;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -20,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
-use crate::config::{self, Changes, Config, Count, Host, Pinning};
+use crate::config::{self, Config, Count, Host, Notice, Pinning};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
@@ -46,15 +50,29 @@ pub struct Serve {
     pub pinning_path: PathBuf,
 }
 
-/// Runs the server until a signal ends it.
-pub fn serve(options: &Serve) -> anyhow::Result<()> {
+pub use log_layer::Log;
+
+/// Runs the server until a signal ends it. `log` is what the API shows.
+pub fn serve(options: &Serve, log: Log) -> anyhow::Result<()> {
     let loaded = config::load(&options.config_path)?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
     let pinning = Pinning::load(&options.pinning_path)?;
-    let server = Server::start(loaded.config, &pinning)?;
-    server.run(Some(&options.config_path))
+    let place = Place {
+        notices: loaded.notices,
+        config_path: Some(options.config_path.clone()),
+        log,
+    };
+    Server::start_at(loaded.config, &pinning, place)?.run()
+}
+
+/// Where a server's configuration is kept, what was said of it, and the log.
+#[derive(Debug, Default)]
+struct Place {
+    config_path: Option<PathBuf>,
+    notices: Vec<Notice>,
+    log: Log,
 }
 
 /// Prints what is wrong with this machine or configuration. True if the server would start.
@@ -127,8 +145,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts all shards. When it returns, the ports listen.
+    /// Starts all shards. When it returns, the ports listen. Changes to the configuration are not
+    /// saved.
     pub fn start(config: Config, pinning: &Pinning) -> anyhow::Result<Self> {
+        Self::start_at(config, pinning, Place::default())
+    }
+
+    fn start_at(config: Config, pinning: &Pinning, place: Place) -> anyhow::Result<Self> {
         let findings = findings(&config, pinning);
         let problems: Vec<doctor::Finding> = findings
             .into_iter()
@@ -167,6 +190,9 @@ impl Server {
             mesh: control_end,
             listening: control_socket,
             config: Arc::clone(&config),
+            config_path: place.config_path,
+            notices: place.notices,
+            log: place.log,
             ring,
             commands: orders,
         };
@@ -199,22 +225,15 @@ impl Server {
         &self.config
     }
 
-    /// Obeys signals until one ends the process: SIGHUP reads `config_path` again, SIGTERM and
+    /// Obeys signals until one ends the process: SIGHUP reads the configuration again, SIGTERM and
     /// SIGINT let everybody go.
-    pub fn run(self, config_path: Option<&Path>) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<()> {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
-        let mut current = Arc::clone(&self.config);
         for signal in signals.forever() {
             if signal != SIGHUP {
                 break;
             }
-            let Some(path) = config_path else {
-                continue;
-            };
-            if let Some(config) = reload(path, &current) {
-                current = Arc::clone(&config);
-                self.command(Command::Reload(config));
-            }
+            self.command(Command::Reload);
         }
         tracing::info!("stopping: viewers have 5 s to go");
         self.command(Command::Drain);
@@ -234,31 +253,6 @@ impl Server {
         let _ = self.commands.send(command);
         self.waker.wake();
     }
-}
-
-/// Reads the configuration again. `None` if it cannot be used: the old one stays.
-fn reload(path: &Path, current: &Config) -> Option<Arc<Config>> {
-    let loaded = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            tracing::error!("{error}; the running configuration stays");
-            return None;
-        }
-    };
-    for notice in &loaded.notices {
-        tracing::warn!("{notice}");
-    }
-    let changes = Changes::between(current, &loaded.config);
-    if changes.protocols {
-        tracing::warn!("ports and interfaces change when the server is started again");
-    }
-    tracing::info!(
-        added = changes.added.join(","),
-        changed = changes.changed.join(","),
-        removed = changes.removed.join(","),
-        "the configuration was read again"
-    );
-    Some(Arc::new(loaded.config))
 }
 
 fn media_cpus(pinning: &Pinning) -> Vec<usize> {

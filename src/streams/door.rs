@@ -14,6 +14,7 @@ use crate::proto::{http, rtmp};
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::streams::access::PublishRequest;
+use crate::streams::client::ShardClients;
 use crate::streams::exchange::{Exchange, HttpReply, Output, RtmpReply};
 use crate::streams::message::Message;
 use crate::streams::output::Container;
@@ -161,6 +162,19 @@ impl Door {
     /// A message for this door.
     pub fn message(&mut self, from: ShardId, message: Message) {
         self.exchange.message(from, message);
+    }
+
+    /// Who is here: the exchange's answer, with what only the connections know.
+    pub fn clients(&self, driver: &Driver<ServerSession>, each: bool) -> ShardClients {
+        let mut clients = self.exchange.clients(each);
+        for client in &mut clients.clients {
+            let Some(conn) = client.conn else {
+                continue;
+            };
+            client.up = driver.sent_bytes(conn);
+            client.host = driver.peer(conn).map(|peer| peer.ip().to_canonical());
+        }
+        clients
     }
 
     /// Does what the exchange wants done.

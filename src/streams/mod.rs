@@ -4,6 +4,8 @@
 //! `door` connects them to the driver and the mesh.
 
 pub mod access;
+pub mod api;
+pub mod client;
 pub mod door;
 mod exchange;
 mod families;
@@ -18,6 +20,7 @@ mod request;
 mod snapshot;
 mod stream;
 
+pub use client::{ClientSnapshot, SessionFilter, ShardClients};
 pub use exchange::{Exchange, HttpReply, Output, RtmpReply};
 pub use families::{Row, families};
 pub use message::Message;

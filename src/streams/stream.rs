@@ -48,6 +48,10 @@ pub(super) struct Stream {
     /// Bytes handed over for viewers, by container.
     pub(super) bytes_out: [u64; Container::ALL.len()],
     pub(super) skips: u64,
+    /// Viewers seated on this shard so far.
+    pub(super) views: u64,
+    /// How long those of them that have left watched, together.
+    pub(super) viewed: Duration,
     unix_zero_ms: i64,
 }
 
@@ -207,6 +211,8 @@ impl Stream {
             is_ready: false,
             bytes_out: [0; Container::ALL.len()],
             skips: 0,
+            views: 0,
+            viewed: Duration::ZERO,
             unix_zero_ms: 0,
         }
     }
@@ -687,6 +693,12 @@ impl Stream {
         }
     }
 
+    /// Decoding time of the newest frame, in milliseconds.
+    pub(super) fn newest_ms(&self) -> i64 {
+        let newest = self.statistics.iter().map(|statistics| statistics.last_ms);
+        newest.max().unwrap_or(0)
+    }
+
     pub(super) fn snapshot(&self) -> StreamSnapshot {
         let mut viewers = [0; Container::ALL.len()];
         for (_, outlet) in &self.outlets {
@@ -726,6 +738,8 @@ impl Stream {
             viewers,
             bytes_out: self.bytes_out,
             skips: self.skips,
+            views: self.views,
+            view_seconds: self.viewed.as_secs(),
             log_bytes: self.log.bytes() as u64,
             unix_zero_ms: self.unix_zero_ms,
         }
@@ -802,4 +816,6 @@ pub(super) struct Viewer {
     /// What it had taken when that was last looked at.
     pub(super) taken: u64,
     pub(super) taken_at: Instant,
+    /// When it was seated.
+    pub(super) since: Instant,
 }

@@ -23,6 +23,6 @@ mod session;
 pub use chunk::{CHUNK_END, chunk, chunk_payload};
 pub use client::{ClientError, ClientSession};
 pub use error::{CloseReason, Refusal};
-pub use request::{Method, Request, Version};
+pub use request::{Method, Request, Version, parameter};
 pub use response::{CORS, Framing, Response};
 pub use session::{Event, Options, Session};
