@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::sessions::{format_id, tags_of};
 use super::{Api, Work, names, or_null};
 use crate::base::ids::ShardId;
-use crate::media::Kind;
+use crate::media::{Codec, Kind};
 use crate::streams::client::{ClientSnapshot, Figures, Tally};
 use crate::streams::info::track_name;
 use crate::streams::name::StreamName;
@@ -403,7 +403,8 @@ fn live(shards: &[ShardSnapshot]) -> BTreeMap<&StreamName, Whole<'_>> {
     streams
 }
 
-const STREAM_FIELDS: [&str; 20] = [
+/// The fields of `active_streams` where a call does not say which.
+const STREAM_FIELDS: [&str; 17] = [
     "downbytes",
     "firstms",
     "health",
@@ -421,10 +422,10 @@ const STREAM_FIELDS: [&str; 20] = [
     "viewers",
     "views",
     "viewseconds",
-    "zerounix",
-    "clients",
-    "unspecified",
 ];
+
+/// Those that are shown only when they are asked for.
+const MORE_STREAM_FIELDS: [&str; 4] = ["zerounix", "clients", "unspecified", "sourcepids"];
 
 /// `active_streams`: true for names, a list of fields, or an object.
 pub(super) fn active_streams(api: &mut Api, work: &mut Work<'_>, argument: &Value) {
@@ -447,7 +448,11 @@ pub(super) fn active_streams(api: &mut Api, work: &mut Work<'_>, argument: &Valu
                                 && name.wildcard().is_some())
                     })
             });
-            let fields = fields_of(argument, &STREAM_FIELDS);
+            let known = [&STREAM_FIELDS[..], &MORE_STREAM_FIELDS].concat();
+            let fields = match argument["fields"].is_null() {
+                true => fields_of(&Value::Null, &STREAM_FIELDS),
+                false => fields_of(argument, &known),
+            };
             if super::is_true(&argument["longform"]) {
                 let streams = chosen.map(|(name, whole)| {
                     let values = row(api, work, name, whole, &fields);
@@ -580,9 +585,11 @@ fn track_health(track: &TrackSnapshot, buffer: i64) -> Value {
         (None, _) => 0.0,
     };
     let frames = track.frames / track.keyframes.max(1);
-    let frame_ms = match per_second > 0.0 {
-        true => (1000.0 / per_second).round() as u64,
-        false => 0,
+    let frame_ms = match (&track.track.audio, track.track.codec) {
+        (Some(audio), Codec::Aac) => 1_024_000 / u64::from(audio.rate.max(1)),
+        (Some(audio), Codec::Mp3) => 1_152_000 / u64::from(audio.rate.max(1)),
+        _ if per_second > 0.0 => (1000.0 / per_second).round() as u64,
+        _ => 0,
     };
     let mut health = json!({
         "buffer": buffer,
@@ -591,6 +598,11 @@ fn track_health(track: &TrackSnapshot, buffer: i64) -> Value {
         "idx": track.track.id.0,
         "jitter": 0,
         "kbits": track.bytes_per_s * 8 / 1000,
+        "keys": {
+            "frame_ms_max": frame_ms, "frame_ms_min": frame_ms,
+            "frames_max": frames, "frames_min": frames,
+            "ms_max": frames * frame_ms, "ms_min": frames * frame_ms,
+        },
     });
     let mut extend = |value: Value| {
         if let (Value::Object(health), Value::Object(more)) = (&mut health, value) {
@@ -599,11 +611,6 @@ fn track_health(track: &TrackSnapshot, buffer: i64) -> Value {
     };
     match track.track.kind() {
         Kind::Video => {
-            extend(json!({"keys": {
-                "frame_ms_max": frame_ms, "frame_ms_min": frame_ms,
-                "frames_max": frames, "frames_min": frames,
-                "ms_max": frames * frame_ms, "ms_min": frames * frame_ms,
-            }}));
             if let Some(video) = &track.track.video {
                 extend(json!({
                     "bframes": false,
