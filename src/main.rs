@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ringside::config::Secret;
 use ringside::server::{self, Log, Serve, demo};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -31,6 +32,10 @@ struct Files {
     /// Which shard runs on which CPU, and how it waits.
     #[arg(long, default_value = "core-pinning.toml", global = true)]
     pinning: PathBuf,
+    /// Make this account of the API, or set its password, and write it to the configuration before
+    /// serving. Other users of the machine can see it in the list of processes meanwhile.
+    #[arg(short, long, value_name = "NAME:PASSWORD", global = true)]
+    account: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -71,6 +76,7 @@ fn main() -> ExitCode {
     let files = Serve {
         config_path: cli.files.config,
         pinning_path: cli.files.pinning,
+        account: cli.files.account.map(Secret::new),
     };
     let result = match cli.command {
         None | Some(Command::Serve) => server::serve(&files, log).map(|()| true),

@@ -232,6 +232,7 @@ impl ApiHost {
                 ticket: token,
                 name,
                 md5,
+                keeps_md5: self.config.general.challenge_login,
             },
         };
         if self.worker.send(job).is_err() {

@@ -24,7 +24,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
-use crate::config::{self, Config, Count, Host, Notice, Pinning};
+use crate::config::{self, Config, Count, Host, Notice, Pinning, Secret};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
@@ -48,12 +48,17 @@ pub struct Serve {
     pub config_path: PathBuf,
     /// `core-pinning.toml`.
     pub pinning_path: PathBuf,
+    /// `NAME:PASSWORD` of an account to make or change first.
+    pub account: Option<Secret>,
 }
 
 pub use log_layer::Log;
 
 /// Runs the server until a signal ends it. `log` is what the API shows.
 pub fn serve(options: &Serve, log: Log) -> anyhow::Result<()> {
+    if let Some(account) = &options.account {
+        worker::set_account(&options.config_path, account)?;
+    }
     let loaded = config::load(&options.config_path)?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");

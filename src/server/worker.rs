@@ -5,12 +5,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::time::Duration;
 use std::{fs, io, thread};
 
+use anyhow::Context;
 use serde_json::{Map, Value};
 
-use crate::config::{Loaded, Secret};
+use crate::config::{self, Loaded, Secret};
 use crate::io::{Waker, open_beneath};
 use crate::server::config_file::{ConfigFile, SaveError, read_key, write_key};
 use crate::streams::api::accounts::{self, Key, Seeds};
+use crate::streams::api::authorize::is_account_name;
 use crate::streams::api::browse::ENTRIES_MAX;
 use crate::streams::api::{Listing, Machine, Place};
 
@@ -40,6 +42,8 @@ pub(super) enum Job {
         name: String,
         /// The MD5 of the password.
         md5: Secret,
+        /// It may be kept, sealed.
+        keeps_md5: bool,
     },
     /// Write the configuration.
     Save {
@@ -178,6 +182,41 @@ pub(super) fn key_beside(path: &Path) -> Option<Key> {
     read_key(&ConfigFile::new(path).key_path())
 }
 
+/// Makes an account of the configuration in `path`, or sets its password.
+pub(super) fn set_account(path: &Path, account: &Secret) -> anyhow::Result<()> {
+    let (name, password) = account
+        .expose()
+        .split_once(':')
+        .filter(|(name, password)| is_account_name(name) && !password.is_empty())
+        .context("an account is NAME:PASSWORD")?;
+    let loaded = config::load(path)?;
+    let file = ConfigFile::new(path);
+    let key_path = file.key_path();
+    let mut desk = Desk {
+        file: Some(file),
+        key: read_key(&key_path),
+        key_path: Some(key_path),
+        cpu: None,
+    };
+    let key = match loaded.config.general.challenge_login {
+        true => desk.make_key(),
+        false => None,
+    };
+    let md5 = accounts::md5_hex(password);
+    let mut document = loaded.config.to_document();
+    let accounts = document.entry("account").or_insert(Value::Null);
+    if !accounts.is_object() {
+        *accounts = Value::Object(Map::new());
+    }
+    accounts[name] = accounts::protect(name, &md5, key.as_ref(), seeds());
+    if let Some(file) = &mut desk.file {
+        file.save(&document)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    tracing::info!("the account was written");
+    Ok(())
+}
+
 /// Random bytes from the kernel.
 pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
@@ -199,8 +238,13 @@ impl Desk {
                 ticket,
                 is_right: accounts::verify(hash.as_deref(), md5.expose()),
             },
-            Job::Protect { ticket, name, md5 } => {
-                let key = self.make_key();
+            Job::Protect {
+                ticket,
+                name,
+                md5,
+                keeps_md5,
+            } => {
+                let key = if keeps_md5 { self.make_key() } else { None };
                 let account = accounts::protect(&name, md5.expose(), key.as_ref(), seeds());
                 Report::Protected {
                     ticket,
