@@ -92,7 +92,7 @@ enum Step {
     /// For the worker to compare or hash a password.
     Password,
     /// For what the call needs.
-    Gather(Map<String, Value>, Gathered),
+    Gather(Map<String, Value>, Box<Gathered>),
     /// For the disk.
     Disk(Reply, usize),
 }
@@ -286,10 +286,10 @@ impl ApiHost {
                 return;
             }
         }
-        let gathered = Gathered {
+        let gathered = Box::new(Gathered {
             needs,
             ..Gathered::default()
-        };
+        });
         let waiting = Waiting {
             step: Step::Gather(authorize, gathered),
             ..waiting
@@ -406,7 +406,7 @@ impl ApiHost {
     }
 
     /// Reads the file again, as SIGHUP asks.
-    pub(super) fn read_again(&mut self) {
+    pub(super) fn read_again(&self) {
         let job = self.read_job(None);
         if self.worker.send(job).is_err() {
             tracing::error!("the configuration is not read: too much to do");

@@ -162,7 +162,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return written;
     }
     let folder = path.parent().filter(|parent| *parent != Path::new(""));
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 fn write_draft(draft: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -255,10 +255,7 @@ mod tests {
     /// `/dev/full` answers every write as a full disk does.
     #[test]
     fn a_full_disk_leaves_the_old_file_whole() {
-        let full = fs::OpenOptions::new()
-            .write(true)
-            .open("/dev/full")
-            .unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         assert_eq!(
             (&full).write_all(b"x").unwrap_err().kind(),
             io::ErrorKind::StorageFull

@@ -49,7 +49,7 @@ impl Place {
         };
         roots
             .iter()
-            .filter(|root| root.trim_end_matches('/') != "" || path.starts_with('/'))
+            .filter(|root| !root.trim_end_matches('/').is_empty() || path.starts_with('/'))
             .find_map(beneath)
             .ok_or("not beneath a folder of media.roots")
     }

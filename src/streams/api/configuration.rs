@@ -49,11 +49,7 @@ pub(super) fn config(api: &mut Api, work: &mut Work<'_>, argument: &Value) {
             Ok(())
         });
     }
-    let mut config = work
-        .section("config")
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
+    let mut config = work.members("config");
     for (name, default) in DEFAULTS {
         if !config.contains_key(*name) {
             let default = serde_json::from_str(default).unwrap_or_default();
@@ -134,16 +130,14 @@ pub(super) fn streams(_: &mut Api, work: &mut Work<'_>, argument: &Value) {
             Ok(())
         });
     }
-    let streams = match work.section("streams") {
-        Value::Object(streams) => streams
-            .into_iter()
-            .map(|(name, settings)| {
-                let reported = report_stream(work, &name, settings);
-                (name, reported)
-            })
-            .collect(),
-        _ => Map::new(),
-    };
+    let streams = work
+        .members("streams")
+        .into_iter()
+        .map(|(name, settings)| {
+            let reported = report_stream(work, &name, settings);
+            (name, reported)
+        })
+        .collect();
     work.put("streams", or_null(Value::Object(streams)));
 }
 

@@ -72,10 +72,8 @@ pub(super) fn object<'a>(
 pub(super) fn list<'a>(document: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value> {
     let member = document.entry(name).or_insert(Value::Null);
     if !member.is_array() {
-        *member = match member.take() {
-            Value::String(text) if !text.is_empty() => Value::Array(vec![text.into()]),
-            _ => Value::Array(Vec::new()),
-        };
+        let only = member.as_str().filter(|text| !text.is_empty());
+        *member = only.into_iter().collect();
     }
     member.as_array_mut().expect("made a list above")
 }

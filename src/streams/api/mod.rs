@@ -184,6 +184,15 @@ impl Work<'_> {
         }
     }
 
+    /// The members of a section of the document; none if it is no object.
+    fn members(&self, name: &str) -> Map<String, Value> {
+        let section = self.edit.document().get(name);
+        section
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    }
+
     /// A section of the document.
     fn section(&self, name: &str) -> Value {
         self.edit.section(name)
@@ -357,6 +366,14 @@ fn names(value: &Value) -> Vec<String> {
             .collect(),
         Value::Object(members) => members.keys().cloned().collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}
+
+/// What is asked for, of an argument that may be one or a list of them.
+fn each(argument: &Value) -> &[Value] {
+    match argument.as_array() {
+        Some(items) => items,
+        None => std::slice::from_ref(argument),
     }
 }
 

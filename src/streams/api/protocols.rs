@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value};
 
 use super::document::{list, object};
-use super::{Api, Work};
+use super::{Api, Work, each};
 use crate::config::{Protocols, Standing};
 
 /// `addprotocol`: adds one, or a list of them.
@@ -52,13 +52,6 @@ pub(super) fn delete(_: &mut Api, work: &mut Work<'_>, argument: &Value) {
         });
     }
     note_restart(work);
-}
-
-fn each(argument: &Value) -> &[Value] {
-    match argument {
-        Value::Array(items) => items,
-        other => std::slice::from_ref(other),
-    }
 }
 
 /// A protocol without the state that a reply showed.

@@ -32,13 +32,15 @@ pub(super) fn stop_sessions(_: &mut Api, work: &mut Work<'_>, argument: &Value) 
                 id: None,
             })
             .collect(),
-        other => names(other)
-            .into_iter()
-            .map(|stream| SessionFilter {
-                stream: Some(stream),
-                ..SessionFilter::default()
-            })
-            .collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            names(argument)
+                .into_iter()
+                .map(|stream| SessionFilter {
+                    stream: Some(stream),
+                    ..SessionFilter::default()
+                })
+                .collect()
+        }
     };
     work.effects
         .extend(filters.into_iter().map(Effect::StopSessions));
@@ -116,7 +118,7 @@ fn each(
     argument: &Value,
 ) -> Vec<(StreamName, Vec<String>)> {
     let mut found = Vec::new();
-    for (name, tags) in argument.as_object().unwrap_or(&Map::new()) {
+    for (name, tags) in argument.as_object().into_iter().flatten() {
         match StreamName::parse(name) {
             Ok(name) => found.push((name, names(tags))),
             Err(reason) => work.fail(command, reason),

@@ -167,9 +167,9 @@ fn tally_of(stream: &StreamSnapshot) -> Tally {
 
 /// The requests of an argument that may be one, or a list of them.
 fn each_request(argument: &Value) -> &[Value] {
-    match argument {
-        Value::Array(requests) if requests.iter().all(Value::is_object) => requests,
-        other => std::slice::from_ref(other),
+    match argument.as_array() {
+        Some(requests) if requests.iter().all(Value::is_object) => requests,
+        Some(_) | None => std::slice::from_ref(argument),
     }
 }
 

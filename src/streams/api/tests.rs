@@ -1,7 +1,5 @@
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::proto::http::{self, Request};
 
 /// Some time: what follows in a test is counted from it.
@@ -21,9 +19,6 @@ pub(super) fn request(text: &str) -> Request {
     session.handle_input(start(), text.as_bytes());
     match session.poll_event() {
         Some(http::Event::Request(request)) => *request,
-        other => panic!(
-            "{other:?} of {text:?}, {:?}",
-            session.poll_transmit().map(Bytes::from)
-        ),
+        other => panic!("{other:?} of {text:?}, {:?}", session.poll_transmit()),
     }
 }

@@ -1,7 +1,7 @@
 //! Commands for what this version does not have. What the document holds is shown; what would need
 //! the missing part is refused with a reason.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::document::object;
 use super::{Api, Work, names, or_null};
@@ -31,10 +31,7 @@ pub(super) fn push_auto_remove(api: &mut Api, work: &mut Work<'_>, argument: &Va
 
 /// `push_auto_list`: the rules of the document.
 pub(super) fn push_auto_list(_: &mut Api, work: &mut Work<'_>, _: &Value) {
-    let rules = match work.section("auto_push") {
-        Value::Object(rules) => rules,
-        _ => Map::new(),
-    };
+    let rules = work.members("auto_push");
     let list: Vec<Value> = rules
         .values()
         .map(|rule| {
@@ -78,10 +75,7 @@ pub(super) fn variable(api: &mut Api, work: &mut Work<'_>, argument: &Value) {
 
 /// `variable_list`: those of the document, which are not put in anywhere.
 pub(super) fn variable_list(_: &mut Api, work: &mut Work<'_>, _: &Value) {
-    let variables = match work.section("variables") {
-        Value::Object(variables) => variables,
-        _ => Map::new(),
-    };
+    let variables = work.members("variables");
     work.put("variable_list", variables);
 }
 
