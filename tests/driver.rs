@@ -322,6 +322,29 @@ fn who_does_not_read_what_is_left_is_closed() {
 }
 
 #[test]
+fn who_takes_nothing_of_an_answer_is_closed() {
+    const STALL: Duration = Duration::from_millis(300);
+    let mut rig = Rig::new(Limits::default());
+    let (mut client, conn) = rig.connect();
+    let (_idle, idle) = rig.connect();
+    rig.driver
+        .send(conn, [Piece::Bytes(pattern(16 << 20).into())]);
+    let begin = clock::now();
+    let mut got = Vec::new();
+    while clock::now() < begin + Duration::from_secs(1) {
+        rig.turn();
+        rig.driver.close_stalled(STALL);
+        read_some(&mut client, &mut got, 20_000);
+    }
+    assert!(!rig.gone.contains_key(&conn), "it reads, however slowly");
+    rig.until("the end", |rig| {
+        rig.driver.close_stalled(STALL);
+        rig.gone.get(&conn) == Some(&Gone::Stalled)
+    });
+    assert!(!rig.gone.contains_key(&idle), "who waits for nothing may");
+}
+
+#[test]
 fn the_oldest_that_is_not_established_makes_room() {
     let limits = Limits {
         unestablished_max: 3,

@@ -24,10 +24,31 @@ const FLOORS: &[&[&str]] = &[
 /// Lowest row first; same rule, inside `src/proto`.
 const PROTO_ROWS: &[&[&str]] = &[
     &[
-        "amf", "cmaf", "dtls", "dtsc", "http", "mpegts", "rtcp", "rtp", "sctp", "sdp", "stun",
+        "amf",
+        "cmaf",
+        "dtls",
+        "dtsc",
+        "http",
+        "mpegts",
+        "proxy_protocol",
+        "rtcp",
+        "rtp",
+        "sctp",
+        "sdp",
+        "stun",
         "zmtp",
     ],
-    &["dash", "flv", "hls", "ice", "rtsp", "srt", "srtp", "ws"],
+    &[
+        "dash",
+        "flv",
+        "hls",
+        "http2",
+        "ice",
+        "rtsp",
+        "srt",
+        "srtp",
+        "websocket",
+    ],
     &["rtmp", "webrtc"],
 ];
 

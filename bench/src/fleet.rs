@@ -19,7 +19,7 @@ use crate::viewer::{Failed, Kind, STALL, Shared, Viewer};
 
 /// Receive buffers of a thread: a burst for many viewers fits, and 2 MiB stay in the cache that
 /// the server shares.
-const RING: Options = Options {
+pub(crate) const RING: Options = Options {
     sq_entries: 1024,
     cq_entries: 16_384,
     receive_buffers: 128,
@@ -115,7 +115,7 @@ impl Fleet {
                         let text = match reason {
                             Gone::Closed => "closed by the server",
                             Gone::Failed => "the connection failed",
-                            Gone::Displaced | Gone::Overfull => "closed by this side",
+                            Gone::Displaced | Gone::Overfull | Gone::Stalled => "closed by this side",
                         };
                         self.lost(conn, text);
                     }

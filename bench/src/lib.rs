@@ -1,18 +1,22 @@
 //! Load for a ringside server, and what it costs the server.
 //!
-//! [`streams`] publishes and watches, [`floor`] is the bare loop to compare with, [`churn`] comes
-//! and goes. Clients run on the server's own engine: one driver on one ring for each thread.
+//! [`streams`] publishes and watches, [`segments`] watches by HLS and DASH, [`get`] asks for the
+//! same resources over and over, [`floor`] is the bare loop to compare with, [`churn`] comes and
+//! goes. Clients run on the server's own engine: one driver on one ring for each thread.
 
 pub mod churn;
 mod container;
 mod control;
 mod fleet;
 pub mod floor;
+pub mod get;
 mod process;
 mod publisher;
+pub mod segments;
 mod source;
 mod stamp;
 pub mod streams;
+mod swarm;
 mod tally;
 mod viewer;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{churn, floor, pin, streams};
+use ringside_load::{churn, floor, get, pin, segments, streams};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -21,6 +21,14 @@ struct Cli {
 enum Command {
     /// Publish and watch.
     Streams(streams::Options),
+    /// Watch by HLS: whole segments.
+    Hls(segments::Options),
+    /// Watch by low-latency HLS: parts and blocking reloads.
+    Llhls(segments::Options),
+    /// Watch by low-latency DASH.
+    Dash(segments::Options),
+    /// GET one or several resources over and over.
+    Get(get::Options),
     /// Come and go at random, and see whether the server is left as it was.
     Churn(churn::Options),
     /// The bare loop to compare with: sends the same pieces to as many sockets.
@@ -37,6 +45,10 @@ fn main() -> ExitCode {
         .map_or(Ok(()), pin)
         .and_then(|()| match cli.command {
             Command::Streams(options) => streams::run(&options, &mut out),
+            Command::Hls(options) => segments::hls(&options, &mut out),
+            Command::Llhls(options) => segments::llhls(&options, &mut out),
+            Command::Dash(options) => segments::dash(&options, &mut out),
+            Command::Get(options) => get::run(&options, &mut out),
             Command::Churn(options) => churn::run(&options, &mut out),
             Command::Floor(options) => floor::run(&options, &mut out),
             Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),

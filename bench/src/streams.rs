@@ -139,14 +139,27 @@ pub fn run(options: &Options, out: &mut impl Write) -> anyhow::Result<bool> {
     Ok(settled && total.errors == 0 && total.disconnects == 0 && total.stalls == 0)
 }
 
-type Publishing = JoinHandle<anyhow::Result<()>>;
+pub(crate) type Publishing = JoinHandle<anyhow::Result<()>>;
 
 fn start_publishers(options: &Options, shared: &Arc<Shared>) -> anyhow::Result<Publishing> {
-    let publishers = (0..options.publishers)
-        .map(|index| Ok((stream_name(options, index), Source::open(&options.publish)?)))
+    let names = (0..options.publishers).map(|index| stream_name(options, index));
+    publish(options.rtmp, names.collect(), &options.publish, shared)
+}
+
+/// Publishes `source` under each of `names`; returns when all are let in.
+pub(crate) fn publish(
+    rtmp: SocketAddr,
+    names: Vec<String>,
+    source: &str,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<Publishing> {
+    let count = names.len();
+    let publishers = names
+        .into_iter()
+        .map(|name| Ok((name, Source::open(source)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let thread = publisher::spawn(options.rtmp, publishers, shared)?;
-    let is_ready = || shared.publishing.load(Ordering::Relaxed) >= options.publishers;
+    let thread = publisher::spawn(rtmp, publishers, shared)?;
+    let is_ready = || shared.publishing.load(Ordering::Relaxed) >= count;
     wait_until(PUBLISH_MAX, || is_ready() || thread.is_finished());
     if is_ready() {
         return Ok(thread);

@@ -13,7 +13,7 @@ const TIME_MAX: Duration = Duration::from_mins(2);
 pub(crate) struct Times(Histogram<u64>);
 
 impl Times {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let max = TIME_MAX.as_micros() as u64;
         Self(Histogram::new_with_max(max, 3).expect("the bounds are ones that it takes"))
     }
@@ -22,7 +22,7 @@ impl Times {
         self.0.saturating_record(time.as_micros() as u64);
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("all have the same bounds");
     }
 

@@ -113,6 +113,30 @@ const ENGINE: &[Column] = &[
         |e| e.overfull,
     ),
     (
+        "tls_connections",
+        "Open TLS connections, those in their handshake included.",
+        false,
+        |e| e.tls_connections,
+    ),
+    (
+        "tls_handshakes_total",
+        "TLS handshakes that have ended well.",
+        true,
+        |e| e.tls_handshakes,
+    ),
+    (
+        "tls_handshake_failures_total",
+        "TLS connections that were gone before their handshake had ended.",
+        true,
+        |e| e.tls_failures,
+    ),
+    (
+        "stalled_total",
+        "Connections closed because they took nothing of an answer for too long.",
+        true,
+        |e| e.stalled,
+    ),
+    (
         "ring_enters_total",
         "Times that the shard entered its ring.",
         true,

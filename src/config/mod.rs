@@ -24,13 +24,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::proto::http;
+use crate::proto::{http, http2};
 
 pub use changes::Changes;
 pub use error::Error;
 pub use notice::Notice;
 pub use pinning::{Count, Host, Pinning};
-pub use protocol::{Http, Protocols, Rtmp, Standing};
+pub use protocol::{Http, Https, Protocols, Rtmp, Standing};
 pub use secret::Secret;
 pub use sections::{
     Account, Bandwidth, Certificate, Collab, CollabSession, Delivery, General, Limits, Media,
@@ -67,8 +67,11 @@ pub struct Config {
     pub spaces: Spaces,
     /// `collab`; None without the section, which means no session.
     pub collab: Option<Collab>,
-    /// `tls.certificates`.
+    /// `tls.certificates`, and that of the environment: see [`Config::add_certificate`]. The first
+    /// is for clients that ask for no name.
     pub certificates: Vec<Certificate>,
+    /// The file does not say which protocols are on.
+    has_default_protocols: bool,
     document: Document,
 }
 
@@ -190,7 +193,7 @@ impl Config {
         let states_protocols = document
             .get("config")
             .is_some_and(|config| config.get("protocols").is_some());
-        let config = Self {
+        let mut config = Self {
             streams: read_streams(&root.get("streams"), notices)?,
             protocols: Protocols::read(&general.get("protocols"), states_protocols, notices)?,
             general: General::read(&general, notices)?,
@@ -207,9 +210,13 @@ impl Config {
                 .present()
                 .map(|node| Collab::read(&node))
                 .transpose()?,
-            certificates: Certificate::read_all(&root.get("tls"))?,
+            certificates: Vec::new(),
+            has_default_protocols: !states_protocols,
             document: Document::default(),
         };
+        for certificate in Certificate::read_all(&root.get("tls"))? {
+            config.add_certificate(certificate);
+        }
         let not_served = [
             ("auto_push", &["auto_push"][..]),
             ("collab", &["collab"]),
@@ -217,7 +224,6 @@ impl Config {
             ("config_split", &["config_split"]),
             ("jwks", &["jwks"]),
             ("spaces", &["spaces"]),
-            ("tls", &["tls"]),
             ("variables", &["variables"]),
             ("webrtc", &["webrtc"]),
         ];
@@ -233,6 +239,17 @@ impl Config {
             });
         }
         Ok(config)
+    }
+
+    /// One more certificate for HTTPS, which it turns on at its default port if the file does not say
+    /// which protocols are on.
+    pub fn add_certificate(&mut self, certificate: Certificate) {
+        if self.has_default_protocols && self.protocols.https.is_empty() {
+            self.protocols = self.protocols.clone().with_default_https();
+        }
+        if !self.certificates.contains(&certificate) {
+            self.certificates.push(certificate);
+        }
     }
 
     /// The settings of the stream `base`; those of `name+wildcard` are those of `name`.
@@ -292,6 +309,25 @@ pub fn strip_reported(document: &mut Map<String, Value>) {
         .and_then(|config| config.get_mut("protocols"));
     if let Some(Value::Array(protocols)) = protocols {
         protocols.iter_mut().for_each(strip);
+    }
+}
+
+impl Config {
+    /// The bounds of an HTTP/2 connection: those of HTTP/1 where both have them.
+    pub fn http2_options(&self) -> http2::Options {
+        let http1 = self.http_options();
+        let defaults = http2::Options::default();
+        http2::Options {
+            target_bytes_max: http1.target_bytes_max,
+            header_bytes_max: http1.header_bytes_max,
+            body_bytes_max: http1.body_bytes_max,
+            bodies_bytes_max: defaults.bodies_bytes_max.max(http1.body_bytes_max),
+            handshake_timeout: http1.header_timeout,
+            header_timeout: http1.header_timeout,
+            body_timeout: http1.body_timeout,
+            idle_timeout: http1.keep_alive_timeout,
+            ..defaults
+        }
     }
 }
 
@@ -405,7 +441,7 @@ mod tests {
         assert!(notices.contains(&Notice::ConnectorNotServed { connector }));
         let (stream, scheme) = ("pull".to_owned(), "dtsc".to_owned());
         assert!(notices.contains(&Notice::SourceNotServed { stream, scheme }));
-        assert_eq!(notices.len(), 19 + 2);
+        assert_eq!(notices.len(), 17 + 2);
     }
 
     #[test]
@@ -620,9 +656,56 @@ mod tests {
         assert_eq!(config.limits.connections_max, 5);
         assert_eq!(config.delivery.merge, Merge::Fixed);
         assert_eq!(config.certificates[0].key, "k.pem");
-        for section in ["collab", "config.triggers", "tls", "webrtc"] {
+        assert_eq!(config.protocols.https.len(), 1);
+        for section in ["collab", "config.triggers", "webrtc"] {
             assert!(notices.contains(&Notice::SectionNotServed { section }));
         }
+    }
+
+    #[test]
+    fn a_certificate_turns_https_on() {
+        let pair = r#"{"cert":"c.pem","key":"k.pem"}"#;
+        let config = read(&format!(r#"{{"tls":{{"certificates":[{pair}]}}}}"#)).config;
+        assert_eq!(config.protocols.https[0].listen.port(), 4433);
+        assert_eq!(config.protocols.https[0].certificate, None);
+
+        let mut config = read("{}").config;
+        assert_eq!(config.protocols.https, []);
+        let certificate = Certificate {
+            cert: vec!["c.pem".to_owned()],
+            key: "k.pem".to_owned(),
+        };
+        config.add_certificate(certificate.clone());
+        config.add_certificate(certificate);
+        assert_eq!(config.protocols.https.len(), 1);
+        assert_eq!(config.certificates.len(), 1);
+    }
+
+    #[test]
+    fn connectors_have_certificates_of_their_own() {
+        let config = read(
+            r#"{"config":{"protocols":[
+                {"connector":"HTTPS","cert":["c.pem","chain.pem"],"key":"k.pem","port":8443},
+                {"connector":"RTMP","cert":"c.pem","key":"k.pem","port":1936},
+                {"connector":"RTMP","cert":"","key":""}]}}"#,
+        )
+        .config;
+        let https = config.protocols.https[0].certificate.as_ref().unwrap();
+        assert_eq!(https.cert, ["c.pem", "chain.pem"]);
+        let keys: Vec<_> = config
+            .protocols
+            .rtmp
+            .iter()
+            .map(|rtmp| {
+                rtmp.certificate
+                    .as_ref()
+                    .map(|certificate| certificate.key.as_str())
+            })
+            .collect();
+        assert_eq!(keys, [Some("k.pem"), None]);
+        assert!(config.protocols.mp4, "the formats are on with HTTPS alone");
+        let half = r#"{"config":{"protocols":[{"connector":"HTTPS","cert":"c.pem"}]}}"#;
+        assert!(error(half).contains("config.protocols[0].key: expected the name of a PEM file"));
     }
 
     #[test]

@@ -6,21 +6,17 @@ use serde_json::Value;
 
 use super::node::{Fault, Node};
 use super::notice::Notice;
+use super::sections::Certificate;
 
 /// Connectors of MistServer that this version does not serve, with the names older versions used.
 const NOT_SERVED: &[&str] = &[
     "AAC",
-    "CMAF",
-    "DASH",
     "DTSC",
     "EBML",
     "FLAC",
     "H264",
     "HDS",
-    "HLS",
-    "HSS",
     "HTTPMinimalServer",
-    "HTTPS",
     "JPG",
     "JSON",
     "JSONLine",
@@ -56,13 +52,14 @@ impl Standing {
         match connector {
             known if NOT_SERVED.contains(&known) => Self::NotServed,
             "HTTP" | "HTTPS" | "RTMP" => Self::Port,
-            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" => Self::OverHttp,
+            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" | "DASH" | "HSS" => Self::OverHttp,
             _ => Self::Unknown,
         }
     }
 }
 
 const HTTP_PORT: u16 = 8080;
+const HTTPS_PORT: u16 = 4433;
 const RTMP_PORT: u16 = 1935;
 
 /// What is served, and where.
@@ -70,6 +67,9 @@ const RTMP_PORT: u16 = 1935;
 pub struct Protocols {
     /// `HTTP`, once per listening address.
     pub http: Vec<Http>,
+    /// `HTTPS`, once per listening address. Where the file has no list of protocols, it is on when
+    /// there is a certificate.
+    pub https: Vec<Https>,
     /// `RTMP`, once per listening address.
     pub rtmp: Vec<Rtmp>,
     /// `FLV`: `/NAME.flv` on HTTP. On together with `mp4` and `ts` where the list names none of
@@ -79,6 +79,12 @@ pub struct Protocols {
     pub mp4: bool,
     /// `HTTPTS`: `/NAME.ts` on HTTP.
     pub ts: bool,
+    /// `HLS`: `/hls/NAME/index.m3u8` on HTTP, MPEG-TS segments. Like `flv`, on where the list names
+    /// no format.
+    pub hls: bool,
+    /// `CMAF`, and `DASH` and `HSS` of older files: `/cmaf/NAME/index.m3u8` and `index.mpd` on HTTP,
+    /// fragmented MP4.
+    pub cmaf: bool,
 }
 
 /// A listening address for HTTP.
@@ -92,6 +98,15 @@ pub struct Http {
     pub no_stream_text: String,
 }
 
+/// A listening address for HTTP inside TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Https {
+    /// `interface` and `port`; default 0.0.0.0:4433.
+    pub listen: SocketAddr,
+    /// `cert` and `key`; without them the certificates of the section `tls`.
+    pub certificate: Option<Certificate>,
+}
+
 /// A listening address for RTMP.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rtmp {
@@ -101,6 +116,8 @@ pub struct Rtmp {
     pub play: bool,
     /// Publishers are let in: `acceptable` is 0 or 2.
     pub publish: bool,
+    /// `cert` and `key`: with them this port is for RTMP inside TLS only.
+    pub certificate: Option<Certificate>,
 }
 
 impl Default for Protocols {
@@ -113,14 +130,18 @@ impl Default for Protocols {
                 public_addresses: Vec::new(),
                 no_stream_text: String::new(),
             }],
+            https: Vec::new(),
             rtmp: vec![Rtmp {
                 listen: SocketAddr::new(any, RTMP_PORT),
                 play: true,
                 publish: true,
+                certificate: None,
             }],
             flv: true,
             mp4: true,
             ts: true,
+            hls: true,
+            cmaf: true,
         }
     }
 }
@@ -145,10 +166,13 @@ impl Protocols {
         }
         let mut protocols = Self {
             http: Vec::new(),
+            https: Vec::new(),
             rtmp: Vec::new(),
             flv: false,
             mp4: false,
             ts: false,
+            hls: false,
+            cmaf: false,
         };
         let items = node.items()?;
         if items.is_empty() {
@@ -168,6 +192,14 @@ impl Protocols {
                         no_stream_text: item.get("nostreamtext").text()?,
                     });
                 }
+                "HTTPS" => {
+                    let listen = listen(item, HTTPS_PORT, &mut taken)?;
+                    let certificate = Certificate::read_of_connector(item)?;
+                    protocols.https.push(Https {
+                        listen,
+                        certificate,
+                    });
+                }
                 "RTMP" => {
                     let listen = listen(item, RTMP_PORT, &mut taken)?;
                     let acceptable = item.get("acceptable").number(0_u8..=2, 0)?;
@@ -175,17 +207,14 @@ impl Protocols {
                         listen,
                         play: acceptable != 2,
                         publish: acceptable != 1,
+                        certificate: Certificate::read_of_connector(item)?,
                     });
-                    if !item.get("cert").text()?.is_empty() {
-                        notices.push(Notice::OptionNotServed {
-                            connector: connector(),
-                            option: "cert",
-                        });
-                    }
                 }
                 "FLV" => protocols.flv = true,
                 "MP4" => protocols.mp4 = true,
                 "HTTPTS" => protocols.ts = true,
+                "HLS" => protocols.hls = true,
+                "CMAF" | "DASH" | "HSS" => protocols.cmaf = true,
                 "" => return Err(item.get("connector").fault("the name of a connector")),
                 known if NOT_SERVED.contains(&known) => {
                     notices.push(Notice::ConnectorNotServed {
@@ -199,17 +228,23 @@ impl Protocols {
         }
         // A list that names none of the formats on HTTP was written by hand for this server;
         // one that names some leaves the others out on purpose.
-        let names_a_format = protocols.flv || protocols.mp4 || protocols.ts;
-        if !names_a_format && !protocols.http.is_empty() {
+        let names_a_format =
+            protocols.flv || protocols.mp4 || protocols.ts || protocols.hls || protocols.cmaf;
+        let serves_http = !(protocols.http.is_empty() && protocols.https.is_empty());
+        if !names_a_format && serves_http {
             protocols.flv = true;
             protocols.mp4 = true;
             protocols.ts = true;
+            protocols.hls = true;
+            protocols.cmaf = true;
         }
-        if protocols.http.is_empty() {
+        if !serves_http {
             let riding = [
                 (protocols.flv, "FLV"),
                 (protocols.mp4, "MP4"),
                 (protocols.ts, "HTTPTS"),
+                (protocols.hls, "HLS"),
+                (protocols.cmaf, "CMAF"),
             ];
             notices.extend(riding.into_iter().filter(|(on, _)| *on).map(|(_, name)| {
                 Notice::NeedsHttp {
@@ -218,6 +253,18 @@ impl Protocols {
             }));
         }
         Ok(protocols)
+    }
+}
+
+impl Protocols {
+    /// The defaults when there is a certificate: HTTPS is on as well.
+    pub(super) fn with_default_https(mut self) -> Self {
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        self.https.push(Https {
+            listen: SocketAddr::new(any, HTTPS_PORT),
+            certificate: None,
+        });
+        self
     }
 }
 

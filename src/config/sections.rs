@@ -32,7 +32,7 @@ pub struct General {
     /// `prometheus`: the path word of the metrics; empty for none, which is the default. Who knows
     /// it can read them.
     pub prometheus: Secret,
-    /// `trustedproxy`: peers whose X-Forwarded-For is believed.
+    /// `trustedproxy`: peers whose X-Forwarded-For and PROXY protocol are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// `defaultStream`: what a viewer of an unknown stream gets; may be empty.
     pub default_stream: String,
@@ -114,6 +114,9 @@ pub struct Delivery {
     /// How long a viewer may take nothing at all before it is closed. Milliseconds, 1000 to
     /// 600 000, default 15 000.
     pub viewer_stall_ms: Duration,
+    /// The length of parts of segments. Players of low-latency HLS keep three of these behind the
+    /// live edge. Milliseconds, 100 to 2000, default 333.
+    pub part_ms: Duration,
 }
 
 /// When frames that are due are sent together, which costs latency and saves sends.
@@ -176,11 +179,12 @@ pub struct CollabSession {
     pub autosave_interval: Duration,
 }
 
-/// `tls.certificates[]`: a certificate chain and its key.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A certificate chain and its key: `tls.certificates[]`, or `cert` and `key` of a connector.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Certificate {
-    /// `cert`: a PEM file.
-    pub cert: String,
+    /// `cert`: PEM files, the server's certificate in the first. MistServer takes a list, with the
+    /// certificates of the issuers in files of their own.
+    pub cert: Vec<String>,
     /// `key`: a PEM file.
     pub key: String,
 }
@@ -320,6 +324,7 @@ impl Delivery {
             merge_ms_max: node.get("merge_ms_max").millis(0..=1000, 100)?,
             viewer_queue_ms: node.get("viewer_queue_ms").millis(100..=60_000, 4000)?,
             viewer_stall_ms: node.get("viewer_stall_ms").millis(1000..=600_000, 15_000)?,
+            part_ms: node.get("part_ms").millis(100..=2000, 333)?,
         })
     }
 }
@@ -410,16 +415,30 @@ impl CollabSession {
 impl Certificate {
     pub(super) fn read_all(node: &Node<'_>) -> Result<Vec<Self>, Fault> {
         node.members()?;
-        let read = |item: &Node<'_>| {
-            let file = |name: &str| match item.get(name).text()? {
-                file if file.is_empty() => Err(item.get(name).fault("the name of a PEM file")),
-                file => Ok(file),
-            };
-            Ok(Self {
-                cert: file("cert")?,
-                key: file("key")?,
-            })
-        };
-        node.get("certificates").items()?.iter().map(read).collect()
+        node.get("certificates")
+            .items()?
+            .iter()
+            .map(Self::read)
+            .collect()
+    }
+
+    fn read(item: &Node<'_>) -> Result<Self, Fault> {
+        let files: Vec<String> = item.get("cert").texts()?;
+        let cert: Vec<String> = files.into_iter().filter(|file| !file.is_empty()).collect();
+        if cert.is_empty() {
+            return Err(item.get("cert").fault("the name of a PEM file"));
+        }
+        let key = item.get("key").text()?;
+        if key.is_empty() {
+            return Err(item.get("key").fault("the name of a PEM file"));
+        }
+        Ok(Self { cert, key })
+    }
+
+    /// None if the connector names neither. MistServer's pages write both as empty texts.
+    pub(super) fn read_of_connector(item: &Node<'_>) -> Result<Option<Self>, Fault> {
+        let names_none = item.get("cert").texts()?.iter().all(String::is_empty)
+            && item.get("key").text()?.is_empty();
+        (!names_none).then(|| Self::read(item)).transpose()
     }
 }

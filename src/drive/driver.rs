@@ -49,6 +49,43 @@ pub trait Session {
     fn poll_event(&mut self) -> Option<Self::Event>;
     /// When [`Session::handle_timeout`] wants to be called, and why.
     fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
+
+    /// Called when the socket can take more: what goes on the wire, made of the first of `queue`,
+    /// which holds what the session and its owner have to send in their order. A session without
+    /// encryption leaves it as it is, and pays nothing for the ones that have it.
+    fn seal(&mut self, _queue: &mut VecDeque<Piece>) -> Wire {
+        Wire::AsIs
+    }
+
+    /// No more will be queued: [`Session::seal`] may end with a goodbye.
+    fn finish(&mut self) {}
+
+    /// What the driver has to know besides bytes and events.
+    fn poll_notice(&mut self) -> Option<Notice> {
+        None
+    }
+}
+
+/// What [`Session::seal`] has made.
+#[derive(Debug)]
+pub enum Wire {
+    /// The queue goes out as it is.
+    AsIs,
+    /// These bytes go out; what they were made of is no longer in the queue.
+    Sealed(Bytes),
+    /// Nothing can go out.
+    Nothing,
+}
+
+/// What a session tells its driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The peer is somebody else's messenger: this is who it speaks for.
+    Peer(SocketAddr),
+    /// The peer sends no more, though its socket is open.
+    Ended,
+    /// The connection is of no use any more. What the session still has to say is sent.
+    Failed,
 }
 
 /// Bounds of a driver.
@@ -92,6 +129,8 @@ pub enum Gone {
     Displaced,
     /// It did not read what it asked for.
     Overfull,
+    /// It took nothing of what it asked for, for too long.
+    Stalled,
 }
 
 /// What has happened.
@@ -132,6 +171,8 @@ pub struct Counters {
     pub accept_failures: u64,
     /// Connections closed because they did not read.
     pub overfull: u64,
+    /// Connections closed because they took nothing of an answer for too long.
+    pub stalled: u64,
 }
 
 struct Connection<S> {
@@ -145,10 +186,14 @@ struct Connection<S> {
     state: State,
     streaming: bool,
     established: bool,
+    /// Its session seals, and may have something to tell when it has.
+    seals: bool,
     /// The peer sends no more.
     has_ended: bool,
     /// The earliest entry of this connection in the timer heap.
     timer: Option<Instant>,
+    /// What its peer had taken when that was last looked at, and when it last took something.
+    progress: (u64, Instant),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,6 +213,8 @@ pub struct Driver<S: Session> {
     net: Net,
     limits: Limits,
     connections: Slab<Connection<S>>,
+    /// What a session has sealed, on its way to the socket.
+    wire: VecDeque<Piece>,
     /// By socket, the connection's place in `connections`.
     by_socket: Vec<u32>,
     generation: u32,
@@ -191,6 +238,7 @@ impl<S: Session> Driver<S> {
             net: Net::new(options)?,
             limits,
             connections: Slab::new(),
+            wire: VecDeque::new(),
             by_socket: Vec::new(),
             generation: 0,
             timers: BinaryHeap::new(),
@@ -286,8 +334,10 @@ impl<S: Session> Driver<S> {
             state: State::Open,
             streaming: false,
             established: false,
+            seals: false,
             has_ended: false,
             timer: None,
+            progress: (0, self.now),
         });
         let place = socket.as_usize();
         if self.by_socket.len() <= place {
@@ -355,8 +405,10 @@ impl<S: Session> Driver<S> {
         };
         connection.streaming = false;
         if connection.state == State::Open {
-            let is_sent = !connection.sending && connection.queue.is_empty();
-            if is_sent && connection.has_ended {
+            connection.session.finish();
+            let has_ended = connection.has_ended;
+            let is_sent = !self.start_send(Self::index(conn));
+            if is_sent && has_ended {
                 self.remove(Self::index(conn));
             } else if is_sent {
                 self.linger(Self::index(conn), now);
@@ -385,11 +437,39 @@ impl<S: Session> Driver<S> {
         }
     }
 
+    /// Closes connections whose peers have taken nothing of an answer for so long. Those that
+    /// stream are the caller's to look after. Called about twice a second.
+    pub fn close_stalled(&mut self, stall: Duration) {
+        let mut stalled = Vec::new();
+        for (index, connection) in &mut self.connections {
+            let taken = self.net.sent_bytes(connection.socket);
+            let waits = connection.sending || !connection.queue.is_empty();
+            if !waits || taken != connection.progress.0 {
+                connection.progress = (taken, self.now);
+            } else if connection.state == State::Open
+                && !connection.streaming
+                && self.now >= connection.progress.1 + stall
+            {
+                stalled.push(index);
+            }
+        }
+        for index in stalled {
+            self.counters.stalled += 1;
+            self.lose(index, Gone::Stalled);
+        }
+    }
+
     /// Bytes that the kernel has taken from the connection.
     pub fn sent_bytes(&self, conn: ConnId) -> u64 {
         self.connections
             .get(Self::index(conn))
             .map_or(0, |connection| self.net.sent_bytes(connection.socket))
+    }
+
+    /// The session of a connection, to look at.
+    pub fn session(&self, conn: ConnId) -> Option<&S> {
+        let connection = self.connections.get(Self::index(conn))?;
+        (Self::id(Self::index(conn), connection.generation) == conn).then_some(&connection.session)
     }
 
     /// The address of the peer.
@@ -537,10 +617,14 @@ impl<S: Session> Driver<S> {
     fn sent(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.sending = false;
-        if !connection.queue.is_empty() {
-            self.start_send(index);
+        let is_sending = self.start_send(index);
+        if self.connections[index].seals {
+            self.collect(index);
+        }
+        if is_sending {
             return;
         }
+        let connection = &self.connections[index];
         match connection.state {
             State::Open if connection.streaming => {
                 let conn = Self::id(index, connection.generation);
@@ -552,37 +636,86 @@ impl<S: Session> Driver<S> {
         }
     }
 
-    fn start_send(&mut self, index: usize) {
+    /// True if a send is under way.
+    fn start_send(&mut self, index: usize) -> bool {
         let connection = &mut self.connections[index];
-        if connection.sending || connection.queue.is_empty() {
-            return;
+        if connection.sending {
+            return true;
+        }
+        match connection.session.seal(&mut connection.queue) {
+            Wire::AsIs if connection.queue.is_empty() => return false,
+            Wire::AsIs => self.net.send(connection.socket, &mut connection.queue),
+            Wire::Sealed(bytes) => {
+                connection.seals = true;
+                self.wire.push_back(Piece::Bytes(bytes));
+                self.net.send(connection.socket, &mut self.wire);
+            }
+            Wire::Nothing => return false,
         }
         connection.sending = true;
-        self.net.send(connection.socket, &mut connection.queue);
         connection.queue_bytes = connection.queue.iter().map(|piece| piece.len()).sum();
+        true
     }
 
-    /// Moves bytes and events out of a session.
+    /// Moves bytes, events and notices out of a session.
     fn pump(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let conn = Self::id(index, connection.generation);
+        let mut has_more = false;
         while let Some(bytes) = connection.session.poll_transmit() {
             connection.queue_bytes += bytes.len();
             connection.queue.push_back(Piece::Bytes(bytes));
+            has_more = true;
         }
-        let is_overfull = connection.queue_bytes > QUEUE_BYTES_MAX;
-        while let Some(event) = connection.session.poll_event() {
-            self.occurrences.push_back(Occurrence::Event(conn, event));
-        }
-        let timeout = connection.session.poll_timeout();
-        if is_overfull {
+        // A single answer of shared bytes may be larger; asking for more behind it is not allowed.
+        if has_more && connection.queue_bytes > QUEUE_BYTES_MAX {
+            self.collect(index);
             self.counters.overfull += 1;
             self.lose(index, Gone::Overfull);
             return;
         }
         self.start_send(index);
-        if let Some((at, _why)) = timeout {
+        self.collect(index);
+        while let Some(notice) = self.connections[index].session.poll_notice() {
+            match notice {
+                Notice::Peer(peer) => self.connections[index].peer = peer,
+                Notice::Ended => {
+                    self.receive_ended(index);
+                    return;
+                }
+                Notice::Failed => {
+                    self.fail(index);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a session's events and its time.
+    fn collect(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let conn = Self::id(index, connection.generation);
+        while let Some(event) = connection.session.poll_event() {
+            self.occurrences.push_back(Occurrence::Event(conn, event));
+        }
+        if let Some((at, _why)) = connection.session.poll_timeout() {
             self.arm(index, at);
+        }
+    }
+
+    /// The session has failed: its last words are sent, and the connection ends.
+    fn fail(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.state != State::Open {
+            return;
+        }
+        connection.streaming = false;
+        let conn = Self::id(index, connection.generation);
+        self.occurrences
+            .push_back(Occurrence::Gone(conn, Gone::Failed));
+        if self.start_send(index) {
+            self.flush(index, self.now);
+        } else {
+            self.linger(index, self.now);
         }
     }
 
@@ -660,6 +793,7 @@ impl<S: Session> Driver<S> {
             self.occurrences.push_back(Occurrence::Gone(conn, reason));
             // A peer that has only finished sending still reads the answer it waits for.
             if reason == Gone::Closed && !connection.streaming && connection.sending {
+                connection.session.finish();
                 self.flush(index, self.now);
                 return;
             }

@@ -1,7 +1,16 @@
 //! Runs sans-IO sessions on a shard's sockets.
 
+mod certificates;
 mod driver;
+mod prefaced;
 mod server_session;
+mod tls;
 
-pub use driver::{Counters, Driver, Gone, Limits, Occurrence, Session};
+pub use certificates::{CertificateError, Certificates, Identity, server_config};
+pub use driver::{Counters, Driver, Gone, Limits, Notice, Occurrence, Session, Wire};
+pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
+pub use tls::{ALPN_HTTP1, ALPN_HTTP2, Inner, SEAL_BYTES, TlsCounters, TlsSession};
+
+#[cfg(test)]
+mod tls_tests;

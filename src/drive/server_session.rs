@@ -1,19 +1,29 @@
 //! The sessions that listeners run.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::drive::Session;
-use crate::proto::{http, rtmp};
+use super::prefaced::Prefaced;
+use super::tls::TlsSession;
+use super::{Notice, Session, Wire};
+use crate::io::Piece;
+use crate::proto::{http, http2, rtmp};
 
 /// A session of any protocol that a listener speaks.
 #[derive(Debug)]
 pub enum ServerSession {
     /// HTTP/1.
     Http(Box<http::Session>),
+    /// HTTP/2.
+    Http2(Box<http2::Session>),
     /// RTMP.
     Rtmp(Box<rtmp::Session>),
+    /// One of the others inside TLS.
+    Tls(Box<TlsSession>),
+    /// One of the others on a connection of a trusted proxy.
+    Prefaced(Box<Prefaced>),
 }
 
 /// An event of any of them.
@@ -21,6 +31,8 @@ pub enum ServerSession {
 pub enum ServerEvent {
     /// HTTP/1.
     Http(http::Event),
+    /// HTTP/2.
+    Http2(http2::Event),
     /// RTMP.
     Rtmp(Box<rtmp::Event>),
 }
@@ -30,7 +42,29 @@ impl ServerSession {
     pub fn http(&mut self) -> Option<&mut http::Session> {
         match self {
             Self::Http(session) => Some(session),
-            Self::Rtmp(_) => None,
+            Self::Tls(session) => session.inner()?.http(),
+            Self::Prefaced(session) => session.inner().http(),
+            Self::Rtmp(_) | Self::Http2(_) => None,
+        }
+    }
+
+    /// The HTTP/2 session, if it is one.
+    pub fn http2(&mut self) -> Option<&mut http2::Session> {
+        match self {
+            Self::Http2(session) => Some(session),
+            Self::Tls(session) => session.inner()?.http2(),
+            Self::Prefaced(session) => session.inner().http2(),
+            Self::Http(_) | Self::Rtmp(_) => None,
+        }
+    }
+
+    /// The same to look at.
+    pub fn as_http2(&self) -> Option<&http2::Session> {
+        match self {
+            Self::Http2(session) => Some(session),
+            Self::Tls(session) => session.as_inner()?.as_http2(),
+            Self::Prefaced(session) => session.as_inner().as_http2(),
+            Self::Http(_) | Self::Rtmp(_) => None,
         }
     }
 
@@ -38,7 +72,9 @@ impl ServerSession {
     pub fn rtmp(&mut self) -> Option<&mut rtmp::Session> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Http(_) => None,
+            Self::Tls(session) => session.inner()?.rtmp(),
+            Self::Prefaced(session) => session.inner().rtmp(),
+            Self::Http(_) | Self::Http2(_) => None,
         }
     }
 }
@@ -49,37 +85,76 @@ impl Session for ServerSession {
     fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
         match self {
             Self::Http(session) => session.handle_input(now, bytes),
+            Self::Http2(session) => session.handle_input(now, bytes),
             Self::Rtmp(session) => session.handle_input(now, bytes),
+            Self::Tls(session) => session.handle_input(now, bytes),
+            Self::Prefaced(session) => session.handle_input(now, bytes),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         match self {
             Self::Http(session) => session.handle_timeout(now),
+            Self::Http2(session) => session.handle_timeout(now),
             Self::Rtmp(session) => session.handle_timeout(now),
+            Self::Tls(session) => session.handle_timeout(now),
+            Self::Prefaced(session) => session.handle_timeout(now),
         }
     }
 
     fn poll_transmit(&mut self) -> Option<Bytes> {
         match self {
             Self::Http(session) => session.poll_transmit(),
+            Self::Http2(session) => session.poll_transmit(),
             Self::Rtmp(session) => session.poll_transmit(),
+            Self::Tls(session) => session.poll_transmit(),
+            Self::Prefaced(session) => session.poll_transmit(),
         }
     }
 
     fn poll_event(&mut self) -> Option<ServerEvent> {
         match self {
             Self::Http(session) => session.poll_event().map(ServerEvent::Http),
+            Self::Http2(session) => session.poll_event().map(ServerEvent::Http2),
             Self::Rtmp(session) => session
                 .poll_event()
                 .map(|event| ServerEvent::Rtmp(Box::new(event))),
+            Self::Tls(session) => session.poll_event(),
+            Self::Prefaced(session) => session.poll_event(),
         }
     }
 
     fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         match self {
             Self::Http(session) => session.poll_timeout(),
+            Self::Http2(session) => session.poll_timeout(),
             Self::Rtmp(session) => session.poll_timeout(),
+            Self::Tls(session) => session.poll_timeout(),
+            Self::Prefaced(session) => session.poll_timeout(),
+        }
+    }
+
+    fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
+        match self {
+            Self::Tls(session) => session.seal(queue),
+            Self::Prefaced(session) => session.seal(queue),
+            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) => Wire::AsIs,
+        }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Self::Tls(session) => session.finish(),
+            Self::Prefaced(session) => session.finish(),
+            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) => {}
+        }
+    }
+
+    fn poll_notice(&mut self) -> Option<Notice> {
+        match self {
+            Self::Tls(session) => session.poll_notice(),
+            Self::Prefaced(session) => session.poll_notice(),
+            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) => None,
         }
     }
 }

@@ -90,6 +90,11 @@ impl FrameLog {
             .map(move |(index, frame)| (frame, index == 0 && entry.is_some()))
     }
 
+    /// All frames, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter()
+    }
+
     /// Bytes of payload kept.
     pub fn bytes(&self) -> usize {
         self.bytes

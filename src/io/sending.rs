@@ -22,7 +22,12 @@ pub enum Piece {
 }
 
 impl Piece {
-    fn advance(&mut self, count: usize) {
+    /// Drops the first `count` bytes.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer.
+    pub fn advance(&mut self, count: usize) {
         match self {
             Self::Bytes(bytes) => bytes.advance(count),
             Self::Buffer(buffer) => buffer.advance(count),

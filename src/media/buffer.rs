@@ -18,6 +18,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
+use bytes::Bytes;
+
 /// Blocks that are given back beyond this count are freed: 64 blocks of 64 KiB are 4 MiB a shard,
 /// enough to ride out a viewer burst without going to the allocator.
 const IDLE_MAX: usize = 64;
@@ -293,6 +295,20 @@ impl Buffer {
         self.start += count as u32;
         self.len -= count as u32;
     }
+
+    /// A view of a part of this one.
+    ///
+    /// # Panics
+    ///
+    /// When `range` reaches beyond it.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len as usize);
+        let mut slice = self.clone();
+        slice.start += range.start as u32;
+        slice.len = (range.end - range.start) as u32;
+        slice
+    }
 }
 
 impl Deref for Buffer {
@@ -305,6 +321,19 @@ impl Deref for Buffer {
             let from = Header::data(self.block).add(self.start as usize);
             std::slice::from_raw_parts(from.as_ptr(), self.len as usize)
         }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Not a copy: the bytes keep the block from going home.
+impl From<Buffer> for Bytes {
+    fn from(buffer: Buffer) -> Self {
+        Self::from_owner(buffer)
     }
 }
 

@@ -75,6 +75,14 @@ pub struct Engine {
     pub accept_failures: u64,
     /// Connections closed because they did not read their answers.
     pub overfull: u64,
+    /// TLS handshakes that have ended well.
+    pub tls_handshakes: u64,
+    /// TLS connections that were gone before their handshake had.
+    pub tls_failures: u64,
+    /// TLS connections, closing ones included.
+    pub tls_connections: u64,
+    /// Connections closed because they took nothing of an answer for too long.
+    pub stalled: u64,
     /// Calls of `io_uring_enter`.
     pub enters: u64,
     /// Completions.

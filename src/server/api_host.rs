@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use crate::base::ids::{ConnId, ShardId};
-use crate::config::{Changes, Config, Loaded, Notice, Protocols};
+use crate::config::{Certificate, Changes, Config, Loaded, Notice, Protocols};
 use crate::io::Waker;
 use crate::proto::http::{Request, Response};
 use crate::server::config_file::SaveError;
@@ -21,7 +21,7 @@ use crate::streams::api::{
     Api, Attempt, Call, Caller, Effect, Listing, Machine, Needs, Reply, Verdict, World,
 };
 use crate::streams::name::StreamName;
-use crate::streams::{ClientSnapshot, SessionFilter, ShardClients, ShardSnapshot};
+use crate::streams::{SessionFilter, ShardClients, ShardSnapshot};
 
 /// How long the shards and the worker may take for a call.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub(super) enum Errand {
     Nuke(StreamName),
     /// Use this configuration.
     Use(Arc<Config>),
+    /// Their files may have changed.
+    LookAtCertificates,
     /// End the server.
     Shutdown,
 }
@@ -63,6 +65,8 @@ pub(super) struct ApiHost {
     accounts: Accounts,
     key: Option<Key>,
     listening: Protocols,
+    /// The certificate that the environment names.
+    environment: Option<Certificate>,
     /// What is known of the configuration, and was said.
     notices: Vec<Notice>,
     media_shards: usize,
@@ -118,6 +122,7 @@ struct Sampling {
 pub(super) struct Options<'a> {
     pub(super) config: Arc<Config>,
     pub(super) config_path: Option<&'a Path>,
+    pub(super) environment: Option<Certificate>,
     pub(super) notices: Vec<Notice>,
     pub(super) log: Log,
     pub(super) media_shards: usize,
@@ -135,6 +140,7 @@ impl ApiHost {
             log: options.log,
             accounts: Accounts::open(&options.config, key.as_ref()),
             listening: options.config.protocols.clone(),
+            environment: options.environment,
             notices: options.notices,
             config: options.config,
             key,
@@ -314,11 +320,7 @@ impl ApiHost {
             return;
         };
         let snapshots: Vec<ShardSnapshot> = gathered.snapshots.into_values().collect();
-        let clients: Vec<ClientSnapshot> = gathered
-            .clients
-            .into_values()
-            .flat_map(|shard| shard.clients)
-            .collect();
+        let clients = ShardClients::merge(gathered.clients.into_values().collect());
         if gathered.needs.clients {
             self.api.history.pace(now, &clients);
         }
@@ -415,7 +417,13 @@ impl ApiHost {
 
     /// Takes another configuration into use.
     fn use_config(&mut self, loaded: Loaded, how: &str) {
-        let Loaded { config, notices } = loaded;
+        let Loaded {
+            mut config,
+            notices,
+        } = loaded;
+        if let Some(certificate) = &self.environment {
+            config.add_certificate(certificate.clone());
+        }
         for notice in notices
             .iter()
             .filter(|notice| !self.notices.contains(notice))
@@ -551,7 +559,10 @@ impl ApiHost {
         }
         let mut document = self.config.document().clone();
         document.insert("account".to_owned(), after);
-        if let Ok(loaded) = crate::config::read_document(document) {
+        if let Ok(mut loaded) = crate::config::read_document(document) {
+            if let Some(certificate) = &self.environment {
+                loaded.config.add_certificate(certificate.clone());
+            }
             self.config = Arc::new(loaded.config);
             self.accounts = Accounts::open(&self.config, self.key.as_ref());
             self.errands.push(Errand::Use(Arc::clone(&self.config)));
@@ -572,6 +583,7 @@ impl ApiHost {
             }
             Err(error) => {
                 tracing::error!("{error}; the running configuration stays");
+                self.errands.push(Errand::LookAtCertificates);
                 Err(error)
             }
         }
@@ -695,11 +707,9 @@ impl ApiHost {
         let Some(sample) = self.sample.take_if(|_| is_complete) else {
             return;
         };
-        let (mut tallies, mut clients) = (Vec::new(), Vec::new());
-        for shard in sample.clients.into_values() {
-            tallies.push(shard.tally);
-            clients.extend(shard.clients);
-        }
+        let shards: Vec<ShardClients> = sample.clients.into_values().collect();
+        let tally = ShardClients::sum(&shards);
+        let clients = ShardClients::merge(shards);
         let snapshots: Vec<ShardSnapshot> = sample
             .snapshots
             .into_iter()
@@ -707,7 +717,7 @@ impl ApiHost {
             .collect();
         self.api
             .history
-            .add(clock::unix_millis() / 1000, &tallies, &snapshots);
+            .add(clock::unix_millis() / 1000, tally, &snapshots);
         if !clients.is_empty() {
             self.api.history.pace(now, &clients);
         }

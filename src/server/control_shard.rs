@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::SIGTERM;
@@ -14,12 +14,13 @@ use signal_hook::low_level::raise;
 
 use crate::admin::{Family, metrics_text};
 use crate::base::ids::{ConnId, ShardId};
-use crate::config::{Config, Notice};
+use crate::config::{Certificate, Config, Notice};
 use crate::drive::{Driver, Limits, Occurrence, ServerEvent, ServerSession};
 use crate::io::{Options, Waker};
 use crate::metrics::Engine;
 use crate::proto::http::{self, Method, Request, Response};
 use crate::server::api_host::{self, ApiHost, Errand};
+use crate::server::certificates::Order;
 use crate::server::engine;
 use crate::server::log_layer::Log;
 use crate::server::media_shard::Flow;
@@ -59,6 +60,8 @@ pub(super) struct Plan {
     pub(super) config: Arc<Config>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) notices: Vec<Notice>,
+    pub(super) environment: Option<Certificate>,
+    pub(super) certificates: Option<Sender<Order>>,
     pub(super) log: Log,
     pub(super) ring: Options,
     pub(super) commands: Receiver<Command>,
@@ -74,6 +77,8 @@ pub(super) struct ControlShard {
     scrapes: HashMap<u64, Scrape>,
     next_token: u64,
     api: ApiHost,
+    /// The watch over certificates, if there is one.
+    certificates: Option<Sender<Order>>,
     /// The addresses that connections came to.
     own: HashMap<ConnId, IpAddr>,
     is_finished: bool,
@@ -104,6 +109,7 @@ impl ControlShard {
             config: Arc::clone(&plan.config),
             config_path: plan.config_path.as_deref(),
             notices: plan.notices,
+            environment: plan.environment,
             log: plan.log,
             media_shards: usize::from(plan.mesh.me().0),
             waker: driver.waker(),
@@ -119,6 +125,7 @@ impl ControlShard {
             scrapes: HashMap::new(),
             next_token: 0,
             api,
+            certificates: plan.certificates,
             own: HashMap::new(),
             is_finished: false,
         })
@@ -213,7 +220,9 @@ impl ControlShard {
                     self.registrar
                         .set_streams_max(config.limits.streams_max as usize);
                     self.broadcast(|| Message::Config(Arc::clone(&config)));
+                    self.tell_certificates(Order::Config(config));
                 }
+                Errand::LookAtCertificates => self.tell_certificates(Order::Look),
                 Errand::Shutdown => {
                     tracing::info!("the API asks for the end");
                     if let Err(error) = raise(SIGTERM) {
@@ -221,6 +230,13 @@ impl ControlShard {
                     }
                 }
             }
+        }
+    }
+
+    fn tell_certificates(&self, order: Order) {
+        if let Some(certificates) = &self.certificates {
+            // The watch ends after this sender only.
+            let _ = certificates.send(order);
         }
     }
 
@@ -276,7 +292,9 @@ impl ControlShard {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => self.request(conn, &request),
             ServerEvent::Http(http::Event::Closed(_)) => self.driver.close(conn),
-            ServerEvent::Rtmp(_) => unreachable!("the control port speaks HTTP only"),
+            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
+                unreachable!("the control port speaks HTTP/1 only")
+            }
         }
     }
 

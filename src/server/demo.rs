@@ -64,6 +64,8 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
         out,
         "\nA clip loops as the live stream `demo`:\n\n    \
          http://127.0.0.1:{http}/demo.html    open this in a browser\n\n    \
+         http://127.0.0.1:{http}/cmaf/demo/index.m3u8   HLS with low latency, also /hls/demo/index.m3u8\n    \
+         http://127.0.0.1:{http}/cmaf/demo/index.mpd    DASH\n    \
          http://127.0.0.1:{http}/demo.flv     HTTP-FLV, also .ts and .mp4\n    \
          rtmp://127.0.0.1:{rtmp}/play/demo    RTMP\n    \
          http://127.0.0.1:{control}/metrics     numbers\n\n\

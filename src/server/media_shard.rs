@@ -4,21 +4,27 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+use rustls::ServerConfig;
+
 use crate::base::ids::ShardId;
 use crate::config::Config;
-use crate::drive::{Driver, Limits, Occurrence, ServerSession};
+use crate::drive::{
+    Driver, Inner, Limits, Occurrence, Prefaced, ServerSession, TlsCounters, TlsSession,
+};
 use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
-use crate::proto::{http, rtmp};
+use crate::proto::{http, http2, rtmp};
 use crate::server::engine;
 use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
 use crate::streams::Message;
-use crate::streams::door::{Door, http_session, rtmp_session};
+use crate::streams::door::{Door, rtmp_seed};
 
 /// How often waiting viewers, stalled viewers and lone streams are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -37,8 +43,17 @@ const MESSAGES_PER_ROUND: usize = 256;
 pub(super) enum Service {
     /// The streams' HTTP port.
     Http,
+    /// The same inside TLS.
+    Https,
     /// RTMP, for publishers, players or both.
     Rtmp {
+        /// Publishers are let in.
+        publish: bool,
+        /// Players are let in.
+        play: bool,
+    },
+    /// The same inside TLS.
+    Rtmps {
         /// Publishers are let in.
         publish: bool,
         /// Players are let in.
@@ -50,6 +65,8 @@ pub(super) enum Service {
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) service: Service,
+    /// What it offers, if it speaks TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) fd: OwnedFd,
 }
 
@@ -69,11 +86,17 @@ pub(super) struct MediaShard {
     driver: Driver<ServerSession>,
     door: Door,
     mesh: Mesh<Message>,
-    services: HashMap<u32, Service>,
+    services: HashMap<u32, (Service, Option<Arc<ServerConfig>>)>,
     listeners: Vec<ListenerIndex>,
     http_options: Arc<http::Options>,
+    http2_options: Arc<http2::Options>,
     rtmp_options: rtmp::Options,
+    handshake_max: Duration,
+    trusted_proxies: Vec<IpNet>,
+    tls: Rc<TlsCounters>,
     next_sweep: Instant,
+    /// How long a peer may take nothing of an answer.
+    stall: Duration,
     load: Load,
     draining_until: Option<Instant>,
 }
@@ -93,7 +116,7 @@ impl MediaShard {
         let mut listeners = Vec::new();
         for listening in plan.listening {
             let listener = driver.adopt_listener(listening.fd);
-            services.insert(listener.0, listening.service);
+            services.insert(listener.0, (listening.service, listening.tls));
             listeners.push(listener);
         }
         plan.mesh.publish_ring(driver.ring_fd());
@@ -105,8 +128,13 @@ impl MediaShard {
             services,
             listeners,
             http_options: Arc::new(plan.config.http_options()),
+            http2_options: Arc::new(plan.config.http2_options()),
             rtmp_options: rtmp_options(&plan.config),
+            handshake_max: plan.config.limits.unauthenticated_ms,
+            trusted_proxies: plan.config.general.trusted_proxies.clone(),
+            tls: Rc::new(TlsCounters::default()),
             next_sweep: now + SWEEP_EVERY,
+            stall: plan.config.delivery.viewer_stall_ms,
             load: Load::new(now),
             draining_until: None,
         })
@@ -143,6 +171,7 @@ impl MediaShard {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.driver.resume_listeners();
+            self.driver.close_stalled(self.stall);
             let driver = &self.driver;
             self.door.sweep(driver);
         }
@@ -167,21 +196,46 @@ impl MediaShard {
     }
 
     fn accept(&mut self, listener: ListenerIndex, fd: OwnedFd, peer: SocketAddr) {
-        let Some(service) = self.services.get(&listener.0) else {
+        let Some((service, tls)) = self.services.get(&listener.0) else {
             return;
         };
         if self.draining_until.is_some() {
             return; // Accepted just before the listener was closed.
         }
         let now = self.driver.now();
-        let (session, service) = match service {
-            Service::Http => (http_session(now, &self.http_options), service),
-            Service::Rtmp { .. } => (rtmp_session(now, self.rtmp_options, peer), service),
+        let inner = match service {
+            Service::Http | Service::Https => Inner::Http(
+                Arc::clone(&self.http_options),
+                Arc::clone(&self.http2_options),
+            ),
+            Service::Rtmp { .. } | Service::Rtmps { .. } => {
+                Inner::Rtmp(self.rtmp_options, rtmp_seed(peer))
+            }
         };
+        let session = match tls {
+            None => inner.begin(now, None),
+            Some(tls) => {
+                let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
+                match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
+                    Ok(session) => ServerSession::Tls(Box::new(session)),
+                    Err(error) => {
+                        tracing::error!(%error, "a TLS session could not be made");
+                        return;
+                    }
+                }
+            }
+        };
+        let from = peer.ip().to_canonical();
+        let is_proxy = |network: &IpNet| network.contains(&from);
+        let session = match self.trusted_proxies.iter().any(is_proxy) {
+            true => ServerSession::Prefaced(Box::new(Prefaced::new(session))),
+            false => session,
+        };
+        let service = *service;
         let Some(conn) = self.driver.open(fd, peer, session) else {
             return;
         };
-        if let Service::Rtmp { publish, play } = *service {
+        if let Service::Rtmp { publish, play } | Service::Rtmps { publish, play } = service {
             self.door.restrict(conn, publish, play);
         }
     }
@@ -196,6 +250,9 @@ impl MediaShard {
                 let mut snapshot = Box::new(self.door.exchange().snapshot());
                 snapshot.engine = Engine {
                     latency: self.door.latency().clone(),
+                    tls_handshakes: self.tls.handshakes.get(),
+                    tls_failures: self.tls.failures.get(),
+                    tls_connections: self.tls.connections.get(),
                     ..engine(&self.driver, &self.mesh)
                 };
                 let answer = Message::Snapshot { token, snapshot };
@@ -217,7 +274,12 @@ impl MediaShard {
             }
             Message::Config(config) => {
                 self.http_options = Arc::new(config.http_options());
+                self.http2_options = Arc::new(config.http2_options());
                 self.rtmp_options = rtmp_options(&config);
+                self.handshake_max = config.limits.unauthenticated_ms;
+                self.trusted_proxies
+                    .clone_from(&config.general.trusted_proxies);
+                self.stall = config.delivery.viewer_stall_ms;
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door.message(from, Message::Config(config));

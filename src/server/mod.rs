@@ -1,6 +1,7 @@
 //! Start, wiring, reload and end of the process.
 
 mod api_host;
+mod certificates;
 mod config_file;
 mod control_shard;
 pub mod demo;
@@ -9,10 +10,11 @@ mod log_layer;
 mod media_shard;
 mod worker;
 
+use std::env;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -24,11 +26,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
-use crate::config::{self, Config, Count, Host, Notice, Pinning, Secret};
+use crate::config::{self, Certificate, Config, Count, Host, Loaded, Notice, Pinning, Secret};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
 use crate::metrics::Engine;
+use crate::server::certificates::{Order, Store};
 use crate::server::control_shard::{Command, ControlShard};
 use crate::server::media_shard::{Flow, Listening, MediaShard, Service};
 use crate::shard::mesh::{Mesh, mesh};
@@ -59,12 +62,13 @@ pub fn serve(options: &Serve, log: Log) -> anyhow::Result<()> {
     if let Some(account) = &options.account {
         worker::set_account(&options.config_path, account)?;
     }
-    let loaded = config::load(&options.config_path)?;
+    let loaded = load(&options.config_path)?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
     let pinning = Pinning::load(&options.pinning_path)?;
     let place = Place {
+        environment: environment()?,
         notices: loaded.notices,
         config_path: Some(options.config_path.clone()),
         log,
@@ -77,12 +81,13 @@ pub fn serve(options: &Serve, log: Log) -> anyhow::Result<()> {
 struct Place {
     config_path: Option<PathBuf>,
     notices: Vec<Notice>,
+    environment: Option<Certificate>,
     log: Log,
 }
 
 /// Prints what is wrong with this machine or configuration. True if the server would start.
 pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
-    let loaded = config::load(&options.config_path)?;
+    let loaded = load(&options.config_path)?;
     let pinning = Pinning::load(&options.pinning_path)?;
     for notice in &loaded.notices {
         writeln!(out, "note  {notice}")?;
@@ -97,8 +102,32 @@ pub fn is_healthy(options: &Serve) -> anyhow::Result<bool> {
     doctor::is_healthy(control).with_context(|| format!("no healthy server at {control}"))
 }
 
+/// The configuration, with what the environment adds to it.
+fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let mut loaded = config::load(path)?;
+    if let Some(certificate) = environment()? {
+        loaded.config.add_certificate(certificate);
+    }
+    Ok(loaded)
+}
+
+/// The certificate that the environment names: UNAVI's `SSL_CERT` and `SSL_KEY`.
+fn environment() -> anyhow::Result<Option<Certificate>> {
+    let file = |name| env::var(name).ok().filter(|file| !file.is_empty());
+    match (file("SSL_CERT"), file("SSL_KEY")) {
+        (Some(cert), Some(key)) => Ok(Some(Certificate {
+            cert: vec![cert],
+            key,
+        })),
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!("SSL_CERT is set and SSL_KEY is not: set both or neither"),
+        (None, Some(_)) => bail!("SSL_KEY is set and SSL_CERT is not: set both or neither"),
+    }
+}
+
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
     let mut findings = doctor::examine(&ports(config));
+    findings.extend(certificates::examine(config));
     let pinned: Vec<usize> = pinning
         .cpus
         .iter()
@@ -116,7 +145,9 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
         .map(|(service, address)| {
             let name = match service {
                 Service::Http => "HTTP",
+                Service::Https => "HTTPS",
                 Service::Rtmp { .. } => "RTMP",
+                Service::Rtmps { .. } => "RTMPS",
             };
             (name.to_owned(), address)
         })
@@ -130,14 +161,20 @@ fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
         .http
         .iter()
         .map(|http| (Service::Http, http.listen));
+    let https = config
+        .protocols
+        .https
+        .iter()
+        .map(|https| (Service::Https, https.listen));
     let rtmp = config.protocols.rtmp.iter().map(|rtmp| {
-        let service = Service::Rtmp {
-            publish: rtmp.publish,
-            play: rtmp.play,
+        let (publish, play) = (rtmp.publish, rtmp.play);
+        let service = match rtmp.certificate {
+            None => Service::Rtmp { publish, play },
+            Some(_) => Service::Rtmps { publish, play },
         };
         (service, rtmp.listen)
     });
-    http.chain(rtmp)
+    http.chain(https).chain(rtmp)
 }
 
 /// A running server.
@@ -147,6 +184,8 @@ pub struct Server {
     control: thread::JoinHandle<()>,
     commands: Sender<Command>,
     waker: Waker,
+    /// Keeps the watch over certificates up until the shards have ended.
+    _certificates: Option<Sender<Order>>,
 }
 
 impl Server {
@@ -165,6 +204,7 @@ impl Server {
         if !doctor::print(&problems, &mut io::stderr())? {
             bail!("the server cannot start here; `ringside doctor` shows all that was looked at");
         }
+        let store = Store::new(&config)?;
         let config = Arc::new(config);
         let cpus = media_cpus(pinning);
         let mut ends = mesh::<Message>(cpus.len() + 1);
@@ -175,7 +215,7 @@ impl Server {
         let mut plans = Vec::new();
         for end in ends {
             plans.push(media_shard::Plan {
-                listening: listening(&config)?,
+                listening: listening(&config, &store)?,
                 mesh: end,
                 control: control_id,
                 config: Arc::clone(&config),
@@ -190,6 +230,7 @@ impl Server {
         let controller = config.general.controller;
         let control_socket = ring_io::listen(controller, false)
             .with_context(|| format!("the control port {controller}"))?;
+        let certificates = certificates::watch(store)?;
         let (commands, orders) = mpsc::channel();
         let control_plan = control_shard::Plan {
             mesh: control_end,
@@ -197,6 +238,8 @@ impl Server {
             config: Arc::clone(&config),
             config_path: place.config_path,
             notices: place.notices,
+            environment: place.environment,
+            certificates: certificates.clone(),
             log: place.log,
             ring,
             commands: orders,
@@ -222,6 +265,7 @@ impl Server {
             control,
             commands,
             waker,
+            _certificates: certificates,
         })
     }
 
@@ -289,12 +333,16 @@ fn ring_options(pinning: &Pinning) -> ring_io::Options {
 }
 
 /// One listening socket for each service, for one shard.
-fn listening(config: &Config) -> anyhow::Result<Vec<Listening>> {
+fn listening(config: &Config, store: &Store) -> anyhow::Result<Vec<Listening>> {
     services(config)
         .map(|(service, address)| {
             let fd = ring_io::listen(address, true)
                 .with_context(|| format!("{service:?} cannot listen at {address}"))?;
-            Ok(Listening { service, fd })
+            Ok(Listening {
+                service,
+                tls: store.tls(address),
+                fd,
+            })
         })
         .collect()
 }
@@ -394,6 +442,7 @@ fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
         refused: counters.refused,
         accept_failures: counters.accept_failures,
         overfull: counters.overfull,
+        stalled: counters.stalled,
         enters: ring.enters,
         completions: ring.completions,
         sends: ring.sends,
@@ -402,7 +451,7 @@ fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
         mesh_depth: mesh.depth() as u64,
         mesh_dropped: mesh.dropped(),
         cpu_us: thread_cpu_time().as_micros() as u64,
-        latency: crate::metrics::Latency::default(),
+        ..Engine::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is connected, and how much has gone to and fro: what the API is told of a shard.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,11 +19,14 @@ pub enum Role {
     Output,
 }
 
+/// In a client's id: it is on all shards. Viewers of playlists are, as far as they have asked there.
+pub const EVERYWHERE: ShardId = ShardId(u16::MAX);
+
 /// A session at one moment: a connection that plays or publishes, or a viewer whose requests come
 /// over many connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClientSnapshot {
-    /// The shard it is on, and its number there, which is not used again.
+    /// The shard it is on, or [`EVERYWHERE`], and its number there, which is not used again.
     pub id: (ShardId, u64),
     /// Its connection, if it has one of its own; address and bytes are filled in from it.
     pub conn: Option<ConnId>,
@@ -76,10 +80,50 @@ pub type Tally = BTreeMap<&'static str, Figures>;
 /// What a shard says of its clients.
 #[derive(Clone, Debug, Default)]
 pub struct ShardClients {
-    /// Sums.
+    /// Sums, without the viewers of playlists.
     pub tally: Tally,
+    /// The viewers of playlists and what they speak. One may be on several shards.
+    pub sessions: Vec<(u64, &'static str)>,
     /// Each of them, if that was asked for.
     pub clients: Vec<ClientSnapshot>,
+}
+
+impl ShardClients {
+    /// Sums over all shards; who is on several is counted once.
+    pub fn sum(shards: &[Self]) -> Tally {
+        let mut sum = Tally::new();
+        for (protocol, figures) in shards.iter().flat_map(|shard| &shard.tally) {
+            sum.entry(protocol).or_default().add(figures);
+        }
+        let sessions: HashMap<u64, &'static str, foldhash::fast::RandomState> = shards
+            .iter()
+            .flat_map(|shard| shard.sessions.iter().copied())
+            .collect();
+        for protocol in sessions.into_values() {
+            sum.entry(protocol).or_default().viewers += 1;
+        }
+        sum
+    }
+
+    /// The clients of all shards, each once.
+    pub fn merge(shards: Vec<Self>) -> Vec<ClientSnapshot> {
+        let mut merged: BTreeMap<(ShardId, u64), ClientSnapshot> = BTreeMap::new();
+        for client in shards.into_iter().flat_map(|shard| shard.clients) {
+            match merged.entry(client.id) {
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get_mut();
+                    known.age = known.age.max(client.age);
+                    known.position_ms = known.position_ms.max(client.position_ms);
+                    known.up += client.up;
+                    known.down += client.down;
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(client);
+                }
+            }
+        }
+        merged.into_values().collect()
+    }
 }
 
 /// Which sessions to end. What is `None` is any.
@@ -113,6 +157,37 @@ impl SessionFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_on_several_shards_is_counted_once() {
+        let client = |id, up| ClientSnapshot {
+            id,
+            conn: None,
+            host: None,
+            stream: StreamName::parse("live").unwrap(),
+            protocol: "HLS",
+            role: Role::Viewer,
+            age: Duration::from_secs(up),
+            position_ms: 0,
+            up,
+            down: 0,
+        };
+        let shard = |up| ShardClients {
+            tally: Tally::new(),
+            sessions: vec![(7, "HLS"), (up, "CMAF")],
+            clients: vec![client((EVERYWHERE, 7), up), client((ShardId(0), up), 1)],
+        };
+        let shards = vec![shard(1), shard(2)];
+        let sum = ShardClients::sum(&shards);
+        assert_eq!((sum["HLS"].viewers, sum["CMAF"].viewers), (1, 2));
+        let clients = ShardClients::merge(shards);
+        assert_eq!(clients.len(), 3);
+        let whole = clients
+            .iter()
+            .find(|client| client.id.0 == EVERYWHERE)
+            .unwrap();
+        assert_eq!((whole.up, whole.age), (3, Duration::from_secs(2)));
+    }
 
     #[test]
     fn a_filter_means_viewers_unless_it_names_more() {

@@ -5,17 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::base::ids::{ConnId, ShardId};
 use crate::config::Config;
 use crate::drive::{Driver, ServerEvent, ServerSession};
+use crate::hub::Pieces;
 use crate::io::Piece;
 use crate::metrics::Latency;
-use crate::proto::{http, rtmp};
+use crate::proto::{http, http2, rtmp};
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::streams::access::PublishRequest;
 use crate::streams::client::ShardClients;
 use crate::streams::exchange::{Exchange, HttpReply, Output, RtmpReply};
+use crate::streams::lines::{Line, Lines};
 use crate::streams::message::Message;
 use crate::streams::output::Container;
 
@@ -28,6 +32,10 @@ pub struct Door {
     unsubmitted: Vec<(Instant, u64)>,
     /// RTMP connections by listeners that are not for both publishers and players.
     restricted: HashMap<ConnId, Restriction>,
+    /// Streams of HTTP/2, which are connections to the exchange.
+    lines: Lines,
+    /// Of connections from trusted proxies: whom the newest request is of.
+    behind: HashMap<ConnId, IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +52,8 @@ impl Door {
             latency: Latency::default(),
             unsubmitted: Vec::new(),
             restricted: HashMap::new(),
+            lines: Lines::default(),
+            behind: HashMap::new(),
         }
     }
 
@@ -78,14 +88,85 @@ impl Door {
     ) {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => {
-                self.exchange.http_request(conn, &request);
+                let from = self.client(driver, conn, &request);
+                self.note_client(driver, conn, conn, from);
+                self.exchange.http_request(conn, from, &request);
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
                 self.exchange.connection_gone(conn);
                 driver.close(conn);
             }
+            ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
         }
+    }
+
+    fn handle_http2(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        conn: ConnId,
+        event: http2::Event,
+    ) {
+        match event {
+            http2::Event::Request(stream, request) => {
+                let from = self.client(driver, conn, &request);
+                let line = self.lines.open(conn, stream);
+                self.note_client(driver, conn, line, from);
+                self.exchange.http_request(line, from, &request);
+            }
+            http2::Event::Drained(stream) => {
+                if let Some(id) = self.lines.find(conn, stream)
+                    && self.lines.line(id).is_some_and(|line| line.is_streaming)
+                {
+                    self.exchange.drained(id);
+                }
+            }
+            http2::Event::Reset(stream) => {
+                if let Some(id) = self.lines.find(conn, stream) {
+                    self.end_line(id);
+                }
+            }
+            http2::Event::Closed(reason) => {
+                tracing::debug!(?conn, ?reason, "an HTTP/2 connection ends");
+                self.end_lines(conn);
+                driver.close(conn);
+            }
+        }
+    }
+
+    fn end_line(&mut self, id: ConnId) {
+        self.lines.close(id);
+        self.behind.remove(&id);
+        self.exchange.connection_gone(id);
+    }
+
+    fn end_lines(&mut self, conn: ConnId) {
+        for id in self.lines.of(conn) {
+            self.end_line(id);
+        }
+    }
+
+    /// Remembers whom a request over `conn` is of, if that is not its peer.
+    fn note_client(
+        &mut self,
+        driver: &Driver<ServerSession>,
+        conn: ConnId,
+        id: ConnId,
+        from: IpAddr,
+    ) {
+        if from != peer(driver, conn) {
+            self.behind.insert(id, from);
+        }
+    }
+
+    /// Whom a request comes from: the peer, or the client that a trusted proxy speaks for.
+    fn client(
+        &self,
+        driver: &Driver<ServerSession>,
+        conn: ConnId,
+        request: &http::Request,
+    ) -> IpAddr {
+        http::client_address(peer(driver, conn), self.exchange.trusted_proxies(), request)
     }
 
     fn handle_rtmp(
@@ -109,11 +190,9 @@ impl Door {
                 rtmp_reply(driver, conn, RtmpReply::PlayNotFound);
             }
             rtmp::Event::Publish(target) => {
-                let peer = driver
-                    .peer(conn)
-                    .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+                let peer = peer(driver, conn);
                 let name = format!("{}?{}", target.name, target.query);
-                let request = PublishRequest::rtmp(&target.app, &name, peer.to_canonical());
+                let request = PublishRequest::rtmp(&target.app, &name, peer);
                 self.exchange.rtmp_publish(conn, &request);
             }
             rtmp::Event::Play(target, _capabilities) => {
@@ -149,12 +228,18 @@ impl Door {
     /// A connection is gone.
     pub fn gone(&mut self, conn: ConnId) {
         self.restricted.remove(&conn);
+        self.behind.remove(&conn);
+        self.end_lines(conn);
         self.exchange.connection_gone(conn);
     }
 
     /// Ends what has waited too long; called about twice a second.
     pub fn sweep(&mut self, driver: &Driver<ServerSession>) {
-        self.exchange.sweep(|conn| driver.sent_bytes(conn));
+        let lines = &self.lines;
+        self.exchange.sweep(|conn| match lines.line(conn) {
+            Some(line) => taken(driver, line),
+            None => driver.sent_bytes(conn),
+        });
         self.restricted
             .retain(|conn, _| driver.peer(*conn).is_some());
     }
@@ -171,8 +256,14 @@ impl Door {
             let Some(conn) = client.conn else {
                 continue;
             };
-            client.up = driver.sent_bytes(conn);
-            client.host = driver.peer(conn).map(|peer| peer.ip().to_canonical());
+            let line = self.lines.line(conn);
+            let socket = line.map_or(conn, |line| line.conn);
+            client.up = match line {
+                Some(line) => taken(driver, line),
+                None => driver.sent_bytes(conn),
+            };
+            let peer = || driver.peer(socket).map(|peer| peer.ip().to_canonical());
+            client.host = self.behind.get(&conn).copied().or_else(peer);
         }
         clients
     }
@@ -188,8 +279,12 @@ impl Door {
                     pieces,
                     received,
                 } => {
-                    let header = header.into_iter().map(Piece::Bytes);
-                    driver.send(conn, header.chain(pieces.into_iter().map(Piece::Buffer)));
+                    if Lines::is_line(conn) {
+                        self.send_line(driver, conn, header, pieces);
+                    } else {
+                        let header = header.into_iter().map(Piece::Bytes);
+                        driver.send(conn, header.chain(pieces.into_iter().map(Piece::Buffer)));
+                    }
                     if let Some(received) = received {
                         self.note_send(received);
                     }
@@ -198,6 +293,9 @@ impl Door {
                     }
                 }
                 Output::Rtmp(conn, reply) => rtmp_reply(driver, conn, reply),
+                Output::Http(conn, reply) if Lines::is_line(conn) => {
+                    self.http2_reply(driver, conn, reply);
+                }
                 Output::Http(conn, reply) => http_reply(driver, conn, reply),
                 Output::Mesh {
                     to,
@@ -211,12 +309,113 @@ impl Door {
                     };
                     mesh.send(to, class, message);
                 }
+                Output::Close(conn) | Output::Abort(conn) if Lines::is_line(conn) => {
+                    self.reset_line(driver, conn);
+                }
+                Output::Establish(conn) => {
+                    driver.establish(self.lines.line(conn).map_or(conn, |line| line.conn));
+                }
                 Output::Close(conn) => driver.close(conn),
                 Output::Abort(conn) => driver.abort(conn),
             }
         }
         if !self.unsubmitted.is_empty() {
             self.submit(driver);
+        }
+    }
+
+    /// Hands pieces of a body over to a stream of HTTP/2.
+    fn send_line(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        id: ConnId,
+        header: Option<Bytes>,
+        pieces: Pieces,
+    ) {
+        let Some(line) = self.lines.line_mut(id) else {
+            return;
+        };
+        let header_bytes = header.as_ref().map_or(0, Bytes::len);
+        line.given += (header_bytes + length_of(&pieces)) as u64;
+        let (stream, now) = (line.stream, driver.now());
+        with_http2(driver, line.conn, |session| {
+            let pieces = pieces.into_iter().map(Bytes::from);
+            for piece in header.into_iter().chain(pieces) {
+                session.send(now, stream, piece);
+            }
+        });
+    }
+
+    /// As [`http_reply`], on a stream of HTTP/2.
+    fn http2_reply(&mut self, driver: &mut Driver<ServerSession>, id: ConnId, reply: HttpReply) {
+        let Some(&Line { conn, stream, .. }) = self.lines.line(id) else {
+            return;
+        };
+        let now = driver.now();
+        let respond_stream = |driver: &mut Driver<ServerSession>, status, headers: &[_]| {
+            with_http2(driver, conn, |session| {
+                session.respond_stream(now, stream, status, headers)
+            })
+        };
+        let is_over = match reply {
+            HttpReply::Respond(response) => {
+                with_http2(driver, conn, |session| {
+                    session.respond(now, stream, response)
+                });
+                true
+            }
+            HttpReply::Shared(response, pieces) => {
+                let length = length_of(&pieces) as u64;
+                driver.establish(conn);
+                with_http2(driver, conn, |session| {
+                    session.respond_shared(now, stream, &response, length);
+                    for piece in pieces {
+                        session.send(now, stream, piece);
+                    }
+                });
+                true
+            }
+            HttpReply::Stream(container) => {
+                driver.establish(conn);
+                let framing = respond_stream(driver, 200, &stream_headers(container));
+                if let Some(line) = self.lines.line_mut(id) {
+                    line.is_streaming = true;
+                }
+                self.exchange.drained(id);
+                framing == Some(http::Framing::NoBody)
+            }
+            HttpReply::StreamHead(container) => {
+                respond_stream(driver, 200, &stream_headers(container));
+                true
+            }
+            HttpReply::Begin(response) => {
+                driver.establish(conn);
+                let framing = respond_stream(driver, response.status, &header_fields(&response));
+                framing == Some(http::Framing::NoBody)
+            }
+            HttpReply::Run(pieces) => {
+                self.send_line(driver, id, None, pieces);
+                false
+            }
+            HttpReply::EndStream => {
+                with_http2(driver, conn, |session| session.end_stream(now, stream));
+                true
+            }
+        };
+        if is_over {
+            self.end_line(id);
+        }
+    }
+
+    /// Ends a stream that this side does not go on with; the connection lives on.
+    fn reset_line(&mut self, driver: &mut Driver<ServerSession>, id: ConnId) {
+        self.behind.remove(&id);
+        if let Some(line) = self.lines.close(id) {
+            let now = driver.now();
+            with_http2(driver, line.conn, |session| {
+                session.reset_stream(now, line.stream);
+            });
+            self.exchange.connection_gone(id);
         }
     }
 
@@ -241,16 +440,49 @@ impl Door {
     }
 }
 
+fn with_http2<R>(
+    driver: &mut Driver<ServerSession>,
+    conn: ConnId,
+    call: impl FnOnce(&mut http2::Session) -> R,
+) -> Option<R> {
+    driver.with(conn, |session| session.http2().map(call))?
+}
+
+/// Bytes of a line's body that its connection has taken.
+fn taken(driver: &Driver<ServerSession>, line: &Line) -> u64 {
+    let session = driver.session(line.conn).and_then(ServerSession::as_http2);
+    let queued = session.map_or(0, |session| session.queued_bytes(line.stream));
+    line.given.saturating_sub(queued as u64)
+}
+
+fn length_of(pieces: &Pieces) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
+}
+
+fn header_fields(response: &http::Response) -> Vec<(&str, &str)> {
+    response
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect()
+}
+
+/// Where a connection comes from.
+fn peer(driver: &Driver<ServerSession>, conn: ConnId) -> IpAddr {
+    driver
+        .peer(conn)
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+        .to_canonical()
+}
+
 /// The session that a new connection to a streams' port gets.
 pub fn http_session(now: Instant, options: &Arc<http::Options>) -> ServerSession {
     ServerSession::Http(Box::new(http::Session::new(now, Arc::clone(options))))
 }
 
-/// The session that a new connection to an RTMP port gets.
-pub fn rtmp_session(now: Instant, options: rtmp::Options, peer: SocketAddr) -> ServerSession {
-    // The seed fills the handshake's random bytes, which nothing depends on.
-    let seed = clock::unix_millis() as u64 ^ (u64::from(peer.port()) << 48);
-    ServerSession::Rtmp(Box::new(rtmp::Session::new(options, seed, now)))
+/// Fills the random bytes of an RTMP handshake, which nothing depends on.
+pub fn rtmp_seed(peer: SocketAddr) -> u64 {
+    clock::unix_millis() as u64 ^ (u64::from(peer.port()) << 48)
 }
 
 fn rtmp_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: RtmpReply) {
@@ -323,6 +555,27 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
                 }
             });
         }
+        HttpReply::Shared(response, pieces) => {
+            driver.establish(conn);
+            let length = length_of(&pieces);
+            let has_body = driver.with(conn, |session| {
+                session
+                    .http()
+                    .is_some_and(|session| session.respond_shared(now, &response, length))
+            });
+            if has_body == Some(true) {
+                driver.send(conn, pieces.into_iter().map(Piece::Buffer));
+            }
+        }
+        HttpReply::Begin(response) => {
+            driver.establish(conn);
+            driver.with(conn, |session| {
+                if let Some(session) = session.http() {
+                    session.respond_stream(now, response.status, &header_fields(&response));
+                }
+            });
+        }
+        HttpReply::Run(pieces) => send_run(driver, conn, pieces),
         HttpReply::EndStream => {
             driver.set_streaming(conn, false);
             driver.with(conn, |session| {
@@ -331,6 +584,24 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
                 }
             });
         }
+    }
+}
+
+/// Sends a run of a live body, framed as its head has said.
+fn send_run(driver: &mut Driver<ServerSession>, conn: ConnId, pieces: Pieces) {
+    let framing = driver.with(conn, |session| {
+        session.http().and_then(|http| http.framing())
+    });
+    let length = length_of(&pieces);
+    let pieces = pieces.into_iter().map(Piece::Buffer);
+    match framing.flatten() {
+        Some(http::Framing::Chunked) if length > 0 => {
+            let size = Piece::Bytes(format!("{length:x}\r\n").into());
+            let end = Piece::Bytes(Bytes::from_static(b"\r\n"));
+            driver.send(conn, std::iter::once(size).chain(pieces).chain([end]));
+        }
+        Some(http::Framing::Close) => driver.send(conn, pieces),
+        Some(http::Framing::Chunked | http::Framing::NoBody) | None => {}
     }
 }
 

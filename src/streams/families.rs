@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::streams::output::Container;
+use crate::streams::segments::Form;
 use crate::streams::snapshot::{Counters, ShardSnapshot};
 
 /// A quantity with its samples, in the form that `admin` writes.
@@ -15,23 +16,26 @@ pub type Row = (
 
 /// All quantities of all shards.
 pub fn families(shards: &[ShardSnapshot]) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
-    rows.push(by_protocol(
-        "viewers",
-        "Viewers by shard and protocol.",
-        false,
-        shards
-            .iter()
-            .map(|s| ("shard", s.shard.to_string(), s.viewers)),
-    ));
-    rows.push(by_protocol(
-        "media_out_bytes_total",
-        "Bytes handed over for viewers, by shard and protocol.",
-        true,
-        shards
-            .iter()
-            .map(|s| ("shard", s.shard.to_string(), s.counters.bytes_out)),
-    ));
+    let mut rows: Vec<Row> = vec![
+        by_protocol(
+            "viewers",
+            "Viewers by shard and protocol.",
+            false,
+            shards
+                .iter()
+                .map(|s| ("shard", s.shard.to_string(), s.viewers)),
+        ),
+        by_protocol(
+            "media_out_bytes_total",
+            "Bytes handed over for viewers, by shard and protocol.",
+            true,
+            shards
+                .iter()
+                .map(|s| ("shard", s.shard.to_string(), s.counters.bytes_out)),
+        ),
+        segment_bytes(shards),
+        sessions(shards),
+    ];
     for (name, help, is_counter, value) in SHARD {
         let samples = shards
             .iter()
@@ -75,6 +79,40 @@ fn by_protocol(
     (name, help, is_counter, samples)
 }
 
+fn segment_bytes(shards: &[ShardSnapshot]) -> Row {
+    let samples = shards
+        .iter()
+        .flat_map(|shard| {
+            [Form::Ts, Form::Cmaf].map(|form| {
+                let labels = vec![
+                    ("shard", shard.shard.to_string()),
+                    ("protocol", form.name().to_owned()),
+                ];
+                (labels, shard.counters.segment_bytes_out[form as usize])
+            })
+        })
+        .collect();
+    let help = "Bytes of segments and parts handed over, by shard and protocol.";
+    ("segment_out_bytes_total", help, true, samples)
+}
+
+/// A viewer whose requests reach several shards is counted once.
+fn sessions(shards: &[ShardSnapshot]) -> Row {
+    let all: BTreeMap<u64, Form> = shards
+        .iter()
+        .flat_map(|shard| &shard.sessions)
+        .map(|session| (session.id, session.form))
+        .collect();
+    let samples = [Form::Ts, Form::Cmaf]
+        .map(|form| {
+            let count = all.values().filter(|other| **other == form).count();
+            (vec![("protocol", form.name().to_owned())], count as u64)
+        })
+        .into();
+    let help = "Viewers of playlists: sessions with a request in the last 15 seconds.";
+    ("segment_viewers", help, false, samples)
+}
+
 type ShardColumn = (&'static str, &'static str, bool, fn(&ShardSnapshot) -> u64);
 
 const SHARD: &[ShardColumn] = &[
@@ -93,6 +131,12 @@ const SHARD: &[ShardColumn] = &[
         false,
         |s| s.merge_window_ms,
     ),
+    (
+        "waiting_segment_requests",
+        "Requests that wait for a part or a segment.",
+        false,
+        |s| s.segment_waiters,
+    ),
     ("slabs_in_use", "Slabs of 64 KiB in use.", false, |s| {
         s.slabs_in_use
     }),
@@ -107,6 +151,11 @@ const SHARD: &[ShardColumn] = &[
 type CounterColumn = (&'static str, &'static str, fn(&Counters) -> u64);
 
 const COUNTERS: &[CounterColumn] = &[
+    (
+        "waiters_refused_total",
+        "Requests refused because too many wait for parts and segments.",
+        |c| c.waiters_refused,
+    ),
     ("frames_in_total", "Frames from publishers.", |c| {
         c.frames_in
     }),

@@ -69,6 +69,12 @@ pub enum Format {
     Ts,
     /// Fragmented MP4 over HTTP.
     Mp4,
+    /// HLS with MPEG-TS segments.
+    Hls,
+    /// HLS with fragmented MP4 segments.
+    Cmaf,
+    /// DASH, of the same segments.
+    Dash,
     /// The player page.
     Page,
 }
@@ -80,6 +86,8 @@ pub struct Addresses {
     pub http: String,
     /// `HOST` or `HOST:PORT` of RTMP; None when it is not served to players.
     pub rtmp: Option<String>,
+    /// Formats whose connectors are not on.
+    pub off: Vec<Format>,
 }
 
 /// Why there is nothing to play.
@@ -116,6 +124,18 @@ impl Addresses {
                 port => format!("{name}:{port}"),
             }),
             http,
+            off: [
+                (protocols.flv, Format::Flv),
+                (protocols.ts, Format::Ts),
+                (protocols.mp4, Format::Mp4),
+                (protocols.hls, Format::Hls),
+                (protocols.cmaf, Format::Cmaf),
+                (protocols.cmaf, Format::Dash),
+            ]
+            .into_iter()
+            .filter(|(is_on, _)| !is_on)
+            .map(|(_, format)| format)
+            .collect(),
         }
     }
 }
@@ -215,6 +235,9 @@ impl StreamInfo {
 
     /// None where a format carries no track, or its port is closed.
     fn source(&self, output: &Output, addresses: &Addresses) -> Option<Value> {
+        if addresses.off.contains(&output.format) {
+            return None;
+        }
         let carried = |track: &&TrackInfo| !output.left_out.contains(&track.track.id);
         let carried_tracks = self.tracks.iter().filter(carried).count();
         let kinds = [Kind::Video, Kind::Audio].into_iter().filter(|kind| {
@@ -235,7 +258,16 @@ impl StreamInfo {
         let root = match (output.format, &addresses.rtmp) {
             (Format::Rtmp, None) => return None,
             (Format::Rtmp, Some(rtmp)) => format!("rtmp://{rtmp}/"),
-            (Format::Flv | Format::Ts | Format::Mp4 | Format::Page, _) => {
+            (
+                Format::Flv
+                | Format::Ts
+                | Format::Mp4
+                | Format::Hls
+                | Format::Cmaf
+                | Format::Dash
+                | Format::Page,
+                _,
+            ) => {
                 format!("http://{}/", addresses.http)
             }
         };
@@ -271,6 +303,9 @@ impl Format {
             Self::Flv => format!("{name}.flv"),
             Self::Ts => format!("{name}.ts"),
             Self::Mp4 => format!("{name}.mp4"),
+            Self::Hls => format!("hls/{name}/index.m3u8"),
+            Self::Cmaf => format!("cmaf/{name}/index.m3u8"),
+            Self::Dash => format!("cmaf/{name}/index.mpd"),
             Self::Page => format!("{name}.html"),
         }
     }
@@ -282,6 +317,9 @@ impl Format {
             Self::Flv => "FLV progressive",
             Self::Ts => "TS HTTP progressive",
             Self::Mp4 => "MP4 progressive",
+            Self::Hls => "HLS (TS)",
+            Self::Cmaf => "HLS (CMAF)",
+            Self::Dash => "DASH",
             Self::Page => "Player page",
         }
     }
@@ -293,6 +331,9 @@ impl Format {
             Self::Flv => "flash/7",
             Self::Ts => "html5/video/mpeg",
             Self::Mp4 => "html5/video/mp4",
+            Self::Hls => "html5/application/vnd.apple.mpegurl",
+            Self::Cmaf => "html5/application/vnd.apple.mpegurl;version=7",
+            Self::Dash => "dash/video/mp4",
             Self::Page => "html5/text/html",
         }
     }
@@ -303,7 +344,8 @@ impl Format {
             Self::Rtmp => 7,
             Self::Flv => 5,
             Self::Ts => 1,
-            Self::Mp4 => 9,
+            Self::Mp4 | Self::Hls => 9,
+            Self::Cmaf | Self::Dash => 8,
             Self::Page => 0,
         }
     }

@@ -8,6 +8,8 @@ use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Track};
 use crate::streams::client::{SessionFilter, ShardClients};
 use crate::streams::name::StreamName;
+use crate::streams::segments::Key;
+use crate::streams::segments::listing::{Listing, Update};
 use crate::streams::snapshot::ShardSnapshot;
 use crate::streams::stream::Backlog;
 
@@ -151,6 +153,38 @@ pub enum Message {
         frame: Frame,
         /// A viewer can begin here.
         entry: bool,
+    },
+    /// To the home shard: a viewer of a rendition came, send its segments.
+    SubscribeRendition {
+        /// The stream.
+        stream: StreamId,
+        /// The rendition.
+        key: Key,
+    },
+    /// To the home shard: no viewer of a rendition is left.
+    UnsubscribeRendition {
+        /// The stream.
+        stream: StreamId,
+        /// The rendition.
+        key: Key,
+    },
+    /// From the home shard: the segments that are kept; nothing if there is no such rendition.
+    RenditionBacklog {
+        /// The stream.
+        stream: StreamId,
+        /// The rendition.
+        key: Key,
+        /// What there is.
+        listing: Option<Box<Listing>>,
+    },
+    /// From the home shard: a step of a rendition.
+    RenditionUpdate {
+        /// The stream.
+        stream: StreamId,
+        /// The rendition.
+        key: Key,
+        /// The step.
+        update: Box<Update>,
     },
     /// From the home shard: the stream is over.
     MirrorEnd {

@@ -132,7 +132,7 @@ impl Choice {
         }
     }
 
-    fn takes(&self, track: &Track, taken: usize) -> bool {
+    pub(super) fn takes(&self, track: &Track, taken: usize) -> bool {
         match self {
             Self::First => taken == 0,
             Self::Nothing => false,

@@ -2,6 +2,8 @@
 
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
+use crate::streams::segment_request::File;
+use crate::streams::segments::Form;
 
 /// What a GET is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +26,17 @@ pub(super) enum Target {
         /// Its form.
         container: Container,
     },
+    /// `/hls/NAME/...` and `/cmaf/NAME/...`: playlists, segments and parts.
+    Segmented {
+        /// The stream.
+        name: StreamName,
+        /// How its segments are written.
+        form: Form,
+        /// Which of its resources.
+        file: File,
+    },
+    /// `/time`: the wall clock, for DASH players.
+    Time,
     /// Nothing here.
     Unknown,
 }
@@ -36,6 +49,15 @@ impl Target {
         };
         if file.is_empty() {
             return Self::Index;
+        }
+        let forms = [("hls/", Form::Ts), ("cmaf/", Form::Cmaf)];
+        for (prefix, form) in forms {
+            if let Some(rest) = file.strip_prefix(prefix) {
+                return Self::segmented(form, rest).unwrap_or(Self::Unknown);
+            }
+        }
+        if file == "time" {
+            return Self::Time;
         }
         let Some((stem, extension)) = file.rsplit_once('.') else {
             return Self::Unknown;
@@ -60,6 +82,15 @@ impl Target {
             }
             _ => Self::Unknown,
         }
+    }
+
+    fn segmented(form: Form, path: &str) -> Option<Self> {
+        let (name, file) = path.split_once('/')?;
+        Some(Self::Segmented {
+            name: StreamName::parse(name).ok()?,
+            form,
+            file: File::parse(form, file)?,
+        })
     }
 }
 
@@ -108,6 +139,12 @@ mod tests {
             "/../etc/passwd.mp4",
             "/a/b.mp4",
             "/live.exe",
+            "/hls/live",
+            "/hls/live/",
+            "/hls/../live/index.m3u8",
+            "/cmaf/live/../../etc/passwd",
+            "/cmaf/a\\b/index.m3u8",
+            "/hls//index.m3u8",
         ] {
             assert_eq!(Target::of(path), Target::Unknown, "{path}");
         }

@@ -5,6 +5,8 @@ use crate::media::Track;
 use crate::streams::client::{Figures, Tally};
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
+use crate::streams::segments::Form;
+use crate::streams::viewing::Session;
 
 /// One shard at one moment.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,13 @@ pub struct ShardSnapshot {
     pub slabs_in_use: u64,
     /// Slabs that exist.
     pub slabs: u64,
+    /// Viewers of playlists. One whose requests reach several shards is in several snapshots,
+    /// under the same number.
+    pub sessions: Vec<Session>,
+    /// Such viewers since the start.
+    pub sessions_total: u64,
+    /// Requests that wait for a part or a segment, or are answered as one is made.
+    pub segment_waiters: u64,
     /// Streams of which this shard has a copy.
     pub streams: Vec<StreamSnapshot>,
     /// The engine's part, filled in by the shard's loop.
@@ -60,6 +69,10 @@ pub struct Counters {
     pub viewers_total: u64,
     /// Publishers since the start.
     pub publishers_total: u64,
+    /// Bytes of segments and parts handed over, in transport streams and in fragmented MP4.
+    pub segment_bytes_out: [u64; 2],
+    /// Requests that were refused because too many wait.
+    pub waiters_refused: u64,
 }
 
 /// One stream at one moment, on one shard.
@@ -79,6 +92,8 @@ pub struct StreamSnapshot {
     pub viewers: [u64; Container::ALL.len()],
     /// Bytes handed over for viewers of this shard, by container.
     pub bytes_out: [u64; Container::ALL.len()],
+    /// Bytes of segments and parts handed over here, in transport streams and in fragmented MP4.
+    pub segment_bytes_out: [u64; 2],
     /// Times that viewers of this shard were moved to the newest keyframe.
     pub skips: u64,
     /// Viewers on this shard since the stream began.
@@ -92,7 +107,7 @@ pub struct StreamSnapshot {
 }
 
 impl StreamSnapshot {
-    /// Viewers and what was sent to them, by MistServer's names.
+    /// Viewers, apart from those of playlists, and what was sent to all, by MistServer's names.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::new();
         for container in Container::ALL {
@@ -105,6 +120,13 @@ impl StreamSnapshot {
                 .entry(container.connector())
                 .or_default()
                 .add(&figures);
+        }
+        for form in [Form::Ts, Form::Cmaf] {
+            let figures = Figures {
+                up: self.segment_bytes_out[form as usize],
+                ..Figures::default()
+            };
+            tally.entry(form.connector()).or_default().add(&figures);
         }
         tally
     }

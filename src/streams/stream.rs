@@ -1,18 +1,24 @@
 //! One live stream on one shard: at home where its log is, or a mirror of that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use slab::Slab;
 
 use crate::base::ids::{ConnId, ShardId, StreamId, TrackId};
 use crate::hub::{Adjustment, FrameLog, Home, Timeline};
 use crate::media::buffer::Pool;
-use crate::media::{Frame, Kind, MediaTime, Track, codec};
+use crate::media::{Codec, Frame, Kind, MediaTime, Track, codec};
 use crate::streams::info::{self, StreamInfo, TrackInfo};
 use crate::streams::name::StreamName;
 use crate::streams::outlet::Outlet;
 use crate::streams::output::{Container, Selection};
+use crate::streams::segment_request::SegmentRequest;
+use crate::streams::segments::Key;
+use crate::streams::segments::cutter::{Cut, Cutter};
+use crate::streams::segments::playlists::Facts;
+use crate::streams::segments::rendition::Rendition;
 use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
 
 /// Containers and track selections that viewers of one stream may have at once. Each is muxed
@@ -43,6 +49,12 @@ pub(super) struct Stream {
     retired: BTreeSet<TrackId>,
     log: FrameLog,
     pub(super) outlets: Slab<Outlet>,
+    /// At home: where segments begin.
+    pub(super) cutter: Cutter,
+    /// At home: what the frames that are kept are of.
+    configurations: BTreeMap<TrackId, (Codec, Bytes)>,
+    pub(super) renditions: BTreeMap<Key, Rendition<Box<SegmentRequest>>>,
+    pub(super) segment_bytes_out: [u64; 2],
     first_frame: Option<Instant>,
     is_ready: bool,
     /// Bytes handed over for viewers, by container.
@@ -52,7 +64,7 @@ pub(super) struct Stream {
     pub(super) views: u64,
     /// How long those of them that have left watched, together.
     pub(super) viewed: Duration,
-    unix_zero_ms: i64,
+    pub(super) unix_zero_ms: i64,
 }
 
 /// Where the stream's log is.
@@ -165,7 +177,7 @@ impl Stream {
         name: StreamName,
         id: StreamId,
         now: Instant,
-        window: Duration,
+        (window, segment): (Duration, Duration),
         bytes_max: usize,
     ) -> Self {
         let role = Role::Home(AtHome {
@@ -178,7 +190,9 @@ impl Stream {
             next_number: 0,
             turn: 0,
         });
-        Self::new(name, id, role, FrameLog::new(window, bytes_max))
+        let mut stream = Self::new(name, id, role, FrameLog::new(window, bytes_max));
+        stream.cutter = Cutter::new(segment);
+        stream
     }
 
     /// A mirror of a stream, before its backlog.
@@ -207,6 +221,10 @@ impl Stream {
             retired: BTreeSet::new(),
             log,
             outlets: Slab::new(),
+            cutter: Cutter::new(Duration::ZERO),
+            configurations: BTreeMap::new(),
+            renditions: BTreeMap::new(),
+            segment_bytes_out: [0; 2],
             first_frame: None,
             is_ready: false,
             bytes_out: [0; Container::ALL.len()],
@@ -222,6 +240,76 @@ impl Stream {
             Role::Home(home) => Some(home),
             Role::Mirror(_) => None,
         }
+    }
+
+    pub(super) fn home_ref(&self) -> Option<&AtHome> {
+        match &self.role {
+            Role::Home(home) => Some(home),
+            Role::Mirror(_) => None,
+        }
+    }
+
+    /// The track that segments are cut by: the first with pictures, or else the first of all.
+    pub(super) fn cut_track(&self) -> Option<TrackId> {
+        let active = || {
+            self.tracks
+                .iter()
+                .filter(|track| !self.retired.contains(&track.id))
+        };
+        active()
+            .find(|track| track.kind() == Kind::Video)
+            .or_else(|| active().next())
+            .map(|track| track.id)
+    }
+
+    /// A track's configuration is another than that of the frames that are kept: what is made of
+    /// these later would be wrong.
+    pub(super) fn note_configuration(&mut self, track: &Track) {
+        let known = self.configurations.get_mut(&track.id);
+        if let Some(known) = known.filter(|known| **known != (track.codec, track.init.clone())) {
+            *known = (track.codec, track.init.clone());
+            self.cutter.change();
+        }
+    }
+
+    /// A frame at home: whether a segment begins with it.
+    pub(super) fn cut(&mut self, unix_ms: i64, frame: &Frame, is_entry: bool) -> Option<Cut> {
+        if !self.configurations.contains_key(&frame.track)
+            && let Some(track) = self.tracks.get(frame.track.index())
+        {
+            let configuration = (track.codec, track.init.clone());
+            self.configurations.insert(frame.track, configuration);
+        }
+        if self.cut_track() != Some(frame.track) {
+            return None;
+        }
+        let cut = self.cutter.frame(unix_ms, frame, is_entry)?;
+        if let Some((oldest, _)) = self.log.span() {
+            self.cutter.trim(oldest);
+        }
+        Some(cut)
+    }
+
+    /// All frames that are kept, oldest first.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Frame> {
+        self.log.iter()
+    }
+
+    /// The tracks that viewers can have, with their bit rates.
+    pub(super) fn facts(&self) -> Vec<Facts> {
+        self.tracks
+            .iter()
+            .zip(&self.statistics)
+            .filter(|(track, _)| !self.retired.contains(&track.id))
+            .map(|(track, statistics)| {
+                let (rate, rate_max) = statistics.bits_per_second();
+                Facts {
+                    track: track.clone(),
+                    rate,
+                    rate_max,
+                }
+            })
+            .collect()
     }
 
     pub(super) fn set_window(&mut self, window: Duration) {
@@ -244,6 +332,10 @@ impl Stream {
         };
         home.turn = turn;
         home.timeline.rejoin();
+        self.cutter.rejoin();
+        let Some(home) = self.home() else {
+            return;
+        };
         home.publication = Some(Publication {
             shard,
             publisher,
@@ -687,6 +779,9 @@ impl Stream {
                 output(info::Format::Mp4, Container::Mp4),
                 output(info::Format::Flv, Container::Flv),
                 output(info::Format::Ts, Container::Ts),
+                output(info::Format::Hls, Container::Ts),
+                output(info::Format::Cmaf, Container::Mp4),
+                output(info::Format::Dash, Container::Mp4),
                 output(info::Format::Rtmp, Container::Rtmp),
                 output(info::Format::Page, Container::Mp4),
             ],
@@ -737,6 +832,7 @@ impl Stream {
             tracks,
             viewers,
             bytes_out: self.bytes_out,
+            segment_bytes_out: self.segment_bytes_out,
             skips: self.skips,
             views: self.views,
             view_seconds: self.viewed.as_secs(),
@@ -780,6 +876,18 @@ fn is_entry(tracks: &[Track], retired: &BTreeSet<TrackId>, frame: &Frame) -> boo
 }
 
 impl TrackStatistics {
+    /// Over the last seconds, and the most that it was; before these have passed, what the track
+    /// has brought so far.
+    fn bits_per_second(&self) -> (u64, u64) {
+        if self.rate > 0 {
+            return (self.rate * 8, self.rate_max * 8);
+        }
+        let elapsed = Duration::from_millis(self.last_ms.unsigned_abs())
+            .clamp(Duration::from_millis(200), RATE_WINDOW);
+        let rate = (self.bytes as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
+        (rate, rate)
+    }
+
     fn count(&mut self, now: Instant, frame: &Frame) {
         self.frames += 1;
         self.keyframes += u64::from(frame.keyframe);

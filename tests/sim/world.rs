@@ -309,6 +309,7 @@ impl World {
                 }
                 Output::Rtmp(conn, reply) => self.rtmp_reply(shard, conn, reply),
                 Output::Http(conn, reply) => self.http_reply(shard, conn, &reply),
+                Output::Establish(_) => {}
                 Output::Close(conn) | Output::Abort(conn) => {
                     self.viewers.remove(&(shard, conn));
                 }
@@ -395,7 +396,7 @@ impl World {
             Container::Mp4 => format!("/{name}.mp4"),
         };
         let request = request(&format!("GET {path} HTTP/{version}"), self.base);
-        exchange.http_request(conn, &request);
+        exchange.http_request(conn, IpAddr::V4(Ipv4Addr::LOCALHOST), &request);
     }
 
     /// Asks for what is known of a stream.
@@ -408,7 +409,9 @@ impl World {
             &format!("GET /json_{}.js HTTP/1.1", NAMES[name].name),
             self.base,
         );
-        self.shards[shard].exchange.http_request(conn, &request);
+        self.shards[shard]
+            .exchange
+            .http_request(conn, IpAddr::V4(Ipv4Addr::LOCALHOST), &request);
     }
 
     pub(crate) fn end_viewer(&mut self, shard: usize, conn: ConnId) {
@@ -548,6 +551,9 @@ impl World {
                 assert_eq!(stage, Stage::Asked, "answered once");
             }
             HttpReply::EndStream => assert_eq!(stage, Stage::Playing, "ended once"),
+            HttpReply::Shared(..) | HttpReply::Begin(_) | HttpReply::Run(_) => {
+                unreachable!("nobody asks for segments")
+            }
         }
         if !matches!(reply, HttpReply::Stream(_)) {
             let viewer = self.viewers.get_mut(&(shard, conn));

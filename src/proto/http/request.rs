@@ -72,6 +72,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2, which has frames of its own around bodies.
+    Http2,
 }
 
 /// A part of the head.
@@ -194,6 +196,14 @@ impl Request {
         Ok((request, length))
     }
 
+    /// A request that came by another version of the protocol, from its head written as
+    /// HTTP/1.1. Its body is found by that version, and whoever reads it checks a Content-Length.
+    pub(crate) fn from_head(head: Vec<u8>, headers_max: usize) -> Result<Self, Refusal> {
+        let (mut request, _) = Self::parse(head.into_boxed_slice(), headers_max)?;
+        request.version = Version::Http2;
+        Ok(request)
+    }
+
     /// The path as it was sent, still percent-encoded.
     pub fn raw_path(&self) -> &str {
         self.text(self.raw_path)
@@ -281,10 +291,14 @@ impl Request {
             .filter(|(name, _)| name.eq_ignore_ascii_case("host"));
         match (hosts.next(), hosts.next(), self.version) {
             (None, _, Version::Http10) => Ok(()),
-            (Some((_, host)), None, Version::Http10 | Version::Http11) if is_authority(host) => {
+            (Some((_, host)), None, Version::Http10 | Version::Http11 | Version::Http2)
+                if is_authority(host) =>
+            {
                 Ok(())
             }
-            (None | Some(_), _, Version::Http10 | Version::Http11) => Err(Refusal::Host),
+            (None | Some(_), _, Version::Http10 | Version::Http11 | Version::Http2) => {
+                Err(Refusal::Host)
+            }
         }
     }
 

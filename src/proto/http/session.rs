@@ -132,9 +132,9 @@ impl Exchange {
 
     fn connection(self, keep_alive: bool) -> Connection {
         match (keep_alive, self.version) {
-            (false, Version::Http10 | Version::Http11) => Connection::Close,
+            (false, _) => Connection::Close,
             (true, Version::Http10) => Connection::KeepAlive,
-            (true, Version::Http11) => Connection::Implied,
+            (true, Version::Http11 | Version::Http2) => Connection::Implied,
         }
     }
 }
@@ -232,6 +232,41 @@ impl Session {
         self.transmit.push_back(head);
         self.transmit.extend(body);
         self.finish(now, keep_alive);
+    }
+
+    /// Sends the head of a response whose body of `length` bytes does not pass through the session:
+    /// the owner queues it behind what [`Session::poll_transmit`] gives, unless this returns false,
+    /// as in answer to HEAD. The response's own body must be empty.
+    ///
+    /// # Panics
+    ///
+    /// If no request is outstanding.
+    pub fn respond_shared(&mut self, now: Instant, response: &Response, length: usize) -> bool {
+        debug_assert!(response.body.is_empty());
+        let Some(exchange) = self.take_exchange() else {
+            return false;
+        };
+        let keep_alive = exchange.keep_alive && !response.close;
+        let connection = exchange.connection(keep_alive);
+        let headers = response.headers.iter();
+        let head = response::write_head(
+            response.status,
+            headers.map(|(name, value)| (*name, value.as_ref())),
+            BodyHead::Length(length),
+            connection,
+        );
+        self.transmit.push_back(head.into());
+        self.finish(now, keep_alive);
+        !exchange.head_only
+    }
+
+    /// How the body of the live response is framed, between [`Session::respond_stream`] and
+    /// [`Session::end_stream`].
+    pub fn framing(&self) -> Option<Framing> {
+        match self.state {
+            State::Streaming(_, framing) => Some(framing),
+            State::Head(_) | State::Body(_) | State::Responding(_) | State::Closed => None,
+        }
     }
 
     /// Sends the head of a live response and says how its body is to be framed. The body does not
@@ -554,6 +589,30 @@ mod tests {
             }
             let bytes: Vec<&[u8]> = input.chunks(1).collect();
             assert_eq!(converse(&bytes), whole);
+        }
+    }
+
+    #[test]
+    fn a_shared_body_is_announced_and_left_to_the_owner() {
+        let now = start();
+        for (method, has_body) in [("GET", true), ("HEAD", false)] {
+            let mut session = Session::new(now, Options::default());
+            let head = format!("{method} /a HTTP/1.1\r\nHost: a\r\n\r\n");
+            session.handle_input(now, head.as_bytes());
+            assert!(matches!(session.poll_event(), Some(Event::Request(_))));
+            let response = Response::new(206).with_header("ETag", "\"1\"");
+            assert_eq!(session.respond_shared(now, &response, 550_000), has_body);
+            let head = sent(&mut session);
+            assert!(head.starts_with("HTTP/1.1 206 "), "{head}");
+            assert!(
+                head.ends_with("ETag: \"1\"\r\nContent-Length: 550000\r\n\r\n"),
+                "{head}"
+            );
+            session.handle_input(now, GET);
+            assert!(
+                matches!(session.poll_event(), Some(Event::Request(_))),
+                "the next"
+            );
         }
     }
 

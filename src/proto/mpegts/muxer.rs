@@ -120,6 +120,12 @@ impl Muxer {
         push_section(PID_MAP, &mut map, &self.map, out);
     }
 
+    /// Writes the tables, for what has to be readable by itself from here on, as a segment is.
+    /// Frames that are keyframes of video bring them anyway.
+    pub fn write_tables(&mut self, out: &mut Vec<u8>) {
+        self.push_tables(out);
+    }
+
     /// Takes a new configuration, or a new track. Parameter sets follow with the next keyframe;
     /// the tables are written if they changed.
     pub fn track_changed(&mut self, track: &Track, out: &mut Vec<u8>) {

@@ -4,10 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::proto::http::Request;
-
-/// Header fields that a proxy adds.
-const PROXY_FIELDS: [&str; 4] = ["x-forwarded-for", "x-real-ip", "forwarded", "via"];
+use crate::proto::http::{Request, client_address, is_forwarded};
 
 /// Where a request comes from, as far as that can be known.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,11 +27,7 @@ impl Caller {
     /// The caller behind `request`, which came from `peer` to `own`, an address of this machine.
     pub fn of(request: &Request, peer: IpAddr, own: Option<IpAddr>, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
-        let is_proxied = PROXY_FIELDS.iter().any(|name| {
-            request
-                .headers()
-                .any(|(field, _)| field.eq_ignore_ascii_case(name))
-        });
+        let is_proxied = is_forwarded(request);
         // A connection to another address of the same machine comes from that very address.
         let is_here = peer.is_loopback() || own.is_some_and(|own| own.to_canonical() == peer);
         let origin = request.header("origin").map(str::to_owned);
@@ -48,10 +41,7 @@ impl Caller {
                 .flatten()
                 .any(|url| !is_url_of_this_machine(url));
         Self {
-            address: match is_proxied {
-                true => forwarded_address(request, peer, trusted),
-                false => peer,
-            },
+            address: client_address(peer, trusted, request),
             is_local: is_here && !is_proxied && !is_foreign && names_this_machine(request.host()),
             is_proxied,
             is_private: is_here,
@@ -59,30 +49,6 @@ impl Caller {
             is_cross_site,
         }
     }
-}
-
-/// The address that a trusted proxy saw: the last one of X-Forwarded-For that is not trusted
-/// itself. Everybody else could write any address there.
-fn forwarded_address(request: &Request, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    if !is_trusted(&peer) {
-        return peer;
-    }
-    let hops: Vec<&str> = request
-        .values("x-forwarded-for")
-        .flat_map(|value| value.split(','))
-        .collect();
-    let mut address = peer;
-    for hop in hops.into_iter().rev() {
-        let Ok(hop) = hop.trim().parse::<IpAddr>() else {
-            break;
-        };
-        address = hop.to_canonical();
-        if !is_trusted(&address) {
-            break;
-        }
-    }
-    address
 }
 
 fn is_url_of_this_machine(url: &str) -> bool {
@@ -159,6 +125,11 @@ mod tests {
             ("Host: evil.example\r\n", false),
             ("Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n", false),
             ("Host: localhost\r\nX-Real-IP: 127.0.0.1\r\n", false),
+            // What a client wrote stands before what the proxy adds.
+            (
+                "Host: localhost\r\nX-Forwarded-For: \u{ff}, 127.0.0.1\r\n",
+                false,
+            ),
             ("Host: localhost\r\nForwarded: for=1\r\n", false),
             ("Host: localhost\r\nVia: 1.1 x\r\n", false),
             ("Host: localhost\r\nOrigin: https://evil.example\r\n", false),

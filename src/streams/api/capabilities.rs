@@ -8,6 +8,7 @@ use super::{Api, Work};
 use crate::config::Standing;
 use crate::media::Codec;
 use crate::streams::output::Container;
+use crate::streams::segments::Form;
 
 /// `capabilities`: true for all, or a source, for what would open it.
 pub(super) fn capabilities(_: &mut Api, work: &mut Work<'_>, argument: &Value) {
@@ -41,7 +42,13 @@ fn connectors() -> Value {
     let mut http = listening(8080);
     http["pubaddr"] = option("Public address", "inputlist", "".into());
     http["nostreamtext"] = option("Stream unavailable text", "str", "".into());
+    let file = |name: &str| option(name, "inputlist", "".into());
+    let mut https = listening(4433);
     let mut rtmp = listening(1935);
+    for optional in [&mut https, &mut rtmp] {
+        optional["cert"] = file("Certificate");
+        optional["key"] = file("Key");
+    }
     rtmp["acceptable"] = json!({
         "default": 0,
         "name": "Acceptable connection types",
@@ -61,6 +68,16 @@ fn connectors() -> Value {
             "protocol": "http://",
             "provides": "HTTP",
             "url_match": ["/$.html", "/info_$.js", "/json_$.js"],
+            "url_rel": "/$.html",
+            "version": VERSION,
+        },
+        "HTTPS": {
+            "codecs": [null],
+            "friendly": "HTTPS (HTTP over TLS)",
+            "name": "HTTPS",
+            "optional": https,
+            "protocol": "https://",
+            "provides": "HTTP",
             "url_rel": "/$.html",
             "version": VERSION,
         },
@@ -116,6 +133,57 @@ fn connectors() -> Value {
             "optional": {},
             "url_match": url,
             "url_rel": url,
+            "version": VERSION,
+        });
+    }
+    let segmented = [
+        (
+            Form::Ts,
+            "HLS (TS) over HTTP",
+            Container::Ts,
+            vec![(
+                "HLS (TS)",
+                9,
+                "html5/application/vnd.apple.mpegurl",
+                "/hls/$/index.m3u8",
+            )],
+        ),
+        (
+            Form::Cmaf,
+            "CMAF (fMP4) over HTTP (DASH, HLS7)",
+            Container::Mp4,
+            vec![
+                ("DASH", 8, "dash/video/mp4", "/cmaf/$/index.mpd"),
+                (
+                    "HLS (CMAF)",
+                    8,
+                    "html5/application/vnd.apple.mpegurl;version=7",
+                    "/cmaf/$/index.m3u8",
+                ),
+            ],
+        ),
+    ];
+    for (form, friendly, container, methods) in segmented {
+        let root = methods.first().map_or("", |(.., url)| url);
+        let is_only = methods.len() == 1;
+        let methods: Vec<Value> = methods
+            .iter()
+            .map(|(title, priority, kind, url)| {
+                let mut method = method("http", title, *priority, kind);
+                if !is_only {
+                    method["url_rel"] = (*url).into();
+                }
+                method
+            })
+            .collect();
+        connectors[form.connector()] = json!({
+            "codecs": codecs(container),
+            "deps": "HTTP",
+            "friendly": friendly,
+            "methods": methods,
+            "name": form.connector(),
+            "optional": {},
+            "url_rel": root,
             "version": VERSION,
         });
     }

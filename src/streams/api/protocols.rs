@@ -82,8 +82,9 @@ fn note_restart(work: &mut Work<'_>) {
 
 fn addresses(protocols: &Protocols) -> Vec<SocketAddr> {
     let http = protocols.http.iter().map(|http| http.listen);
-    http.chain(protocols.rtmp.iter().map(|rtmp| rtmp.listen))
-        .collect()
+    let https = protocols.https.iter().map(|https| https.listen);
+    let rtmp = protocols.rtmp.iter().map(|rtmp| rtmp.listen);
+    http.chain(https).chain(rtmp).collect()
 }
 
 /// Says of each protocol in a reply whether it is online.
@@ -100,7 +101,7 @@ pub(super) fn report(config: &mut Map<String, Value>, listening: &Protocols) {
             .and_then(Value::as_str)
             .unwrap_or("");
         let online = match Standing::of(connector) {
-            Standing::Port => u8::from(listens(members, connector, listening)).into(),
+            Standing::Port => u8::from(listens(members, listening)).into(),
             Standing::OverHttp => "Enabled".into(),
             Standing::NotServed => "Not installed".into(),
             Standing::Unknown => "Invalid configuration".into(),
@@ -109,18 +110,11 @@ pub(super) fn report(config: &mut Map<String, Value>, listening: &Protocols) {
     }
 }
 
-fn listens(members: &Map<String, Value>, connector: &str, listening: &Protocols) -> bool {
-    let Ok(wanted) = Protocols::of_one(&Value::Object(members.clone())) else {
-        return false;
-    };
-    match connector {
-        "HTTP" => wanted.http.iter().all(|wanted| {
-            let mut there = listening.http.iter();
-            there.any(|http| http.listen == wanted.listen)
-        }),
-        _ => wanted.rtmp.iter().all(|wanted| {
-            let mut there = listening.rtmp.iter();
-            there.any(|rtmp| rtmp.listen == wanted.listen)
-        }),
-    }
+/// Whether a protocol with a port of its own listens as its members say.
+fn listens(members: &Map<String, Value>, listening: &Protocols) -> bool {
+    let open = addresses(listening);
+    Protocols::of_one(&Value::Object(members.clone())).is_ok_and(|wanted| {
+        let wanted = addresses(&wanted);
+        wanted.iter().all(|address| open.contains(address))
+    })
 }

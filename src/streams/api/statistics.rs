@@ -16,6 +16,7 @@ use crate::streams::client::{ClientSnapshot, Figures, Tally};
 use crate::streams::info::track_name;
 use crate::streams::name::StreamName;
 use crate::streams::snapshot::{ShardSnapshot, StreamSnapshot, TrackSnapshot};
+use crate::streams::viewing::Session;
 
 /// Seconds of history, as in MistServer. A second of the sums is about 600 bytes, so 400 kB.
 const HISTORY_S: usize = 600;
@@ -92,18 +93,23 @@ impl History {
     }
 
     /// Adds a second. `shards` is empty unless streams are watched.
-    pub fn add(&mut self, unix_s: i64, tallies: &[Tally], shards: &[ShardSnapshot]) {
+    pub fn add(&mut self, unix_s: i64, tally: Tally, shards: &[ShardSnapshot]) {
         let mut sample = Sample {
             unix_s,
+            tally,
             ..Sample::default()
         };
-        for tally in tallies {
-            add_tally(&mut sample.tally, tally);
-        }
         for stream in shards.iter().flat_map(|shard| &shard.streams) {
             if self.streams_until.contains_key(stream.name.as_str()) {
                 let sum = sample.streams.entry(stream.name.to_string()).or_default();
-                add_tally(sum, &tally_of(stream));
+                for (protocol, figures) in tally_of(stream) {
+                    sum.entry(protocol).or_default().add(&figures);
+                }
+            }
+        }
+        for session in sessions(shards) {
+            if let Some(sum) = sample.streams.get_mut(session.stream.as_str()) {
+                sum.entry(session.form.connector()).or_default().viewers += 1;
             }
         }
         if self.samples.len() == HISTORY_S {
@@ -146,10 +152,14 @@ impl History {
     }
 }
 
-fn add_tally(sum: &mut Tally, tally: &Tally) {
-    for (protocol, figures) in tally {
-        sum.entry(protocol).or_default().add(figures);
-    }
+/// The viewers of playlists of all shards, each once.
+fn sessions(shards: &[ShardSnapshot]) -> impl Iterator<Item = &Session> {
+    let by_id: BTreeMap<u64, &Session> = shards
+        .iter()
+        .flat_map(|shard| &shard.sessions)
+        .map(|session| (session.id, session))
+        .collect();
+    by_id.into_values()
 }
 
 fn tally_of(stream: &StreamSnapshot) -> Tally {
@@ -400,6 +410,12 @@ fn live(shards: &[ShardSnapshot]) -> BTreeMap<&StreamName, Whole<'_>> {
         whole.view_seconds += stream.view_seconds;
     }
     streams.retain(|_, whole| whole.home.is_some());
+    for session in sessions(shards) {
+        if let Some(whole) = streams.get_mut(&session.stream) {
+            whole.viewers += 1;
+            whole.views += 1;
+        }
+    }
     streams
 }
 
@@ -649,11 +665,7 @@ mod tests {
         let mut history = History::default();
         for second in 0..700_i64 {
             if second != 690 {
-                history.add(
-                    second,
-                    &[tally(1, second as u64 * 50), tally(2, second as u64 * 50)],
-                    &[],
-                );
+                history.add(second, tally(3, second as u64 * 100), &[]);
             }
         }
         history.samples

@@ -7,11 +7,12 @@ use super::viewers::end_viewer;
 use super::{Exchange, RtmpReply};
 use crate::base::ids::{ConnId, StreamId};
 use crate::streams::client::{
-    ClientSnapshot, Figures, Role as ClientRole, SessionFilter, ShardClients, Tally,
+    ClientSnapshot, EVERYWHERE, Figures, Role as ClientRole, SessionFilter, ShardClients, Tally,
 };
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
+use crate::streams::segments::Form;
 use crate::streams::snapshot::ShardSnapshot;
 use crate::streams::stream::{Role, Viewer};
 
@@ -24,6 +25,11 @@ impl Exchange {
     pub fn clients(&self, each: bool) -> ShardClients {
         ShardClients {
             tally: self.tally(),
+            sessions: self
+                .sessions
+                .iter()
+                .map(|session| (session.id, session.form.connector()))
+                .collect(),
             clients: if each {
                 self.list_clients()
             } else {
@@ -43,6 +49,13 @@ impl Exchange {
                 .entry(container.connector())
                 .or_default()
                 .add(&figures);
+        }
+        for form in [Form::Ts, Form::Cmaf] {
+            let figures = Figures {
+                up: self.counters.segment_bytes_out[form as usize],
+                ..Figures::default()
+            };
+            tally.entry(form.connector()).or_default().add(&figures);
         }
         for (_, viewer) in &self.viewers {
             tally
@@ -99,7 +112,24 @@ impl Exchange {
                 down: publisher.bytes,
             }
         });
-        viewers.chain(publishers).collect()
+        let sessions = self.sessions.iter().map(|session| {
+            let id = self.by_name.get(&session.stream);
+            let stream = id.and_then(|id| self.streams.get(id));
+            let age_ms = self.unix_ms.saturating_sub(session.since_unix_ms).max(0);
+            ClientSnapshot {
+                id: (EVERYWHERE, session.id),
+                conn: None,
+                host: session.address,
+                stream: session.stream.clone(),
+                protocol: session.form.connector(),
+                role: ClientRole::Viewer,
+                age: Duration::from_millis(age_ms as u64),
+                position_ms: stream.map_or(0, |stream| stream.newest_ms()),
+                up: session.bytes,
+                down: 0,
+            }
+        });
+        viewers.chain(publishers).chain(sessions).collect()
     }
 
     /// Adds the time that viewers who are still here have watched.
@@ -141,6 +171,18 @@ impl Exchange {
             let conn = viewer.conn;
             self.business.remove(&conn);
             self.remove_viewer(key);
+        }
+        let sessions: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|session| {
+                let id = (EVERYWHERE, session.id);
+                filter.matches(id, &session.stream, session.form.connector())
+            })
+            .map(|session| session.id)
+            .collect();
+        for id in sessions {
+            self.sessions.stop(self.now, id);
         }
         let publishers: Vec<ConnId> = self
             .publishers

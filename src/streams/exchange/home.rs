@@ -20,14 +20,16 @@ impl Exchange {
         if self.streams.contains_key(&id) || self.released.contains(&id) {
             return;
         }
-        let window = name
+        let (window, segment) = name
             .settings(&self.config)
-            .map_or(Duration::ZERO, |settings| settings.window);
+            .map_or((Duration::ZERO, Duration::ZERO), |settings| {
+                (settings.window, settings.segment)
+            });
         let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), id);
         self.streams.insert(
             id,
-            Stream::at_home(name.clone(), id, self.now, window, bytes_max),
+            Stream::at_home(name.clone(), id, self.now, (window, segment), bytes_max),
         );
     }
 
@@ -66,6 +68,8 @@ impl Exchange {
             return;
         };
         stream.refresh_outputs(&mut self.pool, track);
+        stream.note_configuration(track);
+        self.segment_track(id, track);
         self.tell_mirrors(id, |stream| Message::MirrorTrack {
             stream,
             track: Box::new(track.clone()),
@@ -126,6 +130,7 @@ impl Exchange {
                     }
                 }
                 self.show(id, &frame);
+                self.segment_frame(id, &frame, is_entry);
             }
             Ingested::Broken { lost } => self.counters.mirror_lost += lost + 1,
             Ingested::Unknown => self.counters.bad_media += 1,

@@ -1,11 +1,13 @@
 //! Requests on the streams' HTTP port.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Exchange, HttpReply, Output, Want};
 use crate::base::ids::{ConnId, StreamId};
+use crate::base::text::push_date;
 use crate::proto::http::{Method, Request, Response};
 use crate::streams::info;
 use crate::streams::name::StreamName;
@@ -15,7 +17,7 @@ use crate::streams::request::Target;
 
 impl Exchange {
     /// A request arrived on the streams' HTTP port.
-    pub fn http_request(&mut self, conn: ConnId, request: &Request) {
+    pub fn http_request(&mut self, conn: ConnId, from: IpAddr, request: &Request) {
         let is_head = match request.method {
             Method::Get => false,
             Method::Head => true,
@@ -49,6 +51,10 @@ impl Exchange {
             Target::Media { name, container } => {
                 self.http_media(conn, request, name, container, is_head);
             }
+            Target::Segmented { name, form, file } => {
+                self.http_segmented(conn, from, request, (name, form, file));
+            }
+            Target::Time => self.respond(conn, time(self.unix_ms)),
             Target::Unknown => {
                 self.respond(
                     conn,
@@ -147,10 +153,21 @@ pub(super) fn html(page: impl Into<Bytes>) -> Response {
         .with_cors()
 }
 
+/// The wall clock, as ISO 8601 has it.
+fn time(unix_ms: i64) -> Response {
+    let mut text = String::new();
+    push_date(&mut text, unix_ms);
+    Response::new(200)
+        .with_body("text/plain; charset=utf-8", text)
+        .with_header("Cache-Control", "no-store")
+        .with_cors()
+}
+
 pub(super) fn unavailable() -> serde_json::Value {
     let nowhere = info::Addresses {
         http: String::new(),
         rtmp: None,
+        off: Vec::new(),
     };
     info::json(Err(info::Unavailable::Offline), &nowhere)
 }

@@ -1,11 +1,14 @@
 //! One shard's streams, publishers and viewers. Pure: requests, media and messages come in,
 //! [`Output`]s go out.
 
+mod answers;
 mod clients;
 mod delivery;
 mod home;
 mod http;
 mod publishers;
+mod segmented;
+mod sessions;
 mod viewers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -14,10 +17,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use slab::Slab;
 
 use self::viewers::end_viewer;
 use crate::base::ids::{ConnId, ShardId, StreamId};
+use crate::base::prng::Prng;
 use crate::config::{Config, Merge, Stream as Settings};
 use crate::hub::{Home, Pieces};
 use crate::media::buffer::Pool;
@@ -25,8 +30,11 @@ use crate::proto::http::Response;
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::{Container, Selection};
+use crate::streams::segment_request::SegmentRequest;
+use crate::streams::segments::Key;
 use crate::streams::snapshot::{Counters, ShardSnapshot};
 use crate::streams::stream::{Role, Stream, Viewer};
+use crate::streams::viewing::Sessions;
 
 /// Size of the slabs that muxed bytes are kept in. A frame of 2 Mbit/s video has about 8 kB.
 const SLAB_BYTES: usize = 64 * 1024;
@@ -70,6 +78,8 @@ pub enum Output {
         /// It may be lost.
         is_media: bool,
     },
+    /// A connection does what connections come for.
+    Establish(ConnId),
     /// Close once all is sent.
     Close(ConnId),
     /// Close now.
@@ -104,6 +114,12 @@ pub enum HttpReply {
     Stream(Container),
     /// That head alone, in answer to HEAD.
     StreamHead(Container),
+    /// A response without a body, and shared bytes that are its body.
+    Shared(Response, Pieces),
+    /// The head of a response whose body comes in runs, each by [`HttpReply::Run`].
+    Begin(Response),
+    /// A run of that body.
+    Run(Pieces),
     /// The end of that body.
     EndStream,
 }
@@ -115,6 +131,8 @@ enum Business {
     Viewer(usize),
     /// Waits for a stream by this name.
     Waiting(StreamName),
+    /// Waits for a part or a segment, or is sent one as it is made.
+    Segmented(StreamId, Key),
 }
 
 /// A publisher whose connection is on this shard.
@@ -156,6 +174,7 @@ enum Want {
         as_script: bool,
         host: String,
     },
+    Segmented(Box<SegmentRequest>),
 }
 
 /// One shard's part of live streams.
@@ -183,6 +202,12 @@ pub struct Exchange {
     next_due: Option<Instant>,
     is_draining: bool,
     counters: Counters,
+    /// Viewers of playlists.
+    sessions: Sessions,
+    /// Requests that wait for parts and segments.
+    waiters: usize,
+    /// For session tokens, which protect nothing.
+    random: Prng,
 }
 
 impl Exchange {
@@ -209,6 +234,9 @@ impl Exchange {
             next_due: None,
             is_draining: false,
             counters: Counters::default(),
+            sessions: Sessions::default(),
+            waiters: 0,
+            random: Prng::new(me.0.into()),
         };
         exchange.set_load(0.0);
         exchange
@@ -216,6 +244,9 @@ impl Exchange {
 
     /// Tells the time of this round, monotonic and by the wall.
     pub fn set_time(&mut self, now: Instant, unix_ms: i64) {
+        if self.unix_ms == 0 {
+            self.random = Prng::new(unix_ms as u64 ^ (u64::from(self.me.0) << 48));
+        }
         self.now = now;
         self.unix_ms = unix_ms;
     }
@@ -242,6 +273,11 @@ impl Exchange {
         usize::try_from(self.config.limits.stream_bytes_max).unwrap_or(usize::MAX)
     }
 
+    /// Peers that speak for others.
+    pub fn trusted_proxies(&self) -> &[IpNet] {
+        &self.config.general.trusted_proxies
+    }
+
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -262,6 +298,7 @@ impl Exchange {
         match self.business.remove(&conn) {
             Some(Business::Publisher(publisher)) => self.publisher_gone(publisher),
             Some(Business::Viewer(key)) => self.remove_viewer(key),
+            Some(Business::Segmented(id, key)) => self.segmented_gone(conn, id, &key),
             Some(Business::Waiting(name)) => {
                 if let Some(waiting) = self.waiting.get_mut(&name) {
                     waiting.retain(|waiting| waiting.conn != conn);
@@ -339,6 +376,22 @@ impl Exchange {
                 entry,
             } => self.mirror_frame(stream, number, &frame, entry),
             Message::MirrorEnd { stream } => self.remove_stream(stream),
+            Message::SubscribeRendition { stream, key } => {
+                self.subscribe_rendition(from, stream, key);
+            }
+            Message::UnsubscribeRendition { stream, key } => {
+                self.unsubscribe_rendition(from, stream, &key);
+            }
+            Message::RenditionBacklog {
+                stream,
+                key,
+                listing,
+            } => self.rendition_backlog(stream, &key, listing),
+            Message::RenditionUpdate {
+                stream,
+                key,
+                update,
+            } => self.take_updates(stream, &key, vec![*update]),
             Message::Config(config) => self.set_config(config),
             Message::Drain => self.drain(),
             Message::StopSessions(filter) => self.stop_sessions(&filter),
@@ -369,6 +422,7 @@ impl Exchange {
         self.sweep_viewers(taken);
         self.sweep_publishers();
         self.sweep_streams();
+        self.sweep_renditions();
     }
 
     fn sweep_streams(&mut self) {
@@ -402,7 +456,10 @@ impl Exchange {
                     }
                 }
                 Role::Mirror(mirror) => {
-                    if viewers > 0 || self.waiting.contains_key(&stream.name) {
+                    if viewers > 0
+                        || self.waiting.contains_key(&stream.name)
+                        || !stream.renditions.is_empty()
+                    {
                         mirror.idle_since = None;
                     } else if now >= *mirror.idle_since.get_or_insert(now) + MIRROR_LINGER {
                         unsubscribes.push((mirror.home, stream.id));
@@ -444,6 +501,9 @@ impl Exchange {
                 .values()
                 .map(|waiting| waiting.len() as u64)
                 .sum(),
+            sessions: self.sessions.iter().cloned().collect(),
+            sessions_total: self.sessions.total,
+            segment_waiters: self.waiters as u64,
             merge_window_ms: self.merge_window.as_millis() as u64,
             slabs_in_use: self.pool.in_use() as u64,
             slabs: self.pool.blocks() as u64,
@@ -469,6 +529,9 @@ impl Exchange {
                 end_viewer(&viewer, &mut self.outputs);
             }
         }
+        for rendition in stream.renditions.into_values() {
+            self.dismiss(rendition);
+        }
         // Who waited for it waits for its next life.
         if self.waiting.contains_key(&stream.name) {
             let name = stream.name;
@@ -482,7 +545,10 @@ impl Exchange {
         let mut unwanted = Vec::new();
         for stream in self.streams.values_mut() {
             match stream.name.settings(&self.config) {
-                Some(settings) => stream.set_window(settings.window),
+                Some(settings) => {
+                    stream.set_window(settings.window);
+                    stream.cutter.set_length(settings.segment);
+                }
                 None => unwanted.push(stream.id),
             }
         }

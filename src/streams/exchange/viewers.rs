@@ -135,7 +135,7 @@ impl Exchange {
         };
         let mut asking = Vec::new();
         waiting.retain(|waiting| match waiting.want {
-            Want::Info { .. } => {
+            Want::Info { .. } | Want::Segmented(_) => {
                 asking.push((waiting.conn, waiting.want.clone()));
                 false
             }
@@ -165,6 +165,7 @@ impl Exchange {
                 Want::Info { as_script, host } => {
                     self.answer_info(waiting.conn, id, as_script, &host)
                 }
+                Want::Segmented(request) => self.segmented_here(waiting.conn, id, request),
                 Want::Play {
                     container,
                     is_chunked,
@@ -235,6 +236,10 @@ impl Exchange {
                         self.respond(conn, not_found());
                     }
                 }
+            }
+            Want::Segmented(_) => {
+                self.counters.play_refused += 1;
+                self.respond(conn, not_found());
             }
             Want::Info { as_script, .. } => {
                 self.respond(conn, info_response(name, *as_script, &unavailable()))

@@ -1,0 +1,871 @@
+//! Requests for playlists, segments and parts, and the renditions behind them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::http::not_found;
+use super::{Business, Exchange, HttpReply, Output, Want};
+use crate::base::ids::{ConnId, ShardId, StreamId};
+use crate::hub::Pieces;
+use crate::media::{Frame, Track};
+use crate::proto::hls;
+use crate::proto::http::{Request, Response};
+use crate::streams::exchange::answers::{self, Caching};
+use crate::streams::message::Message;
+use crate::streams::name::StreamName;
+use crate::streams::segment_request::{File, SegmentRequest};
+use crate::streams::segments::cutter::Cut;
+use crate::streams::segments::listing::{Listing, Update};
+use crate::streams::segments::maker::Maker;
+use crate::streams::segments::playlists::{self, Facts, Presentation};
+use crate::streams::segments::rendition::{Follower, Rendition, Version, Waiter, compress};
+use crate::streams::segments::{Form, Key};
+use crate::streams::stream::{Role, Stream};
+
+/// Renditions of one stream: two forms of a dozen tracks.
+const RENDITIONS_MAX: usize = 32;
+
+/// Requests of one shard that may wait for a part or a segment. Each takes about 500 bytes.
+const WAITERS_MAX: usize = 50_000;
+
+/// How long a rendition that nobody asks for is kept up.
+const RENDITION_LINGER: Duration = Duration::from_secs(60);
+
+/// The longest that a request for what comes next waits, if three target durations are not less:
+/// a player asks again (RFC 8216bis 6.2.5.2).
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// The longest that a request for a stream that has just begun waits for its first part.
+const FIRST_PART_MAX: Duration = Duration::from_secs(10);
+
+/// The time, for players whose clock is wrong (ISO/IEC 23009-1 section 5.8.4.11).
+pub(super) const TIME_PATH: &str = "/time";
+
+impl Exchange {
+    /// A request below `/hls/` or `/cmaf/`.
+    pub(super) fn http_segmented(
+        &mut self,
+        conn: ConnId,
+        from: IpAddr,
+        request: &Request,
+        (name, form, file): (StreamName, Form, File),
+    ) {
+        let is_on = match form {
+            Form::Ts => self.config.protocols.hls,
+            Form::Cmaf => self.config.protocols.cmaf,
+        };
+        if name.settings(&self.config).is_none() || !is_on || self.is_draining {
+            self.counters.play_refused += 1;
+            self.respond(conn, not_found());
+            return;
+        }
+        match SegmentRequest::read(request, form, file) {
+            Ok(mut request) => {
+                request.address = Some(from);
+                self.note_session(conn, &name, &mut request);
+                if self.sessions.is_stopped(self.now, request.session) {
+                    let text = "This session was ended.";
+                    self.respond(conn, Response::text(403, text).with_cors());
+                    return;
+                }
+                self.segmented(conn, name, Box::new(request));
+            }
+            Err(text) => self.respond(conn, Response::text(400, text).with_cors()),
+        }
+    }
+
+    fn segmented(&mut self, conn: ConnId, name: StreamName, request: Box<SegmentRequest>) {
+        let now = self.now;
+        let is_ready = |stream: &mut Stream| stream.is_ready(now);
+        match self.by_name.get(&name).copied() {
+            Some(id) if self.streams.get_mut(&id).is_some_and(is_ready) => {
+                self.segmented_here(conn, id, request);
+            }
+            Some(_) | None => self.want(conn, name, Want::Segmented(request)),
+        }
+    }
+
+    /// Answers from what is here, or has the request wait for it.
+    pub(super) fn segmented_here(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        request: Box<SegmentRequest>,
+    ) {
+        let Some(stream) = self.streams.get(&id) else {
+            self.respond(conn, not_found());
+            return;
+        };
+        match request.file {
+            File::Master => {
+                let response = self.master(stream, &request);
+                self.respond(conn, response);
+            }
+            File::Description => self.description(conn, id, request),
+            File::Playlist(ref key)
+            | File::Init(ref key, _)
+            | File::Segment(ref key, _)
+            | File::Part(ref key, _, _) => {
+                if !key.is_of(&stream.tracks) {
+                    self.respond(conn, answers::no_rendition());
+                    return;
+                }
+                let key = key.clone();
+                if !self.need(id, &key) {
+                    self.respond(conn, answers::busy());
+                    return;
+                }
+                self.answer_from(conn, id, &key, request);
+            }
+        }
+    }
+
+    fn master(&self, stream: &Stream, request: &SegmentRequest) -> Response {
+        let facts: Vec<Facts> = stream
+            .facts()
+            .into_iter()
+            .filter(|facts| request.takes(&facts.track))
+            .collect();
+        if facts.is_empty() {
+            return answers::no_rendition();
+        }
+        let playlist = playlists::master(request.form, &facts, &request.inherited());
+        let mut text = String::new();
+        playlist.write(&mut text);
+        answers::text(request, text.into(), false, Caching::Never)
+    }
+
+    fn description(&mut self, conn: ConnId, id: StreamId, request: Box<SegmentRequest>) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let facts: Vec<Facts> = stream
+            .facts()
+            .into_iter()
+            .filter(|facts| request.takes(&facts.track))
+            .collect();
+        let keys: Vec<Key> = facts
+            .iter()
+            .map(|facts| Key::new(Form::Cmaf, [facts.track.id]))
+            .collect();
+        if keys.is_empty() {
+            self.respond(conn, answers::no_rendition());
+            return;
+        }
+        for key in &keys {
+            if !self.need(id, key) {
+                self.respond(conn, answers::busy());
+                return;
+            }
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let lacking = keys.iter().find(|key| {
+            let listing = stream.renditions.get(key).and_then(|r| r.listing.as_ref());
+            !listing.is_some_and(Listing::has_media)
+        });
+        if let Some(key) = lacking.cloned() {
+            self.wait(conn, id, &key, request, None);
+            return;
+        }
+        let window = stream
+            .name
+            .settings(&self.config)
+            .map_or(Duration::ZERO, |s| s.window);
+        let tracks = facts
+            .into_iter()
+            .zip(&keys)
+            .filter_map(|(facts, key)| Some((facts, stream.renditions.get(key)?.listing.as_ref()?)))
+            .collect();
+        let presentation = Presentation {
+            zero_unix_ms: stream.unix_zero_ms,
+            unix_ms: self.unix_ms,
+            window,
+            time_url: TIME_PATH.to_owned(),
+            tracks,
+        };
+        let mut text = String::new();
+        playlists::mpd(&presentation).write(&mut text);
+        let is_packed = request.takes_gzip;
+        let body = if is_packed {
+            compress(text.as_bytes())
+        } else {
+            text.into()
+        };
+        let response = answers::text(&request, body, is_packed, Caching::Second);
+        self.respond(conn, response);
+    }
+
+    /// Sees to it that a rendition is made. False if there are too many.
+    fn need(&mut self, id: StreamId, key: &Key) -> bool {
+        let now = self.now;
+        let part = self.config.delivery.part_ms;
+        let me = self.me;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        if let Some(rendition) = stream.renditions.get_mut(key) {
+            rendition.asked = now;
+            return true;
+        }
+        if stream.renditions.len() >= RENDITIONS_MAX {
+            return false;
+        }
+        if let Role::Mirror(mirror) = &stream.role {
+            let home = mirror.home.shard;
+            stream
+                .renditions
+                .insert(key.clone(), Rendition::mirrored(key.form, now));
+            debug_assert!(home != me);
+            let message = Message::SubscribeRendition {
+                stream: id,
+                key: key.clone(),
+            };
+            self.mesh(home, message);
+            return true;
+        }
+        self.make_rendition(id, key, part)
+    }
+
+    /// Makes a rendition at home, from all that is kept.
+    fn make_rendition(&mut self, id: StreamId, key: &Key, part: Duration) -> bool {
+        let now = self.now;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        let Some(mut maker) = Maker::new(key, &stream.tracks, part) else {
+            return false;
+        };
+        let segment = stream
+            .name
+            .settings(&self.config)
+            .map_or(Duration::from_secs(2), |settings| settings.segment);
+        let mut updates = Vec::new();
+        let cuts: Vec<Cut> = stream.cutter.cuts().copied().collect();
+        let mut next = cuts.iter().peekable();
+        let main = stream.cut_track();
+        for frame in stream.kept() {
+            while Some(frame.track) == main
+                && let Some(cut) = next.next_if(|cut| cut.dts <= frame.dts)
+            {
+                // Of what is older than the log there are no frames.
+                if cut.dts == frame.dts {
+                    maker.cut(&mut self.pool, cut, &mut updates);
+                }
+            }
+            maker.frame(&mut self.pool, frame, &mut updates);
+        }
+        let rendition = Rendition::at_home(key.form, maker, segment, part, now);
+        stream.renditions.insert(key.clone(), rendition);
+        self.take_updates(id, key, updates);
+        true
+    }
+
+    fn answer_from(&mut self, conn: ConnId, id: StreamId, key: &Key, request: Box<SegmentRequest>) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(listing) = stream.renditions.get(key).and_then(|r| r.listing.as_ref()) else {
+            self.wait(conn, id, key, request, None);
+            return;
+        };
+        match request.file {
+            File::Master | File::Description => self.segmented_here(conn, id, request),
+            File::Playlist(_) => {
+                if !listing.has_media() {
+                    self.wait(conn, id, key, request, None);
+                    return;
+                }
+                if let Some(msn) = request.reload.msn {
+                    let newest = listing.newest().map_or(0, |(number, _)| number);
+                    if msn > newest + 2 {
+                        self.respond(conn, answers::too_far());
+                        return;
+                    }
+                    if !listing.has(msn, request.reload.part) {
+                        let target = Some((msn, request.reload.part));
+                        self.wait(conn, id, key, request, target);
+                        return;
+                    }
+                }
+                let response = self.media_playlist(id, key, &request);
+                self.respond(conn, response);
+            }
+            File::Init(_, version) => match listing.init(version).cloned() {
+                Some(bytes) => {
+                    let response = answers::init(&request, version, bytes);
+                    self.respond(conn, response);
+                }
+                None if listing.newest().is_none() => self.wait(conn, id, key, request, None),
+                None => self.respond(conn, answers::not_kept()),
+            },
+            File::Segment(_, number) => match listing.segment(number) {
+                Some(segment) if segment.is_gap => self.respond(conn, answers::not_kept()),
+                Some(segment) => match &segment.whole {
+                    Some((_, pieces)) => {
+                        let pieces = pieces.clone();
+                        self.answer_bytes(conn, id, &request, pieces);
+                    }
+                    None => self.follow(conn, id, key, request, (number, None)),
+                },
+                None if listing.next_part().is_some_and(|(next, _)| next == number) => {
+                    self.follow(conn, id, key, request, (number, None));
+                }
+                None => self.respond(conn, answers::not_kept()),
+            },
+            File::Part(_, number, part) => {
+                let found = listing
+                    .segment(number)
+                    .and_then(|segment| segment.parts.get(part as usize));
+                if let Some(found) = found {
+                    let pieces = found.pieces.clone();
+                    self.answer_bytes(conn, id, &request, pieces);
+                    return;
+                }
+                let newest = listing.newest().map_or(0, |(number, _)| number);
+                let is_next = listing.next_part() == Some((number, part as usize));
+                // The segment may end earlier than whoever asks expects.
+                let is_after = number == newest + 1 && part == 0;
+                if is_next || is_after {
+                    self.follow(conn, id, key, request, (number, Some(part)));
+                } else {
+                    self.respond(conn, answers::not_kept());
+                }
+            }
+        }
+    }
+
+    fn media_playlist(&mut self, id: StreamId, key: &Key, request: &SegmentRequest) -> Response {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return not_found();
+        };
+        if !request.clip.is_all() {
+            let listing = stream.renditions.get(key).and_then(|r| r.listing.as_ref());
+            let Some(listing) = listing else {
+                return not_found();
+            };
+            let zero = stream.unix_zero_ms;
+            let clip = request.clip.on_timeline(zero, listing);
+            let has_parts = request.low_latency && clip.stop.is_none();
+            let mut text = String::new();
+            playlists::media(key.form, listing, has_parts, clip, Vec::new())
+                .write(false, &mut text);
+            return answers::text(request, text.into(), false, Caching::Never);
+        }
+        let version = match (request.low_latency, request.reload.skip) {
+            (false, _) => Version::Plain,
+            (true, None) => Version::LowLatency,
+            (true, Some(_)) => Version::Delta,
+        };
+        let others: Vec<hls::RenditionReport> = stream
+            .renditions
+            .iter()
+            .filter(|(other, _)| *other != key && other.form == key.form)
+            .filter_map(|(other, rendition)| {
+                let listing = rendition.listing.as_ref()?;
+                let (last_msn, parts) = listing.newest()?;
+                Some(hls::RenditionReport {
+                    uri: format!("../{}/index.m3u8", other.name()),
+                    last_msn,
+                    last_part: parts.checked_sub(1).map(|part| part as u32),
+                })
+            })
+            .collect();
+        let Some(rendition) = stream.renditions.get_mut(key) else {
+            return not_found();
+        };
+        let Some((body, is_packed)) = rendition.playlist(version, request.takes_gzip, || others)
+        else {
+            return not_found();
+        };
+        let target = rendition.listing.as_ref().map_or(1, Listing::target_s);
+        let caching = if request.reload.msn.is_some() {
+            Caching::Seconds(6 * target)
+        } else {
+            Caching::Second
+        };
+        answers::text(request, body, is_packed, caching)
+    }
+
+    fn answer_bytes(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        request: &SegmentRequest,
+        pieces: Pieces,
+    ) {
+        let (response, pieces) = answers::bytes(request, pieces);
+        let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.count_segment_bytes(id, request, bytes);
+        if response.status == 304 || response.status == 416 {
+            self.respond(conn, response);
+        } else {
+            self.http(conn, HttpReply::Shared(response, pieces));
+        }
+    }
+
+    fn count_segment_bytes(&mut self, id: StreamId, request: &SegmentRequest, bytes: u64) {
+        self.counters.segment_bytes_out[request.form as usize] += bytes;
+        self.sessions.add_bytes(request.session, bytes);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.segment_bytes_out[request.form as usize] += bytes;
+        }
+    }
+
+    fn wait(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        key: &Key,
+        request: Box<SegmentRequest>,
+        target: Option<(u64, Option<u32>)>,
+    ) {
+        if self.waiters >= WAITERS_MAX || self.business.contains_key(&conn) {
+            self.counters.waiters_refused += 1;
+            self.respond(conn, answers::busy());
+            return;
+        }
+        let now = self.now;
+        let Some(rendition) = self.rendition(id, key) else {
+            self.respond(conn, not_found());
+            return;
+        };
+        let until = now + patience(rendition.listing.as_ref());
+        rendition.waiters.insert(
+            conn,
+            Waiter {
+                request,
+                until,
+                target,
+            },
+        );
+        self.waiters += 1;
+        self.business
+            .insert(conn, Business::Segmented(id, key.clone()));
+        self.outputs.push_back(Output::Establish(conn));
+    }
+
+    /// Answers as the part or segment is made.
+    fn follow(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        key: &Key,
+        request: Box<SegmentRequest>,
+        (number, part): (u64, Option<u32>),
+    ) {
+        if !request.takes_chunks || request.is_head || request.range.is_some() {
+            self.wait(conn, id, key, request, Some((number, part)));
+            return;
+        }
+        if self.waiters >= WAITERS_MAX || self.business.contains_key(&conn) {
+            self.counters.waiters_refused += 1;
+            self.respond(conn, answers::busy());
+            return;
+        }
+        let now = self.now;
+        let Some(rendition) = self.rendition(id, key) else {
+            self.respond(conn, not_found());
+            return;
+        };
+        let until = now + patience(rendition.listing.as_ref());
+        let so_far = rendition
+            .listing
+            .as_ref()
+            .and_then(|listing| listing.segment(number))
+            .map(|segment| match part {
+                None => segment.so_far(),
+                Some(part) if segment.parts.len() == part as usize => segment.open.clone(),
+                Some(_) => Pieces::new(),
+            })
+            .unwrap_or_default();
+        let has_begun = !so_far.is_empty();
+        rendition.followers.insert(
+            conn,
+            Follower {
+                number,
+                part,
+                has_begun,
+                until,
+            },
+        );
+        self.waiters += 1;
+        self.business
+            .insert(conn, Business::Segmented(id, key.clone()));
+        if has_begun {
+            let response = answers::growing(key);
+            self.http(conn, HttpReply::Begin(response));
+            self.run(conn, id, key.form, so_far);
+        }
+    }
+
+    fn run(&mut self, conn: ConnId, id: StreamId, form: Form, pieces: Pieces) {
+        let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.counters.segment_bytes_out[form as usize] += bytes;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.segment_bytes_out[form as usize] += bytes;
+        }
+        self.http(conn, HttpReply::Run(pieces));
+    }
+
+    fn rendition(
+        &mut self,
+        id: StreamId,
+        key: &Key,
+    ) -> Option<&mut Rendition<Box<SegmentRequest>>> {
+        self.streams.get_mut(&id)?.renditions.get_mut(key)
+    }
+
+    /// A frame of a stream that is at home here: cuts and makes what somebody has asked for.
+    pub(super) fn segment_frame(&mut self, id: StreamId, frame: &Frame, is_entry: bool) {
+        let unix_ms = self.unix_ms;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let cut = stream.cut(unix_ms, frame, is_entry);
+        if stream.renditions.is_empty() {
+            return;
+        }
+        let mut made: Vec<(Key, Vec<Update>)> = Vec::new();
+        for (key, rendition) in &mut stream.renditions {
+            let Some(maker) = &mut rendition.maker else {
+                continue;
+            };
+            let mut updates = Vec::new();
+            if let Some(cut) = &cut {
+                maker.cut(&mut self.pool, cut, &mut updates);
+            }
+            maker.frame(&mut self.pool, frame, &mut updates);
+            if !updates.is_empty() {
+                made.push((key.clone(), updates));
+            }
+        }
+        for (key, updates) in made {
+            self.take_updates(id, &key, updates);
+        }
+    }
+
+    /// A track is new or has changed: its renditions go on with another initialisation segment.
+    pub(super) fn segment_track(&mut self, id: StreamId, track: &Track) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let mut made: Vec<(Key, Vec<Update>)> = Vec::new();
+        for (key, rendition) in &mut stream.renditions {
+            if let Some(maker) = &mut rendition.maker {
+                let mut updates = Vec::new();
+                maker.track_changed(&mut self.pool, track, &mut updates);
+                made.push((key.clone(), updates));
+            }
+        }
+        for (key, updates) in made {
+            self.take_updates(id, &key, updates);
+        }
+    }
+
+    /// Steps of a rendition, made here or told by the home shard.
+    pub(super) fn take_updates(&mut self, id: StreamId, key: &Key, updates: Vec<Update>) {
+        let mut has_changed = false;
+        for update in updates {
+            let Some(rendition) = self.rendition(id, key) else {
+                return;
+            };
+            let subscribers: Vec<ShardId> = rendition.subscribers.iter().copied().collect();
+            for shard in subscribers {
+                let message = Message::RenditionUpdate {
+                    stream: id,
+                    key: key.clone(),
+                    update: Box::new(update.clone()),
+                };
+                self.mesh(shard, message);
+            }
+            self.lead(id, key, &update);
+            let Some(rendition) = self.rendition(id, key) else {
+                return;
+            };
+            if let Some(listing) = &mut rendition.listing {
+                has_changed |= listing.update(update);
+            }
+        }
+        if !has_changed {
+            return;
+        }
+        let bytes_max = self.stream_bytes_max();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let window = stream
+            .name
+            .settings(&self.config)
+            .map_or(Duration::ZERO, |settings| settings.window);
+        if let Some(listing) = stream
+            .renditions
+            .get_mut(key)
+            .and_then(|rendition| rendition.listing.as_mut())
+        {
+            listing.trim(window, bytes_max);
+        }
+        self.wake(id, key);
+    }
+
+    /// Hands a step on to those that follow what it is of, before the listing takes it.
+    fn lead(&mut self, id: StreamId, key: &Key, update: &Update) {
+        let Some(rendition) = self.rendition(id, key) else {
+            return;
+        };
+        if rendition.followers.is_empty() {
+            return;
+        }
+        let Some((number, part)) = rendition
+            .listing
+            .as_ref()
+            .and_then(Listing::newest)
+            .map(|(number, parts)| (number, parts as u32))
+        else {
+            return;
+        };
+        let of_it = |follower: &Follower| {
+            follower.number == number && follower.part.is_none_or(|wanted| wanted == part)
+        };
+        match update {
+            Update::Chunk(pieces) => {
+                let mut runs = Vec::new();
+                for (conn, follower) in &mut rendition.followers {
+                    if of_it(follower) {
+                        runs.push((*conn, !follower.has_begun));
+                        follower.has_begun = true;
+                    }
+                }
+                for (conn, begins) in runs {
+                    if begins {
+                        self.http(conn, HttpReply::Begin(answers::growing(key)));
+                    }
+                    self.run(conn, id, key.form, pieces.clone());
+                }
+            }
+            Update::Part(_) => self.end_followers(id, key, |follower| {
+                follower.number == number && follower.part == Some(part)
+            }),
+            Update::Close { .. } => {
+                self.end_followers(id, key, |follower| follower.number == number);
+            }
+            Update::Open(opening) => {
+                // A part that was to come before this segment does not.
+                let next = opening.number;
+                self.end_followers(id, key, |follower| follower.number < next);
+            }
+            Update::Gap { opening, .. } => {
+                let next = opening.number;
+                self.end_followers(id, key, |follower| follower.number <= next);
+            }
+            Update::Init { .. } => {}
+        }
+    }
+
+    fn end_followers(&mut self, id: StreamId, key: &Key, which: impl Fn(&Follower) -> bool) {
+        let Some(rendition) = self.rendition(id, key) else {
+            return;
+        };
+        let mut ended = Vec::new();
+        rendition.followers.retain(|conn, follower| {
+            let ends = which(follower);
+            if ends {
+                ended.push((*conn, follower.has_begun));
+            }
+            !ends
+        });
+        for (conn, has_begun) in ended {
+            self.waiters -= 1;
+            self.business.remove(&conn);
+            if has_begun {
+                self.http(conn, HttpReply::EndStream);
+            } else {
+                self.respond(conn, answers::not_kept());
+            }
+        }
+    }
+
+    /// Answers those that have waited for what is there now.
+    fn wake(&mut self, id: StreamId, key: &Key) {
+        let Some(rendition) = self.rendition(id, key) else {
+            return;
+        };
+        let Some(listing) = rendition.listing.as_ref() else {
+            return;
+        };
+        let is_there = |waiter: &Waiter<Box<SegmentRequest>>| match waiter.target {
+            Some((number, part)) => listing.has(number, part),
+            None => listing.has_media(),
+        };
+        let ready: Vec<ConnId> = rendition
+            .waiters
+            .iter()
+            .filter(|(_, waiter)| is_there(waiter))
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in ready {
+            let Some(waiter) = self
+                .rendition(id, key)
+                .and_then(|rendition| rendition.waiters.remove(&conn))
+            else {
+                return;
+            };
+            self.waiters -= 1;
+            self.business.remove(&conn);
+            self.segmented_here(conn, id, waiter.request);
+        }
+    }
+
+    /// Another shard has viewers of a rendition.
+    pub(super) fn subscribe_rendition(&mut self, from: ShardId, id: StreamId, key: Key) {
+        let is_made = self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| stream.home_ref().is_some() && key.is_of(&stream.tracks))
+            && self.need(id, &key);
+        let rendition = self.rendition(id, &key).filter(|_| is_made);
+        let listing = rendition.and_then(|rendition| {
+            rendition.subscribers.insert(from);
+            rendition.listing.clone()
+        });
+        let message = Message::RenditionBacklog {
+            stream: id,
+            key,
+            listing: listing.map(Box::new),
+        };
+        self.mesh(from, message);
+    }
+
+    /// The home shard's answer.
+    pub(super) fn rendition_backlog(
+        &mut self,
+        id: StreamId,
+        key: &Key,
+        listing: Option<Box<Listing>>,
+    ) {
+        let Some(listing) = listing else {
+            self.drop_rendition(id, key);
+            return;
+        };
+        if let Some(rendition) = self.rendition(id, key) {
+            rendition.listing = Some(*listing);
+            self.wake(id, key);
+        }
+    }
+
+    fn drop_rendition(&mut self, id: StreamId, key: &Key) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if let Some(rendition) = stream.renditions.remove(key) {
+            self.dismiss(rendition);
+        }
+    }
+
+    /// A stream or a rendition is over for those that wait for more of it.
+    pub(super) fn dismiss(&mut self, rendition: Rendition<Box<SegmentRequest>>) {
+        for conn in rendition.waiters.into_keys() {
+            self.waiters -= 1;
+            self.business.remove(&conn);
+            self.respond(conn, answers::over());
+        }
+        for (conn, follower) in rendition.followers {
+            self.waiters -= 1;
+            self.business.remove(&conn);
+            if follower.has_begun {
+                self.http(conn, HttpReply::EndStream);
+            } else {
+                self.respond(conn, answers::over());
+            }
+        }
+    }
+
+    /// A connection that waits for a part or a segment is gone.
+    pub(super) fn segmented_gone(&mut self, conn: ConnId, id: StreamId, key: &Key) {
+        if let Some(rendition) = self.rendition(id, key) {
+            let was_here = rendition.waiters.remove(&conn).is_some()
+                || rendition.followers.remove(&conn).is_some();
+            self.waiters -= usize::from(was_here);
+        }
+    }
+
+    /// Once in a while: ends what has waited long enough, and lets go of what nobody asks for.
+    pub(super) fn sweep_renditions(&mut self) {
+        let now = self.now;
+        let mut late = Vec::new();
+        let mut stopped = Vec::new();
+        let mut unused = Vec::new();
+        for (id, stream) in &mut self.streams {
+            for (key, rendition) in &mut stream.renditions {
+                if rendition.is_waited_for() {
+                    rendition.asked = now;
+                }
+                rendition.waiters.retain(|conn, waiter| {
+                    let stays = waiter.until > now;
+                    if !stays {
+                        late.push(*conn);
+                    }
+                    stays
+                });
+                rendition.followers.retain(|conn, follower| {
+                    let stays = follower.until > now;
+                    if !stays {
+                        stopped.push((*conn, follower.has_begun));
+                    }
+                    stays
+                });
+                let is_idle =
+                    rendition.subscribers.is_empty() && now >= rendition.asked + RENDITION_LINGER;
+                if is_idle {
+                    unused.push((*id, key.clone()));
+                }
+            }
+        }
+        for conn in late {
+            self.waiters -= 1;
+            self.business.remove(&conn);
+            self.respond(conn, answers::late());
+        }
+        for (conn, has_begun) in stopped {
+            self.waiters -= 1;
+            self.business.remove(&conn);
+            if has_begun {
+                // Its end was not reached, so the connection's end says that it is not whole.
+                self.outputs.push_back(Output::Abort(conn));
+            } else {
+                self.respond(conn, answers::late());
+            }
+        }
+        for (id, key) in unused {
+            let home = self.streams.get(&id).and_then(|stream| match &stream.role {
+                Role::Mirror(mirror) => Some(mirror.home.shard),
+                Role::Home(_) => None,
+            });
+            if let Some(home) = home {
+                let message = Message::UnsubscribeRendition {
+                    stream: id,
+                    key: key.clone(),
+                };
+                self.mesh(home, message);
+            }
+            self.drop_rendition(id, &key);
+        }
+        self.sessions.sweep(now);
+    }
+
+    /// Another shard has no viewers of a rendition any more.
+    pub(super) fn unsubscribe_rendition(&mut self, from: ShardId, id: StreamId, key: &Key) {
+        if let Some(rendition) = self.rendition(id, key) {
+            rendition.subscribers.remove(&from);
+        }
+    }
+}
+
+/// How long a request waits at the most.
+fn patience(listing: Option<&Listing>) -> Duration {
+    match listing.filter(|listing| listing.has_media()) {
+        Some(listing) => Duration::from_secs((3 * listing.target_s()).into()).min(WAIT_MAX),
+        None => FIRST_PART_MAX,
+    }
+}

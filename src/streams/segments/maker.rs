@@ -1,0 +1,396 @@
+//! Makes the segments and parts of one rendition from frames, once for all viewers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::base::ids::TrackId;
+use crate::hub::Pieces;
+use crate::media::buffer::Pool;
+use crate::media::{Frame, Kind, MediaTime, Track, codec};
+use crate::proto::{cmaf, mpegts};
+use crate::streams::segments::cutter::Cut;
+use crate::streams::segments::listing::{Opening, Part, Update};
+use crate::streams::segments::store::Store;
+use crate::streams::segments::{Form, Key};
+
+/// How much a part may be longer than its length, so that times that were rounded to milliseconds
+/// on their way do not cut it one frame short.
+pub(super) const PART_SLACK: Duration = Duration::from_millis(3);
+
+/// How much sound is gathered into one fragment. Each has a head of 100 bytes, and a frame of
+/// sound 200 to 400.
+const FRAGMENT_OF_SOUND: Duration = Duration::from_millis(100);
+
+/// Frames of sound that wait for a picture, about a third of a second.
+const HELD_MAX: usize = 16;
+
+/// How long a video frame lasts as long as none has followed one.
+const DISTANCE_DEFAULT: Duration = Duration::from_millis(33);
+
+/// Makes one rendition.
+#[derive(Debug)]
+pub(in crate::streams) struct Maker {
+    muxer: Muxer,
+    /// The track that parts are measured by: the first video, or the first sound.
+    main: TrackId,
+    main_kind: Kind,
+    tracks: Vec<Track>,
+    part: Duration,
+    /// The cuts that the main track has not reached.
+    cuts: VecDeque<Cut>,
+    open: Option<Open>,
+    /// A frame of the main track before this one, and how long it is taken to last.
+    last: Option<MediaTime>,
+    distance: Duration,
+    store: Store,
+    init: u32,
+    /// The tracks have changed; a new initialisation segment comes with the next segment.
+    is_stale: bool,
+    /// Sound that waits to be written with more.
+    gathered: Vec<Frame>,
+    /// Frames of other tracks that wait for the next one of the main track.
+    held: Vec<Frame>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Muxer {
+    Ts(mpegts::Muxer),
+    Cmaf(cmaf::Muxer),
+}
+
+/// The segment that is being made.
+#[derive(Debug)]
+struct Open {
+    start: MediaTime,
+    from: u64,
+    part_start: MediaTime,
+    part_from: u64,
+    /// Where what was told of the part ends.
+    told: u64,
+    part_is_independent: bool,
+    /// A frame of the main track is in the part.
+    part_has_main: bool,
+    /// When the newest frame of the main track ends.
+    end: MediaTime,
+}
+
+impl Maker {
+    /// For these tracks of a stream; `None` if none of them has a form.
+    pub(in crate::streams) fn new(key: &Key, tracks: &[Track], part: Duration) -> Option<Self> {
+        let tracks: Vec<Track> = tracks
+            .iter()
+            .filter(|track| key.tracks.contains(&track.id))
+            .cloned()
+            .collect();
+        let of_kind = |kind| tracks.iter().find(move |track| track.kind() == kind);
+        let main = of_kind(Kind::Video).or_else(|| of_kind(Kind::Audio))?;
+        Some(Self {
+            muxer: Muxer::new(key.form, &tracks),
+            main: main.id,
+            main_kind: main.kind(),
+            part,
+            cuts: VecDeque::new(),
+            open: None,
+            last: None,
+            distance: distance(main),
+            store: Store::default(),
+            init: 0,
+            is_stale: key.form == Form::Cmaf,
+            gathered: Vec::new(),
+            held: Vec::new(),
+            scratch: Vec::new(),
+            tracks,
+        })
+    }
+
+    /// A track's configuration has changed.
+    pub(in crate::streams) fn track_changed(
+        &mut self,
+        pool: &mut Pool,
+        track: &Track,
+        updates: &mut Vec<Update>,
+    ) {
+        let Some(known) = self.tracks.iter_mut().find(|known| known.id == track.id) else {
+            return;
+        };
+        if known == track {
+            return;
+        }
+        // What was gathered is of the configuration before.
+        *known = track.clone();
+        self.flush(pool, updates);
+        match &mut self.muxer {
+            Muxer::Ts(muxer) => {
+                self.scratch.clear();
+                muxer.track_changed(track, &mut self.scratch);
+                self.store.append(pool, &self.scratch);
+            }
+            Muxer::Cmaf(muxer) => {
+                self.scratch.clear();
+                muxer.track_changed(track, &mut self.scratch);
+                self.is_stale = true;
+            }
+        }
+    }
+
+    /// A segment of the stream begins; this rendition's does when its main track gets there.
+    pub(in crate::streams) fn cut(
+        &mut self,
+        pool: &mut Pool,
+        cut: &Cut,
+        updates: &mut Vec<Update>,
+    ) {
+        // A track that has not reached the cut before by now has nothing for that segment.
+        while let Some(missed) = self.cuts.pop_front() {
+            self.close(pool, self.at(&missed), updates);
+            let until = self.at(cut);
+            self.renew_init(updates);
+            let start = self.at(&missed);
+            updates.push(Update::Gap {
+                opening: self.opening(&missed, start),
+                duration: until.since(start),
+            });
+        }
+        self.cuts.push_back(*cut);
+    }
+
+    /// A frame of the stream.
+    pub(in crate::streams) fn frame(
+        &mut self,
+        pool: &mut Pool,
+        frame: &Frame,
+        updates: &mut Vec<Update>,
+    ) {
+        if !self.tracks.iter().any(|track| track.id == frame.track) {
+            return;
+        }
+        if frame.track != self.main {
+            self.accompany(pool, frame, updates);
+            return;
+        }
+        if let Some(last) = self.last.filter(|last| frame.dts > *last) {
+            let distance = frame.dts.since(last);
+            // A pause is no frame rate.
+            if distance < Duration::from_secs(1) {
+                self.distance = distance;
+            }
+        }
+        self.last = Some(frame.dts);
+        if let Some(cut) = self.cuts.front().copied()
+            && frame.dts >= self.at(&cut)
+            && (self.main_kind == Kind::Audio || frame.keyframe || !cut.is_independent)
+        {
+            self.cuts.pop_front();
+            self.close(pool, frame.dts, updates);
+            self.begin(&cut, frame, pool, updates);
+        }
+        let length = self.part + PART_SLACK;
+        let Some(open) = &mut self.open else {
+            return; // Before the first cut.
+        };
+        if open.part_has_main && frame.dts.since(open.part_start) > length {
+            self.end_part(pool, frame.dts, updates);
+        }
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        open.part_has_main = true;
+        open.part_is_independent |= frame.keyframe;
+        let micros = i64::try_from(self.distance.as_micros()).unwrap_or(0);
+        open.end = frame.dts + MediaTime::from_micros(micros);
+        let is_full = (open.end + MediaTime::from_micros(micros)).since(open.part_start) > length;
+        let end = open.end;
+        self.write(pool, frame, updates);
+        self.let_go(pool, updates);
+        if is_full {
+            self.end_part(pool, end, updates);
+        }
+    }
+
+    /// A frame of another track than that by which parts are measured. Between two parts it waits,
+    /// since the part after may belong to the next segment.
+    fn accompany(&mut self, pool: &mut Pool, frame: &Frame, updates: &mut Vec<Update>) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        if open.part_has_main {
+            self.write(pool, frame, updates);
+            return;
+        }
+        self.held.push(frame.clone());
+        if self.held.len() > HELD_MAX {
+            // The main track pauses, and what goes on is a part of its own.
+            open.part_has_main = true;
+            open.end = open.end.max(frame.dts);
+            self.let_go(pool, updates);
+        }
+    }
+
+    fn let_go(&mut self, pool: &mut Pool, updates: &mut Vec<Update>) {
+        for frame in std::mem::take(&mut self.held) {
+            self.write(pool, &frame, updates);
+        }
+    }
+
+    fn at(&self, cut: &Cut) -> MediaTime {
+        match self.main_kind {
+            Kind::Video => cut.dts,
+            Kind::Audio => cut.pts,
+        }
+    }
+
+    fn opening(&self, cut: &Cut, start: MediaTime) -> Opening {
+        Opening {
+            number: cut.number,
+            start,
+            unix_ms: cut.unix_ms + (start - cut.dts).as_millis(),
+            is_discontinuity: cut.is_discontinuity,
+            init: self.init,
+        }
+    }
+
+    fn begin(&mut self, cut: &Cut, frame: &Frame, pool: &mut Pool, updates: &mut Vec<Update>) {
+        self.store.forget();
+        self.renew_init(updates);
+        updates.push(Update::Open(self.opening(cut, frame.dts)));
+        let from = self.store.end();
+        self.open = Some(Open {
+            start: frame.dts,
+            from,
+            part_start: frame.dts,
+            part_from: from,
+            told: from,
+            part_is_independent: false,
+            part_has_main: false,
+            end: frame.dts,
+        });
+        if let Muxer::Ts(muxer) = &mut self.muxer
+            && (self.main_kind == Kind::Audio || !frame.keyframe)
+        {
+            self.scratch.clear();
+            muxer.write_tables(&mut self.scratch);
+            self.store.append(pool, &self.scratch);
+        }
+    }
+
+    fn renew_init(&mut self, updates: &mut Vec<Update>) {
+        if let (Muxer::Cmaf(muxer), true) = (&self.muxer, self.is_stale) {
+            self.is_stale = false;
+            self.init += 1;
+            let mut bytes = Vec::new();
+            muxer.header(&mut bytes);
+            updates.push(Update::Init {
+                version: self.init,
+                bytes: bytes.into(),
+            });
+        }
+    }
+
+    fn write(&mut self, pool: &mut Pool, frame: &Frame, updates: &mut Vec<Update>) {
+        self.scratch.clear();
+        match &mut self.muxer {
+            Muxer::Ts(muxer) => muxer.write(frame, &mut self.scratch),
+            Muxer::Cmaf(muxer) if self.main_kind == Kind::Video => {
+                muxer.write(frame, &mut self.scratch);
+            }
+            Muxer::Cmaf(_) => {
+                self.gathered.push(frame.clone());
+                let first = self.gathered.first().map_or(frame.dts, |first| first.dts);
+                if frame.dts.since(first) + self.distance >= FRAGMENT_OF_SOUND {
+                    self.flush(pool, updates);
+                }
+                return;
+            }
+        }
+        self.store.append(pool, &self.scratch);
+        self.tell(updates);
+    }
+
+    fn flush(&mut self, pool: &mut Pool, updates: &mut Vec<Update>) {
+        if let (Muxer::Cmaf(muxer), false) = (&mut self.muxer, self.gathered.is_empty()) {
+            self.scratch.clear();
+            muxer.fragment(&self.gathered, &mut self.scratch);
+            self.store.append(pool, &self.scratch);
+            self.gathered.clear();
+            self.tell(updates);
+        }
+    }
+
+    fn tell(&mut self, updates: &mut Vec<Update>) {
+        if let Some(open) = &mut self.open
+            && self.store.end() > open.told
+        {
+            updates.push(Update::Chunk(self.store.since(open.told)));
+            open.told = self.store.end();
+        }
+    }
+
+    fn end_part(&mut self, pool: &mut Pool, end: MediaTime, updates: &mut Vec<Update>) {
+        self.flush(pool, updates);
+        self.tell(updates);
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        let pieces = self.store.since(open.part_from);
+        if pieces.is_empty() || !open.part_has_main {
+            return;
+        }
+        updates.push(Update::Part(Part {
+            duration: end.since(open.part_start),
+            is_independent: open.part_is_independent,
+            pieces,
+        }));
+        open.part_start = end.max(open.part_start);
+        open.part_from = self.store.end();
+        open.part_has_main = false;
+        open.part_is_independent = false;
+    }
+
+    /// Ends the segment. The next one begins at `end`, unless that is far from what is here.
+    fn close(&mut self, pool: &mut Pool, end: MediaTime, updates: &mut Vec<Update>) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        // After a pause, the last frame is not taken to last until the next.
+        let end = if end.since(open.end) > Duration::from_secs(1) {
+            open.end
+        } else {
+            end.max(open.start)
+        };
+        self.end_part(pool, end, updates);
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let pieces: Pieces = self.store.since(open.from);
+        updates.push(Update::Close {
+            duration: end.since(open.start),
+            pieces,
+        });
+    }
+}
+
+impl Muxer {
+    fn new(form: Form, tracks: &[Track]) -> Self {
+        match form {
+            Form::Ts => Self::Ts(mpegts::Muxer::new(tracks)),
+            Form::Cmaf => Self::Cmaf(cmaf::Muxer::new(tracks)),
+        }
+    }
+}
+
+/// How long a frame of a track lasts, as far as that is known before the first.
+fn distance(track: &Track) -> Duration {
+    match track.kind() {
+        Kind::Video => track
+            .video
+            .filter(|video| video.frames_per_1000_s > 0)
+            .map_or(DISTANCE_DEFAULT, |video| {
+                Duration::from_secs(1000) / video.frames_per_1000_s
+            }),
+        Kind::Audio => codec::frame_duration(track, &[])
+            .map_or(Duration::from_millis(20), |time| {
+                time.since(MediaTime::ZERO)
+            }),
+    }
+}

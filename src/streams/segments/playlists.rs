@@ -1,0 +1,453 @@
+//! From listings to playlists and descriptions.
+
+use std::time::Duration;
+
+use crate::media::{Kind, MediaTime, Track, codec};
+use crate::proto::dash;
+use crate::proto::hls;
+use crate::streams::segments::listing::{Listing, Segment};
+use crate::streams::segments::{Form, Key};
+
+/// Ticks a second of DASH timelines: those of most fragments' own clocks are parts of it.
+const TIMESCALE: u32 = 90_000;
+
+/// How far from the end low-latency players keep, in parts (RFC 8216bis 4.4.3.8 recommends three).
+const PARTS_BACK: u32 = 3;
+
+/// Segments further from the end than this may be left out of delta updates, in target durations
+/// (RFC 8216bis 4.4.3.8: at least six).
+const SKIP_TARGETS: u32 = 6;
+
+/// Parts are listed for so many target durations from the end (RFC 8216bis 4.4.4.9: three).
+const PARTS_TARGETS: u32 = 3;
+
+/// What a track adds to a master playlist or a description.
+#[derive(Clone, Debug)]
+pub(in crate::streams) struct Facts {
+    pub(in crate::streams) track: Track,
+    /// Bits a second over the last seconds, and the most of these.
+    pub(in crate::streams) rate: u64,
+    pub(in crate::streams) rate_max: u64,
+}
+
+/// A span of the stream that a player wants, on the stream's timeline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(in crate::streams) struct Clip {
+    pub(in crate::streams) start: Option<MediaTime>,
+    pub(in crate::streams) stop: Option<MediaTime>,
+}
+
+impl Clip {
+    pub(in crate::streams) fn is_all(self) -> bool {
+        self == Self::default()
+    }
+
+    fn has(self, segment: &Segment) -> bool {
+        let start = segment.opening.start;
+        let duration = segment.whole.as_ref().map_or(Duration::ZERO, |(d, _)| *d);
+        let end = start + MediaTime::from_micros(duration.as_micros() as i64);
+        self.start
+            .is_none_or(|from| segment.whole.is_none() || end > from)
+            && self.stop.is_none_or(|to| start < to)
+    }
+
+    /// Everything up to the end of the span is there.
+    fn is_over(self, listing: &Listing) -> bool {
+        self.stop.is_some_and(|to| {
+            listing
+                .segments()
+                .next_back()
+                .is_some_and(|newest| newest.opening.start >= to)
+        })
+    }
+}
+
+/// The name of a segment or a part.
+fn file(form: Form, number: u64, part: Option<usize>) -> String {
+    match (form, part) {
+        (Form::Ts, None) => format!("{number}.ts"),
+        (Form::Ts, Some(part)) => format!("{number}.{part}.ts"),
+        (Form::Cmaf, None) => format!("chunk_{number}.m4s"),
+        (Form::Cmaf, Some(part)) => format!("chunk_{number}.{part}.m4s"),
+    }
+}
+
+/// The playlist of one rendition.
+pub(in crate::streams) fn media(
+    form: Form,
+    listing: &Listing,
+    has_parts: bool,
+    clip: Clip,
+    reports: Vec<hls::RenditionReport>,
+) -> hls::MediaPlaylist {
+    let target = listing.target_s();
+    let target_duration = Duration::from_secs(target.into());
+    let is_over = clip.is_over(listing);
+    let has_parts = has_parts && !is_over;
+    let mut left = Duration::ZERO;
+    let mut gone = listing.discontinuities_gone();
+    let mut sequence = None;
+    let mut segments: Vec<hls::Segment> = Vec::new();
+    for segment in listing.segments() {
+        if !clip.has(segment) {
+            if segments.is_empty() {
+                gone += u64::from(segment.opening.is_discontinuity);
+            }
+            continue;
+        }
+        sequence.get_or_insert(segment.opening.number);
+        segments.push(hls::Segment {
+            uri: file(form, segment.opening.number, None),
+            duration: segment.whole.as_ref().map_or(Duration::ZERO, |(d, _)| *d),
+            is_discontinuity: segment.opening.is_discontinuity,
+            unix_ms: Some(segment.opening.unix_ms),
+            map: (form == Form::Cmaf).then(|| format!("init_{}.m4s", segment.opening.init)),
+            is_gap: segment.is_gap,
+            parts: Vec::new(),
+            is_complete: segment.whole.is_some(),
+        });
+    }
+    if has_parts {
+        for (listed, segment) in segments.iter_mut().rev().zip(listing.segments().rev()) {
+            if left > PARTS_TARGETS * target_duration {
+                break;
+            }
+            left += listed.duration;
+            let number = segment.opening.number;
+            listed.parts = segment
+                .parts
+                .iter()
+                .enumerate()
+                .map(|(index, part)| hls::Part {
+                    uri: file(form, number, Some(index)),
+                    duration: part.duration,
+                    is_independent: part.is_independent,
+                    is_gap: false,
+                })
+                .collect();
+        }
+    }
+    let next = listing.next_part();
+    hls::MediaPlaylist {
+        target_duration_s: target,
+        low_latency: has_parts.then(|| hls::LowLatency {
+            part_target: listing.part_max(),
+            part_hold_back: PARTS_BACK * listing.part_max(),
+            can_skip_until: clip.is_all().then_some(SKIP_TARGETS * target_duration),
+        }),
+        hold_back: None,
+        media_sequence: sequence
+            .or_else(|| next.map(|(number, _)| number))
+            .unwrap_or(0),
+        discontinuity_sequence: gone,
+        playlist_type: is_over.then_some(hls::PlaylistType::Vod),
+        start_offset: None,
+        segments,
+        preload_hint: listing
+            .likely_next_part()
+            .filter(|_| has_parts)
+            .map(|(number, part)| file(form, number, Some(part))),
+        rendition_reports: reports,
+        is_ended: is_over,
+    }
+}
+
+/// The playlist of a whole stream. `query` goes behind the names of all playlists, with its question
+/// mark.
+pub(in crate::streams) fn master(form: Form, facts: &[Facts], query: &str) -> hls::MasterPlaylist {
+    let of_kind = |kind| facts.iter().filter(move |fact| fact.track.kind() == kind);
+    let videos: Vec<&Facts> = of_kind(Kind::Video).collect();
+    let audios: Vec<&Facts> = of_kind(Kind::Audio).collect();
+    let uri = |tracks: &[&Facts]| {
+        let key = Key::new(form, tracks.iter().map(|fact| fact.track.id));
+        format!("{}/index.m3u8{query}", key.name())
+    };
+    let mut playlist = hls::MasterPlaylist {
+        is_independent: true,
+        ..hls::MasterPlaylist::default()
+    };
+    if videos.is_empty() {
+        playlist.variants = audios
+            .iter()
+            .map(|audio| variant(uri(&[audio]), None, Some(audio)))
+            .collect();
+        return playlist;
+    }
+    // Sounds of one codec are alternatives in a group; one variant for each codec, since a player
+    // takes the variants whose codecs it knows.
+    let mut codecs: Vec<String> = Vec::new();
+    for audio in &audios {
+        let codec = codec::rfc6381(&audio.track);
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    for (index, codec) in codecs.iter().enumerate() {
+        let group: Vec<&&Facts> = audios
+            .iter()
+            .filter(|audio| codec::rfc6381(&audio.track) == *codec)
+            .collect();
+        let is_muxed_alone = form == Form::Ts && group.len() == 1;
+        let group_id = format!("aud{index}");
+        for (place, audio) in group.iter().enumerate() {
+            if is_muxed_alone {
+                break;
+            }
+            let is_muxed = form == Form::Ts && place == 0;
+            playlist.renditions.push(rendition(
+                &group_id,
+                audio,
+                place == 0,
+                (!is_muxed).then(|| uri(&[audio])),
+            ));
+        }
+        for video in &videos {
+            let first = group[0];
+            let own = match form {
+                Form::Ts => uri(&[video, first]),
+                Form::Cmaf => uri(&[video]),
+            };
+            playlist.variants.push(hls::Variant {
+                audio_group: (!is_muxed_alone).then(|| group_id.clone()),
+                ..variant(own, Some(video), Some(first))
+            });
+        }
+    }
+    if codecs.is_empty() {
+        let alone = videos
+            .iter()
+            .map(|video| variant(uri(&[video]), Some(video), None));
+        playlist.variants.extend(alone);
+    }
+    playlist
+}
+
+fn rendition(
+    group_id: &str,
+    audio: &Facts,
+    is_default: bool,
+    uri: Option<String>,
+) -> hls::Rendition {
+    let track = &audio.track;
+    hls::Rendition {
+        kind: hls::RenditionKind::Audio,
+        group_id: group_id.to_owned(),
+        name: format!("{} {}", track.codec.name(), u32::from(track.id.0) + 1),
+        language: Some(track.language.clone()).filter(|language| !language.is_empty()),
+        is_default,
+        autoselect: true,
+        channels: track.audio.map(|audio| audio.channels.into()),
+        uri,
+    }
+}
+
+fn variant(uri: String, video: Option<&Facts>, audio: Option<&Facts>) -> hls::Variant {
+    let both = || video.into_iter().chain(audio);
+    let format = video.and_then(|video| video.track.video);
+    hls::Variant {
+        uri,
+        bandwidth: both().map(|fact| fact.rate_max).sum::<u64>().max(1),
+        average_bandwidth: Some(both().map(|fact| fact.rate).sum::<u64>().max(1)),
+        codecs: both().map(|fact| codec::rfc6381(&fact.track)).collect(),
+        resolution: format.map(|format| (format.width, format.height)),
+        frames_per_1000_s: format
+            .map(|format| format.frames_per_1000_s)
+            .filter(|rate| *rate > 0),
+        video_range: None,
+        audio_group: None,
+    }
+}
+
+/// What a description is made of.
+pub(in crate::streams) struct Presentation<'a> {
+    /// The wall clock at the stream's time zero, in milliseconds.
+    pub(in crate::streams) zero_unix_ms: i64,
+    /// The wall clock now, in milliseconds.
+    pub(in crate::streams) unix_ms: i64,
+    /// How far back the stream is kept.
+    pub(in crate::streams) window: Duration,
+    /// Where players get the time.
+    pub(in crate::streams) time_url: String,
+    /// The tracks, each with its rendition.
+    pub(in crate::streams) tracks: Vec<(Facts, &'a Listing)>,
+}
+
+/// The description of a stream. Each discontinuity begins a period, whose place on the wall clock is
+/// where its publisher's clock put it.
+pub(in crate::streams) fn mpd(presentation: &Presentation<'_>) -> dash::Mpd {
+    let listings = || presentation.tracks.iter().map(|(_, listing)| listing);
+    let target = listings()
+        .map(|listing| listing.target_s())
+        .max()
+        .unwrap_or(1);
+    let target = Duration::from_secs(target.into());
+    let part = listings()
+        .map(|listing| listing.part_max())
+        .max()
+        .unwrap_or_default();
+    // The numbers of the segments with which periods begin.
+    let mut begins: Vec<u64> = listings()
+        .flat_map(|listing| {
+            let first = listing.segments().next().map(|first| first.opening.number);
+            let breaks = listing
+                .segments()
+                .filter(|segment| segment.opening.is_discontinuity)
+                .map(|segment| segment.opening.number);
+            first.into_iter().chain(breaks).collect::<Vec<_>>()
+        })
+        .collect();
+    begins.sort_unstable();
+    begins.dedup();
+    // Renditions begin with different segments only where one was made a moment before another.
+    let is_break = |number: u64| {
+        listings().any(|listing| {
+            listing
+                .segment(number)
+                .is_some_and(|segment| segment.opening.is_discontinuity)
+        })
+    };
+    let first = begins.first().copied();
+    begins.retain(|number| Some(*number) == first || is_break(*number));
+    let periods = begins
+        .iter()
+        .enumerate()
+        .map(|(index, begin)| {
+            let end = begins.get(index + 1).copied().unwrap_or(u64::MAX);
+            period(presentation, *begin..end, part)
+        })
+        .collect();
+    dash::Mpd {
+        availability_start_unix_ms: presentation.zero_unix_ms,
+        publish_unix_ms: presentation.unix_ms,
+        minimum_update_period: Some(target.min(Duration::from_secs(2))),
+        time_shift_buffer_depth: Some(presentation.window.max(3 * target)),
+        suggested_presentation_delay: Some(3 * part + Duration::from_millis(500)),
+        min_buffer_time: part.max(Duration::from_millis(500)),
+        max_segment_duration: Some(target),
+        duration: None,
+        target_latency: Some(dash::TargetLatency {
+            target: 3 * part + Duration::from_millis(500),
+            min: 2 * part,
+            max: 4 * target,
+        }),
+        utc_timing: vec![
+            dash::UtcTiming::HttpIso(presentation.time_url.clone()),
+            dash::UtcTiming::Direct(presentation.unix_ms),
+        ],
+        periods,
+    }
+}
+
+fn period(
+    presentation: &Presentation<'_>,
+    numbers: std::ops::Range<u64>,
+    part: Duration,
+) -> dash::Period {
+    let of_period = |listing: &Listing| {
+        listing
+            .segments()
+            .filter(|segment| numbers.contains(&segment.opening.number))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    // Where the period begins, on the timeline and on the clock: the earliest of its tracks.
+    let begin = presentation
+        .tracks
+        .iter()
+        .flat_map(|(_, listing)| of_period(listing))
+        .filter(|segment| segment.opening.number == numbers.start)
+        .map(|segment| (segment.opening.start, segment.opening.unix_ms))
+        .min();
+    let (offset, unix_ms) = begin.unwrap_or((MediaTime::ZERO, presentation.zero_unix_ms));
+    let mut sets: Vec<dash::AdaptationSet> = Vec::new();
+    let mut videos = None;
+    for (facts, listing) in &presentation.tracks {
+        let segments = of_period(listing);
+        let Some(first) = segments.first() else {
+            continue;
+        };
+        let representation = dash::Representation {
+            id: (u32::from(facts.track.id.0) + 1).to_string(),
+            codecs: codec::rfc6381(&facts.track),
+            bandwidth: facts.rate_max.max(1),
+            kind: kind(&facts.track),
+            template: dash::SegmentTemplate {
+                timescale: TIMESCALE,
+                start_number: first.opening.number,
+                media: "$RepresentationID$/chunk_$Number$.m4s".to_owned(),
+                initialization: format!("$RepresentationID$/init_{}.m4s", first.opening.init),
+                presentation_time_offset: ticks(offset),
+                availability_time_offset: Some(
+                    Duration::from_secs(listing.target_s().into()).saturating_sub(part),
+                ),
+                timeline: timeline(&segments),
+            },
+        };
+        // Pictures are alternatives of one another, sounds are not.
+        match (facts.track.kind(), videos) {
+            (Kind::Video, Some(index)) => {
+                let set: &mut dash::AdaptationSet = &mut sets[index];
+                set.representations.push(representation);
+                continue;
+            }
+            (Kind::Video, None) => videos = Some(sets.len()),
+            (Kind::Audio, _) => {}
+        }
+        let language = Some(facts.track.language.clone()).filter(|text| !text.is_empty());
+        sets.push(dash::AdaptationSet {
+            id: sets.len() as u32 + 1,
+            language,
+            representations: vec![representation],
+        });
+    }
+    dash::Period {
+        id: numbers.start.to_string(),
+        start_ms: u64::try_from(unix_ms - presentation.zero_unix_ms).unwrap_or(0),
+        adaptation_sets: sets,
+    }
+}
+
+fn kind(track: &Track) -> dash::RepresentationKind {
+    match track.kind() {
+        Kind::Video => {
+            let format = track.video.unwrap_or_default();
+            dash::RepresentationKind::Video {
+                width: format.width,
+                height: format.height,
+                frame_rate: (format.frames_per_1000_s > 0)
+                    .then_some((format.frames_per_1000_s, 1000)),
+            }
+        }
+        Kind::Audio => {
+            let format = track.audio.unwrap_or_default();
+            dash::RepresentationKind::Audio {
+                rate: format.rate,
+                channels: format.channels.into(),
+            }
+        }
+    }
+}
+
+/// One entry for each segment. The newest, which is being made, is taken to last as long as the one
+/// before.
+fn timeline(segments: &[Segment]) -> Vec<dash::TimelineEntry> {
+    let mut entries: Vec<dash::TimelineEntry> = Vec::new();
+    for (index, segment) in segments.iter().enumerate() {
+        let start = ticks(segment.opening.start);
+        let duration = match (&segment.whole, segments.get(index + 1), entries.last()) {
+            // Without a hole to the next.
+            (_, Some(next), _) => ticks(next.opening.start).saturating_sub(start),
+            (Some((duration, _)), None, _) => {
+                (duration.as_micros() * u128::from(TIMESCALE) / 1_000_000) as u64
+            }
+            (None, None, Some(before)) => before.duration,
+            (None, None, None) => u64::from(TIMESCALE) * 2,
+        };
+        entries.push(dash::TimelineEntry { start, duration });
+    }
+    entries
+}
+
+fn ticks(time: MediaTime) -> u64 {
+    u64::try_from(time.as_ticks(TIMESCALE)).unwrap_or(0)
+}
