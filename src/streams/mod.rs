@@ -30,6 +30,7 @@ pub use families::{Row, families};
 pub use message::Message;
 pub use output::{Choice, Container, Selection};
 pub use registrar::Registrar;
+pub use segments::cutter::Epoch;
 pub use segments::listing::{Listing, Opening, Part, Update};
 pub use segments::{Form, Key as RenditionKey};
 pub use snapshot::{Counters, ShardSnapshot, StreamSnapshot, TrackSnapshot};

@@ -46,7 +46,8 @@ pub enum Event {
     /// last byte of [`Session::respond_shared`].
     Drained(StreamNumber),
     /// The stream is gone, because the peer gave it up or broke a rule or a bound: nothing more
-    /// can be sent. Told once, and only while the owner has a request or an unfinished answer.
+    /// can be sent. Told once, of a stream whose request was told and whose answer was not
+    /// complete when it happened; it may cross with the answer.
     Reset(StreamNumber),
     /// Send what [`Session::poll_transmit`] still gives, then close. Every stream is gone.
     Closed(CloseReason),
@@ -106,6 +107,8 @@ struct Sending {
     queue: Rc<Queue>,
     /// Bytes that the stated length still allows.
     left: Option<u64>,
+    /// The answer of the session itself: the owner has not heard of the stream.
+    is_silent: bool,
 }
 
 /// Notes that something can go on.
@@ -280,7 +283,7 @@ impl Session {
             respond, head_only, ..
         }) = self.take_responding(stream)
         {
-            self.answer(stream, respond, head_only, response);
+            self.answer(stream, respond, head_only, response, false);
             self.run(now);
         }
     }
@@ -446,6 +449,7 @@ impl Session {
                 stream: sender,
                 queue: self.wire.queue(number, true),
                 left: length,
+                is_silent: false,
             });
         }
         let framing = if no_body {
@@ -460,12 +464,16 @@ impl Session {
         framing
     }
 
+    /// Writes a whole response. `keep` is set while the request's body still arrives: `h2` resets
+    /// a stream whose handles are gone before it has ended, and loses count of one that then still
+    /// waits for a window.
     fn answer(
         &mut self,
         number: StreamNumber,
         mut respond: SendResponse<Payload>,
         head_only: bool,
         response: Response,
+        keep: bool,
     ) {
         let fields = response
             .headers
@@ -481,8 +489,23 @@ impl Session {
         if let Ok(mut sender) = respond.send_response(head, no_body)
             && !no_body
         {
-            let queue = self.wire.queue(number, false);
+            let queue = self.wire.queue(number, keep);
             let _ = sender.send_data(Payload::new(response.body, &queue), true);
+            if keep {
+                let phase = Phase::Sending(Sending {
+                    stream: sender,
+                    queue,
+                    left: Some(0),
+                    is_silent: true,
+                });
+                let stream = Stream {
+                    respond,
+                    head_only,
+                    phase,
+                };
+                self.streams.insert(number, stream);
+                self.woken.streams.0.store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -499,7 +522,7 @@ impl Session {
             response =
                 response.with_header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         }
-        self.answer(number, respond, head_only, response);
+        self.answer(number, respond, head_only, response, true);
     }
 
     /// Goes on until nothing moves.
@@ -613,7 +636,7 @@ impl Session {
                 Phase::Sending(sending) => sending.stream.poll_reset(&mut context),
                 Phase::Reading(_) | Phase::Responding => stream.respond.poll_reset(&mut context),
             };
-            if reset.is_ready() {
+            if reset.is_ready() && !stream.is_silent() {
                 events.push_back(Event::Reset(number));
             }
             reset.is_pending()
@@ -638,7 +661,7 @@ impl Session {
             }
             let drained = Event::Drained(number);
             let is_complete = sending.left == Some(0);
-            if self.events.back() != Some(&drained) {
+            if self.events.back() != Some(&drained) && !sending.is_silent {
                 self.events.push_back(drained);
             }
             if is_complete {
@@ -733,8 +756,9 @@ impl Session {
     }
 
     fn finish(&mut self, reason: CloseReason) {
-        self.streams.clear();
+        // The connection goes first: it ends what its streams wait for.
         self.link = Link::Closed;
+        self.streams.clear();
         self.moved_at = None;
         self.idle_since = None;
         self.events.push_back(Event::Closed(reason));
@@ -747,6 +771,13 @@ enum Due {
 }
 
 impl Stream {
+    fn is_silent(&self) -> bool {
+        match &self.phase {
+            Phase::Sending(sending) => sending.is_silent,
+            Phase::Reading(_) | Phase::Responding => false,
+        }
+    }
+
     fn body_deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Reading(reading) => Some(reading.deadline),

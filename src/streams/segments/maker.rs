@@ -247,6 +247,7 @@ impl Maker {
             unix_ms: cut.unix_ms + (start - cut.dts).as_millis(),
             is_discontinuity: cut.is_discontinuity,
             init: self.init,
+            epoch: cut.epoch,
         }
     }
 
