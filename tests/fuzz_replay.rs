@@ -15,6 +15,7 @@ macro_rules! targets {
 }
 
 targets! {
+    api "../fuzz/entry/api.rs"
     amf0 "../fuzz/entry/amf0.rs"
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
@@ -29,6 +30,7 @@ targets! {
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
     stream_name "../fuzz/entry/stream_name.rs"
+    websocket "../fuzz/entry/websocket.rs"
 }
 
 #[test]

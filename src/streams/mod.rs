@@ -4,6 +4,8 @@
 //! `door` connects them to the driver and the mesh.
 
 pub mod access;
+pub mod api;
+pub mod client;
 pub mod door;
 mod exchange;
 mod families;
@@ -22,11 +24,13 @@ mod snapshot;
 mod stream;
 mod viewing;
 
+pub use client::{ClientSnapshot, SessionFilter, ShardClients};
 pub use exchange::{Exchange, HttpReply, Output, RtmpReply};
 pub use families::{Row, families};
 pub use message::Message;
 pub use output::{Choice, Container, Selection};
 pub use registrar::Registrar;
+pub use segments::cutter::Epoch;
 pub use segments::listing::{Listing, Opening, Part, Update};
 pub use segments::{Form, Key as RenditionKey};
 pub use snapshot::{Counters, ShardSnapshot, StreamSnapshot, TrackSnapshot};

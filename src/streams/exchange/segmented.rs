@@ -18,7 +18,7 @@ use crate::streams::segment_request::{File, SegmentRequest};
 use crate::streams::segments::cutter::Cut;
 use crate::streams::segments::listing::{Listing, Update};
 use crate::streams::segments::maker::Maker;
-use crate::streams::segments::playlists::{self, Facts, Presentation};
+use crate::streams::segments::playlists::{self, Presentation};
 use crate::streams::segments::rendition::{Follower, Rendition, Version, Waiter, compress};
 use crate::streams::segments::{Form, Key};
 use crate::streams::stream::{Role, Stream};
@@ -64,6 +64,11 @@ impl Exchange {
             Ok(mut request) => {
                 request.address = Some(from);
                 self.note_session(conn, &name, &mut request);
+                if self.sessions.is_stopped(self.now, request.session) {
+                    let text = "This session was ended.";
+                    self.respond(conn, Response::text(403, text).with_cors());
+                    return;
+                }
                 self.segmented(conn, name, Box::new(request));
             }
             Err(text) => self.respond(conn, Response::text(400, text).with_cors()),
@@ -117,11 +122,7 @@ impl Exchange {
     }
 
     fn master(&self, stream: &Stream, request: &SegmentRequest) -> Response {
-        let facts: Vec<Facts> = stream
-            .facts()
-            .into_iter()
-            .filter(|facts| request.takes(&facts.track))
-            .collect();
+        let facts = request.offered(stream.facts());
         if facts.is_empty() {
             return answers::no_rendition();
         }
@@ -135,11 +136,7 @@ impl Exchange {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
-        let facts: Vec<Facts> = stream
-            .facts()
-            .into_iter()
-            .filter(|facts| request.takes(&facts.track))
-            .collect();
+        let facts = request.offered(stream.facts());
         let keys: Vec<Key> = facts
             .iter()
             .map(|facts| Key::new(Form::Cmaf, [facts.track.id]))
@@ -303,7 +300,11 @@ impl Exchange {
                     }
                     None => self.follow(conn, id, key, request, (number, None)),
                 },
-                None if listing.next_part().is_some_and(|(next, _)| next == number) => {
+                // The description names the one after the newest, and players ask for it early.
+                None if listing
+                    .newest()
+                    .is_some_and(|(newest, _)| number == newest + 1) =>
+                {
                     self.follow(conn, id, key, request, (number, None));
                 }
                 None => self.respond(conn, answers::not_kept()),
@@ -352,24 +353,19 @@ impl Exchange {
             (true, None) => Version::LowLatency,
             (true, Some(_)) => Version::Delta,
         };
-        let others: Vec<hls::RenditionReport> = stream
+        let is_fresh = stream
             .renditions
-            .iter()
-            .filter(|(other, _)| *other != key && other.form == key.form)
-            .filter_map(|(other, rendition)| {
-                let listing = rendition.listing.as_ref()?;
-                let (last_msn, parts) = listing.newest()?;
-                Some(hls::RenditionReport {
-                    uri: format!("../{}/index.m3u8", other.name()),
-                    last_msn,
-                    last_part: parts.checked_sub(1).map(|part| part as u32),
-                })
-            })
-            .collect();
+            .get(key)
+            .is_some_and(|rendition| rendition.is_fresh(version));
+        let others = if is_fresh {
+            Vec::new()
+        } else {
+            reports(stream, key)
+        };
         let Some(rendition) = stream.renditions.get_mut(key) else {
             return not_found();
         };
-        let Some((body, is_packed)) = rendition.playlist(version, request.takes_gzip, || others)
+        let Some((body, is_packed)) = rendition.playlist(version, request.takes_gzip, others)
         else {
             return not_found();
         };
@@ -390,8 +386,10 @@ impl Exchange {
         pieces: Pieces,
     ) {
         let (response, pieces) = answers::bytes(request, pieces);
-        let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        self.count_segment_bytes(id, request, bytes);
+        if !request.is_head {
+            let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+            self.count_segment_bytes(id, request, bytes);
+        }
         if response.status == 304 || response.status == 416 {
             self.respond(conn, response);
         } else {
@@ -869,6 +867,23 @@ impl Exchange {
             rendition.subscribers.remove(&from);
         }
     }
+}
+
+/// How far the other renditions of a stream are, as far as this shard has them.
+fn reports(stream: &Stream, key: &Key) -> Vec<hls::RenditionReport> {
+    stream
+        .renditions
+        .iter()
+        .filter(|(other, _)| *other != key && other.form == key.form)
+        .filter_map(|(other, rendition)| {
+            let (last_msn, parts) = rendition.listing.as_ref()?.newest()?;
+            Some(hls::RenditionReport {
+                uri: format!("../{}/index.m3u8", other.name()),
+                last_msn,
+                last_part: parts.checked_sub(1).map(|part| part as u32),
+            })
+        })
+        .collect()
 }
 
 /// How long a request waits at the most.

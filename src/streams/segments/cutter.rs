@@ -24,6 +24,18 @@ pub(super) const EARLY: Duration = Duration::from_millis(20);
 /// Cuts that are remembered, for renditions that are made later: 24 hours of 2 s segments.
 const CUTS_MAX: usize = 43_200;
 
+/// Segments without a discontinuity between them: a period of DASH, whose name and place must stay
+/// the same when its first segments have left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch {
+    /// The number of its first segment.
+    pub(in crate::streams) number: u64,
+    /// Decoding time of its first frame.
+    pub(in crate::streams) start: MediaTime,
+    /// The wall clock at that time.
+    pub(in crate::streams) unix_ms: i64,
+}
+
 /// The beginning of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::streams) struct Cut {
@@ -45,6 +57,8 @@ pub(in crate::streams) struct Cut {
     pub(in crate::streams) discontinuities: u64,
     /// It begins with a keyframe, or the stream has no pictures.
     pub(in crate::streams) is_independent: bool,
+    /// What it belongs to.
+    pub(in crate::streams) epoch: Epoch,
 }
 
 /// Decides where segments begin.
@@ -132,13 +146,23 @@ impl Cutter {
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
         self.next_number = Some(number + 1);
+        let unix_ms = zero + frame.dts.as_millis();
+        let epoch = match self.cuts.back() {
+            Some(last) if !self.breaks => last.epoch,
+            Some(_) | None => Epoch {
+                number,
+                start: frame.dts,
+                unix_ms,
+            },
+        };
         self.discontinuities += u64::from(self.breaks);
         let cut = Cut {
             number,
             track: frame.track,
             dts: frame.dts,
             pts: frame.pts,
-            unix_ms: zero + frame.dts.as_millis(),
+            unix_ms,
+            epoch,
             is_discontinuity: self.breaks,
             discontinuities: self.discontinuities,
             is_independent,
@@ -218,6 +242,11 @@ mod tests {
         let cut = cutter.frame(UNIX_MS + 12_080, &frame, true).unwrap();
         assert!(cut.is_discontinuity);
         assert_eq!(cut.unix_ms, UNIX_MS + 12_080);
+        assert_eq!(cut.epoch.number, cut.number);
+        assert_eq!(cut.epoch.unix_ms, cut.unix_ms);
+        let before: Vec<u64> = cutter.cuts().map(|cut| cut.epoch.number).collect();
+        let first = before[0];
+        assert_eq!(before, [first, first, first, cut.number]);
         assert_eq!(cutter.cuts().count(), 4, "what came before stays");
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::hub::Pieces;
 use crate::media::MediaTime;
+use crate::streams::segments::cutter::Epoch;
 
 /// Segments that stay whatever the window is: players begin three target durations from the end,
 /// and finish what they have begun.
@@ -60,6 +61,8 @@ pub struct Opening {
     pub(in crate::streams) discontinuities: u64,
     /// The initialisation segment it needs; 0 where there is none.
     pub(in crate::streams) init: u32,
+    /// What it belongs to.
+    pub(in crate::streams) epoch: Epoch,
 }
 
 /// A part of a segment.
@@ -327,6 +330,11 @@ mod tests {
             is_discontinuity: number == 3,
             discontinuities: u64::from(number >= 3),
             init: 1,
+            epoch: Epoch {
+                number: 1,
+                start: MediaTime::ZERO,
+                unix_ms: 0,
+            },
         }
     }
 

@@ -334,6 +334,7 @@ impl Maker {
             is_discontinuity: cut.is_discontinuity,
             discontinuities: cut.discontinuities,
             init: self.init,
+            epoch: cut.epoch,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::media::{Kind, MediaTime, Track, codec};
 use crate::proto::dash;
 use crate::proto::hls;
+use crate::streams::segments::cutter::Epoch;
 use crate::streams::segments::listing::{Listing, Segment};
 use crate::streams::segments::{Form, Key};
 
@@ -282,36 +283,14 @@ pub(in crate::streams) fn mpd(presentation: &Presentation<'_>) -> dash::Mpd {
         .map(|listing| listing.part_max())
         .max()
         .unwrap_or_default();
-    // The numbers of the segments with which periods begin.
-    let mut begins: Vec<u64> = listings()
-        .flat_map(|listing| {
-            let first = listing.segments().next().map(|first| first.opening.number);
-            let breaks = listing
-                .segments()
-                .filter(|segment| segment.opening.is_discontinuity)
-                .map(|segment| segment.opening.number);
-            first.into_iter().chain(breaks).collect::<Vec<_>>()
-        })
+    let mut epochs: Vec<Epoch> = listings()
+        .flat_map(|listing| listing.segments().map(|segment| segment.opening.epoch))
         .collect();
-    begins.sort_unstable();
-    begins.dedup();
-    // Renditions begin with different segments only where one was made a moment before another.
-    let is_break = |number: u64| {
-        listings().any(|listing| {
-            listing
-                .segment(number)
-                .is_some_and(|segment| segment.opening.is_discontinuity)
-        })
-    };
-    let first = begins.first().copied();
-    begins.retain(|number| Some(*number) == first || is_break(*number));
-    let periods = begins
+    epochs.sort_unstable_by_key(|epoch| epoch.number);
+    epochs.dedup();
+    let periods = epochs
         .iter()
-        .enumerate()
-        .map(|(index, begin)| {
-            let end = begins.get(index + 1).copied().unwrap_or(u64::MAX);
-            period(presentation, *begin..end, part)
-        })
+        .map(|epoch| period(presentation, epoch, part))
         .collect();
     dash::Mpd {
         availability_start_unix_ms: presentation.zero_unix_ms,
@@ -335,27 +314,14 @@ pub(in crate::streams) fn mpd(presentation: &Presentation<'_>) -> dash::Mpd {
     }
 }
 
-fn period(
-    presentation: &Presentation<'_>,
-    numbers: std::ops::Range<u64>,
-    part: Duration,
-) -> dash::Period {
+fn period(presentation: &Presentation<'_>, epoch: &Epoch, part: Duration) -> dash::Period {
     let of_period = |listing: &Listing| {
         listing
             .segments()
-            .filter(|segment| numbers.contains(&segment.opening.number))
+            .filter(|segment| segment.opening.epoch == *epoch)
             .cloned()
             .collect::<Vec<_>>()
     };
-    // Where the period begins, on the timeline and on the clock: the earliest of its tracks.
-    let begin = presentation
-        .tracks
-        .iter()
-        .flat_map(|(_, listing)| of_period(listing))
-        .filter(|segment| segment.opening.number == numbers.start)
-        .map(|segment| (segment.opening.start, segment.opening.unix_ms))
-        .min();
-    let (offset, unix_ms) = begin.unwrap_or((MediaTime::ZERO, presentation.zero_unix_ms));
     let mut sets: Vec<dash::AdaptationSet> = Vec::new();
     let mut videos = None;
     for (facts, listing) in &presentation.tracks {
@@ -373,7 +339,7 @@ fn period(
                 start_number: first.opening.number,
                 media: "$RepresentationID$/chunk_$Number$.m4s".to_owned(),
                 initialization: format!("$RepresentationID$/init_{}.m4s", first.opening.init),
-                presentation_time_offset: ticks(offset),
+                presentation_time_offset: ticks(epoch.start),
                 availability_time_offset: Some(
                     Duration::from_secs(listing.target_s().into()).saturating_sub(part),
                 ),
@@ -398,8 +364,8 @@ fn period(
         });
     }
     dash::Period {
-        id: numbers.start.to_string(),
-        start_ms: u64::try_from(unix_ms - presentation.zero_unix_ms).unwrap_or(0),
+        id: epoch.number.to_string(),
+        start_ms: u64::try_from(epoch.unix_ms - presentation.zero_unix_ms).unwrap_or(0),
         adaptation_sets: sets,
     }
 }
@@ -412,7 +378,7 @@ fn kind(track: &Track) -> dash::RepresentationKind {
                 width: format.width,
                 height: format.height,
                 frame_rate: (format.frames_per_1000_s > 0)
-                    .then_some((format.frames_per_1000_s, 1000)),
+                    .then(|| frame_rate(format.frames_per_1000_s)),
             }
         }
         Kind::Audio => {
@@ -425,8 +391,22 @@ fn kind(track: &Track) -> dash::RepresentationKind {
     }
 }
 
+/// Frames in seconds, as a fraction that players know: 30, 30000/1001.
+fn frame_rate(frames_per_1000_s: u32) -> (u32, u32) {
+    let whole = frames_per_1000_s.div_ceil(1000);
+    // 23.976, 29.97 and 59.94 are multiples of 1000/1001.
+    if frames_per_1000_s.abs_diff(whole * 1_000_000 / 1001) <= 1 {
+        (whole * 1000, 1001)
+    } else if frames_per_1000_s.is_multiple_of(1000) {
+        (whole, 1)
+    } else {
+        (frames_per_1000_s, 1000)
+    }
+}
+
 /// One entry for each segment. The newest, which is being made, is taken to last as long as the one
-/// before.
+/// before; and so is the one after it, which is listed so that a player can ask for it when it has
+/// the newest whole, and not when it has read the next description.
 fn timeline(segments: &[Segment]) -> Vec<dash::TimelineEntry> {
     let mut entries: Vec<dash::TimelineEntry> = Vec::new();
     for (index, segment) in segments.iter().enumerate() {
@@ -441,6 +421,10 @@ fn timeline(segments: &[Segment]) -> Vec<dash::TimelineEntry> {
             (None, None, None) => u64::from(TIMESCALE) * 2,
         };
         entries.push(dash::TimelineEntry { start, duration });
+        if segment.whole.is_none() && index + 1 == segments.len() {
+            let start = start + duration;
+            entries.push(dash::TimelineEntry { start, duration });
+        }
     }
     entries
 }
