@@ -29,6 +29,7 @@ targets! {
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
     stream_name "../fuzz/entry/stream_name.rs"
+    websocket "../fuzz/entry/websocket.rs"
 }
 
 #[test]

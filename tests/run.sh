@@ -21,6 +21,8 @@ packages=(
   ffmpeg vlc-bin vlc-plugin-base rtmpdump librtmp-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav
+  # TLS clients, and the reverse proxy of deploy/nginx.conf
+  openssl nginx-light
   # browsers, and what drives them
   chromium firefox-esr fonts-dejavu-core
   # the newer FFmpeg; the address and socket tools the doctor names

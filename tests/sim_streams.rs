@@ -18,6 +18,7 @@ use ringside::base::ids::ConnId;
 use ringside::base::prng::Prng;
 use ringside::streams::Container;
 
+use sim::audience::Style;
 use sim::media::Tracks;
 use sim::viewer::{Pace, Stage};
 use sim::world::{Climate, NAMES, World};
@@ -125,6 +126,18 @@ fn happen(world: &mut World) {
             let kept = std::array::from_fn(|_| world.rng.chance(75));
             world.reload(&kept);
         }
+        94..114 if world.audience.players.len() < 12 => {
+            let style = Style::ALL[world.rng.below(8) as usize];
+            world.watch(name, style);
+        }
+        114..118 => {
+            let mut players = world.audience.players.keys();
+            let count = players.len() as u64;
+            let left = players.nth(world.rng.below(count) as usize).copied();
+            if let Some(left) = left {
+                world.audience.players.remove(&left);
+            }
+        }
         93 if world.climate.drain && world.rng.below(4) == 0 => world.drain(shard),
         _ => {}
     }
@@ -154,6 +167,9 @@ fn settle(world: &mut World) {
         serve(world, &shards);
     }
 
+    if !shards.is_empty() {
+        unwatch(world);
+    }
     world.clear();
     pass(world, LINGER);
     // Whoever was answered last has gone by now as well.
@@ -180,7 +196,11 @@ fn serve(world: &mut World, shards: &[usize]) {
     for publisher in world.publishers.values_mut() {
         publisher.quick();
     }
-    pass(world, Duration::from_secs(4));
+    for style in Style::ALL {
+        let name = world.rng.below(NAMES.len() as u64) as usize;
+        world.watch(name, style);
+    }
+    pass(world, Duration::from_secs(8));
     let now = world.now;
     for ((shard, _), viewer) in &world.viewers {
         assert!(
@@ -193,6 +213,30 @@ fn serve(world: &mut World, shards: &[usize]) {
                 .publishers
                 .iter()
                 .find(|(_, it)| it.name == viewer.name)
+        );
+    }
+    assert_watched(world);
+}
+
+/// When nobody asks for renditions any more they are let go, while their streams go on; who comes
+/// after that is served all the same.
+fn unwatch(world: &mut World) {
+    world.audience.players.clear();
+    pass(world, Duration::from_secs(62));
+    world.assert_unwatched();
+    world.audience.shelf.forget();
+    world.watch(0, Style::Low);
+    pass(world, Duration::from_secs(6));
+    assert_watched(world);
+}
+
+fn assert_watched(world: &World) {
+    for player in world.audience.players.values() {
+        assert!(
+            player.style == Style::Odd
+                || player.style == Style::Clip
+                || player.got > 0 && world.now - player.got_at < Duration::from_secs(4),
+            "nothing to play: {player:?}"
         );
     }
 }

@@ -10,7 +10,7 @@ pub use certificates::{CertificateError, Certificates, Identity, server_config};
 pub use driver::{Counters, Driver, Gone, Limits, Notice, Occurrence, Session, Wire};
 pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
-pub use tls::{ALPN_HTTP1, ALPN_HTTP2, Inner, SEAL_BYTES, TlsCounters, TlsSession};
+pub use tls::{ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, Inner, SEAL_BYTES, TlsCounters, TlsSession};
 
 #[cfg(test)]
 mod tls_tests;

@@ -43,6 +43,9 @@ pub const ALPN_HTTP2: &[u8] = b"h2";
 /// RFC 7301 section 6.
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 
+/// As registered with IANA; `curl --http1.0` offers nothing else.
+pub const ALPN_HTTP1_0: &[u8] = b"http/1.0";
+
 /// What to say to a browser that was given `http://` for this port.
 const NOT_PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 35\r\nConnection: close\r\n\r\nThis port speaks TLS: use https://\n";

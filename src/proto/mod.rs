@@ -10,3 +10,4 @@ pub mod http2;
 pub mod mpegts;
 pub mod proxy_protocol;
 pub mod rtmp;
+pub mod websocket;

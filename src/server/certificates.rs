@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 
 use crate::config::{Certificate, Config};
 use crate::drive::{
-    ALPN_HTTP1, ALPN_HTTP2, CertificateError, Certificates, Identity, server_config,
+    ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, CertificateError, Certificates, Identity, server_config,
 };
 use crate::server::doctor::{Finding, Level};
 
@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The protocols of a connection to HTTPS, in the order of preference (RFC 7301 section 6).
-const ALPN_HTTPS: &[&[u8]] = &[ALPN_HTTP2, ALPN_HTTP1];
+const ALPN_HTTPS: &[&[u8]] = &[ALPN_HTTP2, ALPN_HTTP1, ALPN_HTTP1_0];
 
 /// What the certificates are for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::media::{Kind, MediaTime, Track};
+use crate::media::{Codec, Kind, MediaTime, Track};
 use crate::proto::hls;
 use crate::proto::http::{Method, Request};
 use crate::streams::output::{Choice, Selection};
 use crate::streams::segments::listing::Listing;
-use crate::streams::segments::playlists::Clip;
+use crate::streams::segments::playlists::{Clip, Facts};
 use crate::streams::segments::{Form, Key};
 
 /// A resource of a stream.
@@ -176,6 +176,8 @@ pub(super) struct SegmentRequest {
     /// `llhls=0` asks for a playlist without parts.
     pub(super) low_latency: bool,
     selection: Selection,
+    /// `audio=` was given.
+    chooses_audio: bool,
     pub(super) takes_gzip: bool,
     pub(super) takes_chunks: bool,
     pub(super) is_head: bool,
@@ -200,7 +202,7 @@ pub(super) struct SegmentRequest {
 const TOKEN_BYTES_MAX: usize = 64;
 
 /// The most of a User-Agent that tells viewers apart.
-const AGENT_BYTES_MAX: usize = 200;
+const AGENT_CHARS_MAX: usize = 200;
 
 impl SegmentRequest {
     /// Reads a request; a line that says what is wrong with it if it cannot be answered.
@@ -215,84 +217,97 @@ impl SegmentRequest {
             | File::Segment(..)
             | File::Part(..) => hls::BlockingReload::default(),
         };
-        let choice = |name| {
-            request
-                .parameter(name)
-                .map_or(Some(Choice::All), |text| Choice::parse(&text))
-        };
-        let selection = Selection {
-            video: choice("video").ok_or(SELECTORS)?,
-            audio: choice("audio").ok_or(SELECTORS)?,
-        };
-        let millis = |name| match request.parameter(name) {
-            None => Ok(None),
-            Some(text) => text
-                .parse::<i64>()
-                .ok()
-                .filter(|ms| ms.abs() < TIME_MAX)
-                .map(Some)
-                .ok_or("start= and stop= take milliseconds."),
-        };
-        let seconds = |name| match request.parameter(name) {
-            None => Ok(None),
-            Some(text) => text
-                .parse::<f64>()
-                .ok()
-                .filter(|seconds| seconds.abs() < TIME_MAX as f64 / 1000.0)
-                .map(Some)
-                .ok_or("startunix=, stopunix= and duration= take seconds."),
-        };
-        let clip = AskedClip {
-            start_ms: millis("start")?,
-            stop_ms: millis("stop")?,
-            start_unix: seconds("startunix")?,
-            stop_unix: seconds("stopunix")?,
-            duration: seconds("duration")?.filter(|seconds| *seconds >= 0.0),
-        };
-        let is_token = |text: &str| {
-            !text.is_empty()
-                && text.len() <= TOKEN_BYTES_MAX
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        };
-        let token_in_query = request
-            .parameter("tkn")
-            .map(|token| token.into_owned())
-            .filter(|token| is_token(token));
-        let token_in_cookie = request
-            .values("cookie")
-            .flat_map(|cookies| cookies.split(';'))
-            .filter_map(|cookie| cookie.trim().strip_prefix("tkn="))
-            .find(|token| is_token(token))
-            .map(str::to_owned);
-        let low_latency = request.parameter("llhls").is_none_or(|value| value != "0");
-        let mut agent = request.header("user-agent").unwrap_or("").to_owned();
-        let end = (0..=agent.len().min(AGENT_BYTES_MAX))
-            .rev()
-            .find(|at| agent.is_char_boundary(*at));
-        agent.truncate(end.unwrap_or(0));
-        Ok(Self {
+        let mut asked = Self {
             form,
             file,
             reload,
-            clip,
-            low_latency,
-            selection,
+            clip: AskedClip::default(),
+            low_latency: true,
+            selection: Selection {
+                video: Choice::All,
+                audio: Choice::All,
+            },
+            chooses_audio: false,
             takes_gzip: request.lists("accept-encoding", "gzip"),
             takes_chunks: request.takes_chunks(),
             is_head: request.method == Method::Head,
             range: request.header("range").and_then(AskedRange::parse),
             if_none_match: request.header("if-none-match").map(str::to_owned),
-            token_in_query,
-            token_in_cookie,
-            agent,
-            pass_on: inherited(request),
+            token_in_query: None,
+            token_in_cookie: request
+                .values("cookie")
+                .flat_map(|cookies| cookies.split(';'))
+                .filter_map(|cookie| cookie.trim().strip_prefix("tkn="))
+                .find(|token| is_token(token))
+                .map(str::to_owned),
+            agent: String::new(),
+            pass_on: String::new(),
             told_token: None,
             told_cookie: None,
             session: 0,
             address: None,
-        })
+        };
+        // The names that matter have no characters that would be encoded.
+        for pair in request.query().split('&') {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            match name {
+                "tkn" | "start" | "stop" | "startunix" | "stopunix" | "duration" | "video"
+                | "audio" | "llhls" => {
+                    let value = request.parameter(name).unwrap_or_default();
+                    asked.take(name, &value)?;
+                }
+                _ => {}
+            }
+        }
+        if asked.token_in_query.is_none() && asked.token_in_cookie.is_none() {
+            let agent = request.header("user-agent").unwrap_or("");
+            asked.agent = agent.chars().take(AGENT_CHARS_MAX).collect();
+        }
+        Ok(asked)
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        let millis = || {
+            let time = value.parse::<i64>().ok().filter(|ms| ms.abs() < TIME_MAX);
+            time.map(Some).ok_or("start= and stop= take milliseconds.")
+        };
+        let seconds = || {
+            let time = value.parse::<f64>().ok();
+            time.filter(|seconds| seconds.abs() < TIME_MAX as f64 / 1000.0)
+                .map(Some)
+                .ok_or("startunix=, stopunix= and duration= take seconds.")
+        };
+        match name {
+            "tkn" => self.token_in_query = Some(value.to_owned()).filter(|token| is_token(token)),
+            "start" => self.clip.start_ms = millis()?,
+            "stop" => self.clip.stop_ms = millis()?,
+            "startunix" => self.clip.start_unix = seconds()?,
+            "stopunix" => self.clip.stop_unix = seconds()?,
+            "duration" => self.clip.duration = seconds()?.filter(|seconds| *seconds >= 0.0),
+            "video" => self.selection.video = Choice::parse(value).ok_or(SELECTORS)?,
+            "audio" => {
+                self.chooses_audio = true;
+                self.selection.audio = Choice::parse(value).ok_or(SELECTORS)?;
+            }
+            "llhls" => self.low_latency = value != "0",
+            _ => {}
+        }
+        // What was read is a number, or it would have been refused; of llhls only its 0 is passed on.
+        let is_passed_on = !matches!(name, "tkn" | "video" | "audio")
+            && (name != "llhls" || !self.low_latency)
+            && self.file == File::Master;
+        if is_passed_on {
+            self.pass_on
+                .push(if self.pass_on.is_empty() { '?' } else { '&' });
+            self.pass_on.push_str(name);
+            self.pass_on.push('=');
+            self.pass_on.extend(
+                value
+                    .chars()
+                    .filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)),
+            );
+        }
+        Ok(())
     }
 
     /// Whether a track is one that was asked for and can be carried.
@@ -302,6 +317,18 @@ impl SegmentRequest {
             Kind::Audio => &self.selection.audio,
         };
         self.form.container().carries(track.codec) && choice.takes(track, 0)
+    }
+
+    /// Leaves those tracks that a playlist offers. Of sound in several codecs it offers the one that
+    /// most players know, unless the request chooses: players of one codec do not need the others,
+    /// and some cannot go from one to another.
+    pub(super) fn offered(&self, mut facts: Vec<Facts>) -> Vec<Facts> {
+        facts.retain(|facts| self.takes(&facts.track));
+        let sounds = facts.iter().filter_map(|facts| rank(facts.track.codec));
+        if let Some(best) = sounds.min().filter(|_| !self.chooses_audio) {
+            facts.retain(|facts| rank(facts.track.codec).is_none_or(|rank| rank == best));
+        }
+        facts
     }
 
     /// The query of playlists named in the answer, with its question mark.
@@ -321,31 +348,25 @@ const SELECTORS: &str = "video= and audio= take none, all, a track number or a c
 /// 1000 years in milliseconds: beyond that a time is a mistake.
 const TIME_MAX: i64 = 1000 * 366 * 86_400 * 1000;
 
-/// The parameters of a master playlist that its media playlists are asked with.
-fn inherited(request: &Request) -> String {
-    let mut query = String::new();
-    for name in [
-        "start",
-        "stop",
-        "startunix",
-        "stopunix",
-        "duration",
-        "llhls",
-    ] {
-        if let Some(value) = request.parameter(name) {
-            // Numbers, or they would have been refused; of llhls only its 0 means something.
-            let is_plain = value
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b"-.".contains(&b));
-            if is_plain && !value.is_empty() {
-                query.push(if query.is_empty() { '?' } else { '&' });
-                query.push_str(name);
-                query.push('=');
-                query.push_str(&value);
-            }
-        }
+/// Codecs of sound in the order in which players of HLS know them.
+fn rank(codec: Codec) -> Option<u8> {
+    match codec {
+        Codec::Aac => Some(0),
+        Codec::Mp3 => Some(1),
+        Codec::Ac3 => Some(2),
+        Codec::Eac3 => Some(3),
+        Codec::Opus => Some(4),
+        Codec::Flac => Some(5),
+        Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 => None,
     }
-    query
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= TOKEN_BYTES_MAX
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 #[cfg(test)]

@@ -821,6 +821,7 @@ impl Stream {
             viewers,
             bytes_out: self.bytes_out,
             segment_bytes_out: self.segment_bytes_out,
+            renditions: self.renditions.len() as u64,
             skips: self.skips,
             log_bytes: self.log.bytes() as u64,
             unix_zero_ms: self.unix_zero_ms,

@@ -22,6 +22,7 @@ pub mod clips;
 pub mod http;
 pub mod m3u8;
 pub mod seccomp;
+pub mod tls;
 pub mod vlc;
 pub mod watch;
 
@@ -300,6 +301,21 @@ impl Server {
         top_level: Value,
         prepare: impl FnOnce(&mut Command),
     ) -> Self {
+        let edit = |all: &mut Value| {
+            for (key, value) in top_level.as_object().expect("an object") {
+                all[key] = value.clone();
+            }
+        };
+        Self::start_edited(streams, edit, prepare)
+    }
+
+    /// As `start_prepared`, after `edit` has had its way with the configuration.
+    #[track_caller]
+    pub fn start_edited(
+        streams: Value,
+        edit: impl FnOnce(&mut Value),
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let (http, rtmp, control) = (free_port(), free_port(), free_port());
         let mut all = json!({
             "config": {
@@ -314,9 +330,7 @@ impl Server {
             },
             "streams": streams,
         });
-        for (key, value) in top_level.as_object().expect("an object") {
-            all[key] = value.clone();
-        }
+        edit(&mut all);
         let config = scratch().join(format!("config-{http}.json"));
         write_config(&config, &all);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));

@@ -5,21 +5,21 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 
 use super::error::{CloseReason, Flood};
 use super::frames::Frames;
 use super::head;
 use super::options::Options;
-use super::wire::{Payload, Pipe, Queue, Wire};
+use super::stream::{Phase, Reading, Sending, Stream, refusal_of_body};
+use super::wakers::Wakers;
+use super::wire::{Payload, Pipe, Wire};
 use crate::proto::http::{Framing, Refusal, Request, Response};
 
 /// Input is given to `h2` in pieces of this size, so that a request is with the owner, and a
@@ -46,7 +46,8 @@ pub enum Event {
     /// last byte of [`Session::respond_shared`].
     Drained(StreamNumber),
     /// The stream is gone, because the peer gave it up or broke a rule or a bound: nothing more
-    /// can be sent. Told once, and only while the owner has a request or an unfinished answer.
+    /// can be sent. Told once, of a stream whose request was told and whose answer was not
+    /// complete when it happened; it may cross with the answer.
     Reset(StreamNumber),
     /// Send what [`Session::poll_transmit`] still gives, then close. Every stream is gone.
     Closed(CloseReason),
@@ -76,77 +77,6 @@ enum Link {
     Handshake(Pin<Box<Handshake<Pipe, Payload>>>),
     Open(Box<Connection<Pipe, Payload>>),
     Closed,
-}
-
-struct Stream {
-    respond: SendResponse<Payload>,
-    head_only: bool,
-    phase: Phase,
-}
-
-enum Phase {
-    /// The body is being read.
-    Reading(Box<Reading>),
-    /// The owner has the request.
-    Responding,
-    /// The owner sends a body.
-    Sending(Sending),
-}
-
-struct Reading {
-    /// Taken out when the body is complete.
-    request: Option<Box<Request>>,
-    body: RecvStream,
-    received: Vec<u8>,
-    deadline: Instant,
-}
-
-struct Sending {
-    stream: SendStream<Payload>,
-    queue: Rc<Queue>,
-    /// Bytes that the stated length still allows.
-    left: Option<u64>,
-}
-
-/// Notes that something can go on.
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Flag {
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// One flag for the connection and one for all its streams: streams are looked at only when `h2`
-/// says that something happened to one of them.
-struct Wakers {
-    connection: Arc<Flag>,
-    connection_waker: Waker,
-    streams: Arc<Flag>,
-    streams_waker: Waker,
-}
-
-impl Wakers {
-    fn new() -> Self {
-        let (connection, streams) = (Arc::new(Flag::default()), Arc::new(Flag::default()));
-        Self {
-            connection_waker: Arc::clone(&connection).into(),
-            connection,
-            streams_waker: Arc::clone(&streams).into(),
-            streams,
-        }
-    }
 }
 
 impl Session {
@@ -280,7 +210,7 @@ impl Session {
             respond, head_only, ..
         }) = self.take_responding(stream)
         {
-            self.answer(stream, respond, head_only, response);
+            self.answer(stream, respond, head_only, response, false);
             self.run(now);
         }
     }
@@ -446,6 +376,7 @@ impl Session {
                 stream: sender,
                 queue: self.wire.queue(number, true),
                 left: length,
+                is_silent: false,
             });
         }
         let framing = if no_body {
@@ -453,19 +384,23 @@ impl Session {
             Framing::NoBody
         } else {
             self.streams.insert(number, stream);
-            self.woken.streams.0.store(true, Ordering::Relaxed);
+            self.woken.streams.raise();
             Framing::Close
         };
         self.run(now);
         framing
     }
 
+    /// Writes a whole response. `keep` is set while the request's body still arrives: `h2` resets
+    /// a stream whose handles are gone before it has ended, and loses count of one that then still
+    /// waits for a window.
     fn answer(
         &mut self,
         number: StreamNumber,
         mut respond: SendResponse<Payload>,
         head_only: bool,
         response: Response,
+        keep: bool,
     ) {
         let fields = response
             .headers
@@ -481,8 +416,23 @@ impl Session {
         if let Ok(mut sender) = respond.send_response(head, no_body)
             && !no_body
         {
-            let queue = self.wire.queue(number, false);
+            let queue = self.wire.queue(number, keep);
             let _ = sender.send_data(Payload::new(response.body, &queue), true);
+            if keep {
+                let phase = Phase::Sending(Sending {
+                    stream: sender,
+                    queue,
+                    left: Some(0),
+                    is_silent: true,
+                });
+                let stream = Stream {
+                    respond,
+                    head_only,
+                    phase,
+                };
+                self.streams.insert(number, stream);
+                self.woken.streams.raise();
+            }
         }
     }
 
@@ -499,7 +449,7 @@ impl Session {
             response =
                 response.with_header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         }
-        self.answer(number, respond, head_only, response);
+        self.answer(number, respond, head_only, response, true);
     }
 
     /// Goes on until nothing moves.
@@ -539,7 +489,7 @@ impl Session {
             }
             if self.woken.streams.take() {
                 self.look_at_streams();
-            } else if !self.woken.connection.0.load(Ordering::Relaxed) {
+            } else if !self.woken.connection.is_raised() {
                 break;
             }
         }
@@ -582,7 +532,7 @@ impl Session {
             phase,
         };
         self.streams.insert(number, stream);
-        self.woken.streams.0.store(true, Ordering::Relaxed);
+        self.woken.streams.raise();
     }
 
     /// Collects bodies and finds out which streams are gone.
@@ -613,7 +563,7 @@ impl Session {
                 Phase::Sending(sending) => sending.stream.poll_reset(&mut context),
                 Phase::Reading(_) | Phase::Responding => stream.respond.poll_reset(&mut context),
             };
-            if reset.is_ready() {
+            if reset.is_ready() && !stream.is_silent() {
                 events.push_back(Event::Reset(number));
             }
             reset.is_pending()
@@ -638,7 +588,7 @@ impl Session {
             }
             let drained = Event::Drained(number);
             let is_complete = sending.left == Some(0);
-            if self.events.back() != Some(&drained) {
+            if self.events.back() != Some(&drained) && !sending.is_silent {
                 self.events.push_back(drained);
             }
             if is_complete {
@@ -733,8 +683,9 @@ impl Session {
     }
 
     fn finish(&mut self, reason: CloseReason) {
-        self.streams.clear();
+        // The connection goes first: it ends what its streams wait for.
         self.link = Link::Closed;
+        self.streams.clear();
         self.moved_at = None;
         self.idle_since = None;
         self.events.push_back(Event::Closed(reason));
@@ -744,62 +695,6 @@ impl Session {
 enum Due {
     Close(CloseReason),
     Bodies,
-}
-
-impl Stream {
-    fn body_deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Reading(reading) => Some(reading.deadline),
-            Phase::Responding | Phase::Sending(_) => None,
-        }
-    }
-}
-
-impl Reading {
-    /// Reads on to the end of the body. An error says why it is refused, or nothing if the stream
-    /// was reset.
-    fn read(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes_max: usize,
-    ) -> Poll<Result<(), Option<Refusal>>> {
-        loop {
-            match self.body.poll_data(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(data))) if self.received.len() + data.len() <= bytes_max => {
-                    self.received.extend_from_slice(&data);
-                }
-                Poll::Ready(Some(Ok(_))) => {
-                    return Poll::Ready(Err(Some(Refusal::BodyTooLarge)));
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(None)),
-                Poll::Ready(None) => break,
-            }
-        }
-        // The connection's window opens only here: what all streams hold together is bounded.
-        let _ = self
-            .body
-            .flow_control()
-            .release_capacity(self.received.len());
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Why a request whose head is good cannot have the body it announces.
-fn refusal_of_body(request: &Request, is_complete: bool, options: &Options) -> Option<Refusal> {
-    if is_complete {
-        return None;
-    }
-    let length = request
-        .header("content-length")
-        .and_then(|length| length.parse::<u64>().ok());
-    if length.is_some_and(|length| length > u64::from(options.body_bytes_max)) {
-        return Some(Refusal::BodyTooLarge);
-    }
-    request
-        .header("expect")
-        .filter(|expected| !expected.eq_ignore_ascii_case("100-continue"))
-        .map(|_| Refusal::Expectation)
 }
 
 fn reason_of(error: &h2::Error) -> CloseReason {

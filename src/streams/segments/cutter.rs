@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::base::ids::TrackId;
 use crate::media::{Frame, MediaTime};
 
 /// The shortest segment, whatever the stream's settings say: a stream of keyframes only would
@@ -37,6 +38,8 @@ pub(in crate::streams) struct Cut {
     /// The segment's number. The first one of a stream is the Unix time in seconds, so that no
     /// name is used twice, even after a restart.
     pub(in crate::streams) number: u64,
+    /// The track whose frame begins it.
+    pub(in crate::streams) track: TrackId,
     /// Decoding time of the frame that begins it.
     pub(in crate::streams) dts: MediaTime,
     /// Presentation time of that frame: tracks without pictures are cut there.
@@ -45,6 +48,9 @@ pub(in crate::streams) struct Cut {
     pub(in crate::streams) unix_ms: i64,
     /// Another publisher, or other configurations: decoders begin anew.
     pub(in crate::streams) is_discontinuity: bool,
+    /// Discontinuities of the stream up to here, this one among them. Players match renditions by
+    /// it (RFC 8216bis 6.2.4), whenever each of them was made.
+    pub(in crate::streams) discontinuities: u64,
     /// It begins with a keyframe, or the stream has no pictures.
     pub(in crate::streams) is_independent: bool,
     /// What it belongs to.
@@ -61,6 +67,7 @@ pub(in crate::streams) struct Cutter {
     zero_unix_ms: Option<i64>,
     /// The next cut is a discontinuity, and comes with the next entry.
     breaks: bool,
+    discontinuities: u64,
     /// Cuts from here on are of the configurations of now.
     valid_from: u64,
 }
@@ -74,6 +81,7 @@ impl Cutter {
             next_number: None,
             zero_unix_ms: None,
             breaks: false,
+            discontinuities: 0,
             valid_from: 0,
         }
     }
@@ -123,6 +131,7 @@ impl Cutter {
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
         self.next_number = Some(number + 1);
+<<<<<<< HEAD
         let unix_ms = zero + frame.dts.as_millis();
         let epoch = match self.cuts.back() {
             Some(last) if !self.breaks => last.epoch,
@@ -132,13 +141,18 @@ impl Cutter {
                 unix_ms,
             },
         };
+=======
+        self.discontinuities += u64::from(self.breaks);
+>>>>>>> sim
         let cut = Cut {
             number,
+            track: frame.track,
             dts: frame.dts,
             pts: frame.pts,
             unix_ms,
             epoch,
             is_discontinuity: self.breaks,
+            discontinuities: self.discontinuities,
             is_independent: is_entry,
         };
         self.breaks = false;

@@ -246,6 +246,7 @@ impl Maker {
             start,
             unix_ms: cut.unix_ms + (start - cut.dts).as_millis(),
             is_discontinuity: cut.is_discontinuity,
+            discontinuities: cut.discontinuities,
             init: self.init,
             epoch: cut.epoch,
         }

@@ -98,21 +98,26 @@ impl<W> Rendition<W> {
         }
     }
 
+    /// Whether a playlist need not be rendered.
+    pub(in crate::streams) fn is_fresh(&self, version: Version) -> bool {
+        let known = self.rendered[version as usize].as_ref();
+        let listing = self.listing.as_ref();
+        known.map(|rendered| rendered.version) == listing.map(Listing::version)
+    }
+
     /// A playlist, rendered once for all who ask until it changes. `gzip` compresses it.
     pub(in crate::streams) fn playlist(
         &mut self,
         version: Version,
         gzip: bool,
-        reports: impl FnOnce() -> Vec<hls::RenditionReport>,
+        reports: Vec<hls::RenditionReport>,
     ) -> Option<(Bytes, bool)> {
+        let is_fresh = self.is_fresh(version);
         let listing = self.listing.as_ref()?;
         let cached = &mut self.rendered[version as usize];
-        if cached
-            .as_ref()
-            .is_none_or(|rendered| rendered.version != listing.version())
-        {
+        if !is_fresh {
             let has_parts = version != Version::Plain;
-            let reports = if has_parts { reports() } else { Vec::new() };
+            let reports = if has_parts { reports } else { Vec::new() };
             let playlist =
                 playlists::media(self.form, listing, has_parts, Clip::default(), reports);
             let mut text = String::new();
