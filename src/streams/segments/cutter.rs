@@ -131,7 +131,6 @@ impl Cutter {
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
         self.next_number = Some(number + 1);
-<<<<<<< HEAD
         let unix_ms = zero + frame.dts.as_millis();
         let epoch = match self.cuts.back() {
             Some(last) if !self.breaks => last.epoch,
@@ -141,9 +140,7 @@ impl Cutter {
                 unix_ms,
             },
         };
-=======
         self.discontinuities += u64::from(self.breaks);
->>>>>>> sim
         let cut = Cut {
             number,
             track: frame.track,
