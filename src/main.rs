@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use ringside::server::{self, Serve, demo};
+use ringside::config::Secret;
+use ringside::server::{self, Log, Serve, demo};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,6 +32,10 @@ struct Files {
     /// Which shard runs on which CPU, and how it waits.
     #[arg(long, default_value = "core-pinning.toml", global = true)]
     pinning: PathBuf,
+    /// Make this account of the API, or set its password, and write it to the configuration before
+    /// serving. Other users of the machine can see it in the list of processes meanwhile.
+    #[arg(short, long, value_name = "NAME:PASSWORD", global = true)]
+    account: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -56,18 +63,23 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = Log::default();
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .with(log.layer())
         .init();
     let files = Serve {
         config_path: cli.files.config,
         pinning_path: cli.files.pinning,
+        account: cli.files.account.map(Secret::new),
     };
     let result = match cli.command {
-        None | Some(Command::Serve) => server::serve(&files).map(|()| true),
+        None | Some(Command::Serve) => server::serve(&files, log).map(|()| true),
         Some(Command::Demo {
             http,
             rtmp,

@@ -15,6 +15,7 @@ macro_rules! targets {
 }
 
 targets! {
+    api "../fuzz/entry/api.rs"
     amf0 "../fuzz/entry/amf0.rs"
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"

@@ -30,11 +30,11 @@ pub use changes::Changes;
 pub use error::Error;
 pub use notice::Notice;
 pub use pinning::{Count, Host, Pinning};
-pub use protocol::{Http, Https, Protocols, Rtmp};
+pub use protocol::{Http, Https, Protocols, Rtmp, Standing};
 pub use secret::Secret;
 pub use sections::{
-    Account, Bandwidth, Certificate, Collab, CollabSession, Delivery, General, Limits, Merge,
-    SessionModes, Spaces, WebRtc,
+    Account, Bandwidth, Certificate, Collab, CollabSession, Delivery, General, Limits, Media,
+    Merge, SessionModes, Spaces, WebRtc,
 };
 pub use stream::{NAME_BYTES_MAX, Source, Stream, base_name};
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// `delivery`.
     pub delivery: Delivery,
+    /// `media`.
+    pub media: Media,
     /// `webrtc`.
     pub webrtc: WebRtc,
     /// `spaces`.
@@ -148,6 +150,26 @@ pub fn parse(text: &str, file: &str) -> Result<Loaded, Error> {
     Ok(Loaded { config, notices })
 }
 
+/// Reads a document that was put together in memory, as after a call of the API. The error names
+/// the value and what was expected.
+pub fn read_document(document: Map<String, Value>) -> Result<Loaded, String> {
+    let mut notices = Vec::new();
+    let document = Value::Object(document);
+    let mut config =
+        Config::read(&document, "the configuration", &mut notices).map_err(|fault| {
+            let Fault {
+                path,
+                expected,
+                found,
+            } = fault;
+            format!("{path}: expected {expected}, found {found}")
+        })?;
+    if let Value::Object(members) = document {
+        config.document = Document(members);
+    }
+    Ok(Loaded { config, notices })
+}
+
 fn syntax_error(error: &serde_json::Error, file: &str) -> Error {
     let (line, column) = (error.line(), error.column());
     let message = error.to_string();
@@ -180,6 +202,7 @@ impl Config {
             bandwidth: Bandwidth::read(&root.get("bandwidth"))?,
             limits: Limits::read(&root.get("limits"))?,
             delivery: Delivery::read(&root.get("delivery"))?,
+            media: Media::read(&root.get("media"))?,
             webrtc: WebRtc::read(&root.get("webrtc"))?,
             spaces: Spaces::read(&root.get("spaces"))?,
             collab: root
@@ -237,24 +260,19 @@ impl Config {
     /// The document as it is to be saved: what was read, without the members that only report a
     /// state. MistServer's file is one line.
     pub fn to_text(&self) -> String {
+        Value::Object(self.to_document()).to_string()
+    }
+
+    /// The document that [`Config::to_text`] writes.
+    pub fn to_document(&self) -> Map<String, Value> {
         let mut document = self.document.0.clone();
-        document.shift_remove("log");
-        let strip = |value: &mut Value| {
-            if let Value::Object(members) = value {
-                members.shift_remove("online");
-                members.shift_remove("error");
-            }
-        };
-        if let Some(Value::Object(streams)) = document.get_mut("streams") {
-            streams.values_mut().for_each(strip);
-        }
-        let protocols = document
-            .get_mut("config")
-            .and_then(|config| config.get_mut("protocols"));
-        if let Some(Value::Array(protocols)) = protocols {
-            protocols.iter_mut().for_each(strip);
-        }
-        Value::Object(document).to_string()
+        strip_reported(&mut document);
+        document
+    }
+
+    /// The document as it was read. What takes it must not log it: it holds every password.
+    pub fn document(&self) -> &Map<String, Value> {
+        &self.document.0
     }
 
     /// The bounds of an HTTP connection.
@@ -270,6 +288,27 @@ impl Config {
             keep_alive_timeout: limits.http_keep_alive_ms,
             ..http::Options::default()
         }
+    }
+}
+
+/// Takes out the members that only report a state: MistServer's pages send back what they were
+/// shown.
+pub fn strip_reported(document: &mut Map<String, Value>) {
+    document.shift_remove("log");
+    let strip = |value: &mut Value| {
+        if let Value::Object(members) = value {
+            members.shift_remove("online");
+            members.shift_remove("error");
+        }
+    };
+    if let Some(Value::Object(streams)) = document.get_mut("streams") {
+        streams.values_mut().for_each(strip);
+    }
+    let protocols = document
+        .get_mut("config")
+        .and_then(|config| config.get_mut("protocols"));
+    if let Some(Value::Array(protocols)) = protocols {
+        protocols.iter_mut().for_each(strip);
     }
 }
 
@@ -347,8 +386,12 @@ fn read_accounts(node: &Node<'_>) -> Result<BTreeMap<String, Account>, Fault> {
     node.members()?
         .into_iter()
         .map(|(name, account)| {
-            let password_md5 = account.get("password").secret()?;
-            Ok((name.to_owned(), Account { password_md5 }))
+            let (password, challenge) = (account.get("password"), account.get("challenge"));
+            let account = Account {
+                password: password.secret()?,
+                challenge: challenge.secret()?,
+            };
+            Ok((name.to_owned(), account))
         })
         .collect()
 }
@@ -392,11 +435,7 @@ mod tests {
         assert_eq!(config.general.controller, "127.0.0.1:4242".parse().unwrap());
         assert!(config.general.prometheus.matches("metrics"));
         let account = &config.accounts["test"];
-        assert!(
-            account
-                .password_md5
-                .matches("098f6bcd4621d373cade4e832627b4f6")
-        );
+        assert!(account.password.matches("098f6bcd4621d373cade4e832627b4f6"));
 
         let connector = "WebRTC".to_owned();
         assert!(notices.contains(&Notice::ConnectorNotServed { connector }));

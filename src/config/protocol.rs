@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use serde_json::Value;
+
 use super::node::{Fault, Node};
 use super::notice::Notice;
 use super::sections::Certificate;
@@ -30,6 +32,31 @@ const NOT_SERVED: &[&str] = &[
     "WAV",
     "WebRTC",
 ];
+
+/// What a connector of `config.protocols` is to this version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Served on ports of its own.
+    Port,
+    /// Served on HTTP's ports.
+    OverHttp,
+    /// A connector of MistServer that is not served.
+    NotServed,
+    /// MistServer does not have it either.
+    Unknown,
+}
+
+impl Standing {
+    /// Of the connector by this name.
+    pub fn of(connector: &str) -> Self {
+        match connector {
+            known if NOT_SERVED.contains(&known) => Self::NotServed,
+            "HTTP" | "HTTPS" | "RTMP" => Self::Port,
+            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" | "DASH" | "HSS" => Self::OverHttp,
+            _ => Self::Unknown,
+        }
+    }
+}
 
 const HTTP_PORT: u16 = 8080;
 const HTTPS_PORT: u16 = 4433;
@@ -120,6 +147,13 @@ impl Default for Protocols {
 }
 
 impl Protocols {
+    /// What one member of `config.protocols` asks for.
+    pub fn of_one(protocol: &Value) -> Result<Self, String> {
+        let list = Value::Array(vec![protocol.clone()]);
+        Self::read(&Node::root(&list), true, &mut Vec::new())
+            .map_err(|fault| format!("expected {}", fault.expected))
+    }
+
     /// `stated` is false when the file has no such key, which means the defaults; a `null` or an
     /// empty list means none.
     pub(super) fn read(

@@ -12,8 +12,12 @@ use super::secret::Secret;
 /// `account.NAME`: who may use the API.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
-    /// The MD5 of the password, in hexadecimal digits.
-    pub password_md5: Secret,
+    /// `password`: the MD5 of the password in hexadecimal digits, as MistServer keeps it, or the
+    /// Argon2id hash of those digits in its `$argon2id$` form, which saving turns it into.
+    pub password: Secret,
+    /// `challenge`: those digits, sealed with the key beside the file, for logins by challenge;
+    /// empty for none. Not a member of MistServer.
+    pub challenge: Secret,
 }
 
 /// `config`: what holds for the server as a whole.
@@ -32,6 +36,10 @@ pub struct General {
     pub trusted_proxies: Vec<IpNet>,
     /// `defaultStream`: what a viewer of an unknown stream gets; may be empty.
     pub default_stream: String,
+    /// `challenge_login`: MistServer's login by challenge works. Checking one needs the MD5 of the
+    /// password; when this is off, saving keeps nothing of a password but its Argon2id hash, and
+    /// logins are by `Authorization: Basic` only. Not a setting of MistServer. Default true.
+    pub challenge_login: bool,
     /// What makes two requests one session.
     pub sessions: SessionModes,
 }
@@ -122,6 +130,13 @@ pub enum Merge {
     Fixed,
 }
 
+/// `media`: files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Media {
+    /// `roots`: the folders beneath which the API may list files; none by default. Absolute paths.
+    pub roots: Vec<String>,
+}
+
 /// `webrtc`: the media port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebRtc {
@@ -193,6 +208,7 @@ impl General {
             prometheus: node.get("prometheus").secret()?,
             trusted_proxies: trusted_proxies(&node.get("trustedproxy"), notices)?,
             default_stream: node.get("defaultStream").text()?,
+            challenge_login: node.get("challenge_login").flag(true)?,
             sessions: SessionModes {
                 viewer: mode("sessionViewerMode", 14)?,
                 input: mode("sessionInputMode", 15)?,
@@ -309,6 +325,28 @@ impl Delivery {
             viewer_queue_ms: node.get("viewer_queue_ms").millis(100..=60_000, 4000)?,
             viewer_stall_ms: node.get("viewer_stall_ms").millis(1000..=600_000, 15_000)?,
             part_ms: node.get("part_ms").millis(100..=2000, 333)?,
+        })
+    }
+}
+
+impl Media {
+    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
+        node.members()?;
+        let root = |item: &Node<'_>| {
+            let root = item.text()?;
+            if root.starts_with('/') {
+                Ok(root)
+            } else {
+                Err(item.fault("an absolute path"))
+            }
+        };
+        Ok(Self {
+            roots: node
+                .get("roots")
+                .items()?
+                .iter()
+                .map(root)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -324,6 +324,7 @@ impl Session for TlsSession {
             ServerSession::Http2(_) => None,
             session @ (ServerSession::Http(_)
             | ServerSession::Rtmp(_)
+            | ServerSession::WebSocket(_)
             | ServerSession::Tls(_)
             | ServerSession::Prefaced(_)) => session.poll_transmit(),
         }

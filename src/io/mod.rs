@@ -1,5 +1,6 @@
 //! The kernel: rings, sockets, receive buffers. The only floor that makes syscalls for data.
 
+mod beneath;
 mod buffer_ring;
 mod datagram;
 mod net;
@@ -8,6 +9,7 @@ mod sending;
 mod tcp;
 mod udp;
 
+pub use beneath::{Folder, open_beneath};
 pub use datagram::{
     COALESCE_BUFFER_BYTES, Datagram, DatagramIndex, ReceivedDatagram, SEGMENTS_MAX,
 };

@@ -2,23 +2,32 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::SIGTERM;
+use signal_hook::low_level::raise;
 
 use crate::admin::{Family, metrics_text};
 use crate::base::ids::{ConnId, ShardId};
-use crate::config::Config;
+use crate::config::{Certificate, Config, Notice};
 use crate::drive::{Driver, Limits, Occurrence, ServerEvent, ServerSession};
 use crate::io::{Options, Waker};
 use crate::metrics::Engine;
 use crate::proto::http::{self, Method, Request, Response};
+use crate::proto::websocket;
+use crate::server::api_host::{self, ApiHost, Errand};
+use crate::server::certificates::Order;
 use crate::server::engine;
+use crate::server::log_layer::Log;
 use crate::server::media_shard::Flow;
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
+use crate::streams::api::Caller;
 use crate::streams::door::http_session;
 use crate::streams::{Message, Registrar, ShardSnapshot, families};
 
@@ -31,14 +40,18 @@ const SCRAPES_MAX: usize = 64;
 /// Connections of the control port.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// How long the shard sleeps when nothing happens.
-const IDLE: Duration = Duration::from_secs(1);
+/// RFC 6455 section 7.4.1.
+const CLOSE_POLICY: u16 = 1008;
+
+/// What is to be found here.
+const PLACES: &str = "ringside's control port. There is no page to administer it by in this version.\n\
+    Here are MistServer's API at /api, /api2 and /ws, and /metrics, /healthz and /readyz.";
 
 /// What the operator asks for, by signal.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Use this configuration from here on.
-    Reload(Arc<Config>),
+    /// Read the configuration again.
+    Reload,
     /// Let everybody go and end.
     Drain,
 }
@@ -49,6 +62,11 @@ pub(super) struct Plan {
     pub(super) mesh: Mesh<Message>,
     pub(super) listening: OwnedFd,
     pub(super) config: Arc<Config>,
+    pub(super) config_path: Option<PathBuf>,
+    pub(super) notices: Vec<Notice>,
+    pub(super) environment: Option<Certificate>,
+    pub(super) certificates: Option<Sender<Order>>,
+    pub(super) log: Log,
     pub(super) ring: Options,
     pub(super) commands: Receiver<Command>,
 }
@@ -62,8 +80,16 @@ pub(super) struct ControlShard {
     commands: Receiver<Command>,
     scrapes: HashMap<u64, Scrape>,
     next_token: u64,
+    api: ApiHost,
+    /// The watch over certificates, if there is one.
+    certificates: Option<Sender<Order>>,
+    /// The addresses that connections came to.
+    own: HashMap<ConnId, IpAddr>,
     is_finished: bool,
 }
+
+/// Where the numbers of the API's questions begin; those of scrapes are below.
+const API_TOKENS: u64 = 1 << 32;
 
 /// A request for metrics that waits for the shards.
 struct Scrape {
@@ -83,6 +109,17 @@ impl ControlShard {
         let mut driver = Driver::new(plan.ring, limits)?;
         driver.adopt_listener(plan.listening);
         plan.mesh.publish_ring(driver.ring_fd());
+        let api = ApiHost::new(api_host::Options {
+            config: Arc::clone(&plan.config),
+            config_path: plan.config_path.as_deref(),
+            notices: plan.notices,
+            environment: plan.environment,
+            log: plan.log,
+            media_shards: usize::from(plan.mesh.me().0),
+            waker: driver.waker(),
+            now: clock::now(),
+            first_token: API_TOKENS,
+        })?;
         Ok(Self {
             driver,
             mesh: plan.mesh,
@@ -91,6 +128,9 @@ impl ControlShard {
             commands: plan.commands,
             scrapes: HashMap::new(),
             next_token: 0,
+            api,
+            certificates: plan.certificates,
+            own: HashMap::new(),
             is_finished: false,
         })
     }
@@ -113,30 +153,34 @@ impl ControlShard {
             .scrapes
             .values()
             .map(|scrape| scrape.until)
-            .min()
-            .unwrap_or_else(|| clock::now() + IDLE);
-        self.driver.turn(may_sleep, Some(deadline))?;
+            .chain([self.api.deadline()])
+            .min();
+        self.driver.turn(may_sleep, deadline)?;
         self.mesh.wake_up();
         let now = self.driver.now();
         self.obey();
         while let Some(occurrence) = self.driver.poll() {
             match occurrence {
-                Occurrence::Accepted { fd, peer, .. } => {
-                    let session = http_session(now, &self.http_options);
-                    self.driver.open(fd, peer, session);
-                }
+                Occurrence::Accepted { fd, peer, .. } => self.accept(now, fd, peer),
                 Occurrence::Event(conn, event) => self.handle_event(conn, event),
                 Occurrence::Datagram(_, received) => self.driver.give_back_datagram(received),
-                Occurrence::Drained(_) | Occurrence::Gone(..) => {}
+                Occurrence::Gone(conn, _) => {
+                    self.own.remove(&conn);
+                    self.api.connection_gone(conn);
+                }
+                Occurrence::Drained(_) => {}
             }
         }
         while let Some((from, message)) = self.mesh.receive() {
             self.message(from, message);
         }
+        self.expire_scrapes(now);
+        self.api.receive_reports(now);
+        self.api.tick(now);
+        self.run_errands();
         while let Some((to, message)) = self.registrar.poll() {
             self.mesh.send(to, Class::Control, message);
         }
-        self.expire_scrapes(now);
         self.driver.resume_listeners();
         Ok(if self.is_finished {
             Flow::Finished
@@ -148,21 +192,88 @@ impl ControlShard {
     fn obey(&mut self) {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Reload(config)) => {
-                    self.http_options = Arc::new(config.http_options());
-                    self.registrar
-                        .set_streams_max(config.limits.streams_max as usize);
-                    self.broadcast(|| Message::Config(Arc::clone(&config)));
-                }
+                Ok(Command::Reload) => self.api.read_again(),
                 Ok(Command::Drain) => self.broadcast(|| Message::Drain),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     // The media shards have ended, and the main thread let go of its end.
+                    self.api.finish(self.driver.now());
                     self.is_finished = true;
                     return;
                 }
             }
         }
+    }
+
+    fn run_errands(&mut self) {
+        for errand in self.api.take_errands() {
+            match errand {
+                Errand::Respond(conn, response) => self.respond(conn, response),
+                Errand::Upgrade(conn, accepted) => {
+                    let now = self.driver.now();
+                    let options = Arc::clone(self.api.websocket_options());
+                    self.driver
+                        .with(conn, |session| session.upgrade(now, &options, *accepted));
+                }
+                Errand::Send(conn, text) => {
+                    self.driver.with(conn, |session| {
+                        if let Some(session) = session.websocket() {
+                            session.send_text(&text);
+                        }
+                    });
+                }
+                Errand::Close(conn) => {
+                    let now = self.driver.now();
+                    self.driver.with(conn, |session| {
+                        if let Some(session) = session.websocket() {
+                            session.close(now, CLOSE_POLICY, "not logged in");
+                        }
+                    });
+                }
+                Errand::AskSnapshots { token } => {
+                    self.broadcast(|| Message::SnapshotRequest { token });
+                }
+                Errand::AskClients { token, each } => {
+                    self.broadcast(|| Message::ClientsRequest { token, each });
+                }
+                Errand::StopSessions(filter) => {
+                    self.broadcast(|| Message::StopSessions(Box::new(filter.clone())));
+                }
+                Errand::Nuke(name) => self.broadcast(|| Message::Nuke { name: name.clone() }),
+                Errand::Use(config) => {
+                    self.http_options = Arc::new(config.http_options());
+                    self.registrar
+                        .set_streams_max(config.limits.streams_max as usize);
+                    self.broadcast(|| Message::Config(Arc::clone(&config)));
+                    self.tell_certificates(Order::Config(config));
+                }
+                Errand::LookAtCertificates => self.tell_certificates(Order::Look),
+                Errand::Shutdown => {
+                    tracing::info!("the API asks for the end");
+                    if let Err(error) = raise(SIGTERM) {
+                        tracing::error!(%error, "the server cannot be ended");
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell_certificates(&self, order: Order) {
+        if let Some(certificates) = &self.certificates {
+            // The watch ends after this sender only.
+            let _ = certificates.send(order);
+        }
+    }
+
+    fn accept(&mut self, now: Instant, fd: OwnedFd, peer: SocketAddr) {
+        let own = socket2::SockRef::from(&fd)
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        let session = http_session(now, &self.http_options);
+        let conn = self.driver.open(fd, peer, session);
+        self.own
+            .extend(conn.zip(own).map(|(conn, own)| (conn, own.ip())));
     }
 
     fn broadcast(&mut self, message: impl Fn() -> Message) {
@@ -177,6 +288,14 @@ impl ControlShard {
 
     fn message(&mut self, from: ShardId, message: Message) {
         match self.registrar.handle(from, message) {
+            Some(Message::Clients { token, clients }) => {
+                let now = self.driver.now();
+                self.api.clients(now, from, token, *clients);
+            }
+            Some(Message::Snapshot { token, snapshot }) if self.api.has_asked(token) => {
+                let now = self.driver.now();
+                self.api.snapshot(now, from, token, *snapshot);
+            }
             Some(Message::Snapshot { token, snapshot }) => {
                 let media_shards = self.media_shards().count();
                 let Some(scrape) = self.scrapes.get_mut(&token) else {
@@ -198,6 +317,13 @@ impl ControlShard {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => self.request(conn, &request),
             ServerEvent::Http(http::Event::Closed(_)) => self.driver.close(conn),
+            ServerEvent::WebSocket(websocket::Event::Message(message)) => {
+                if let websocket::Message::Text(text) = message {
+                    let now = self.driver.now();
+                    self.api.heard(now, conn, &text);
+                }
+            }
+            ServerEvent::WebSocket(websocket::Event::Closed(_)) => self.driver.close(conn),
             ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
                 unreachable!("the control port speaks HTTP/1 only")
             }
@@ -205,8 +331,18 @@ impl ControlShard {
     }
 
     fn request(&mut self, conn: ConnId, request: &Request) {
-        if !self.is_local(conn, request) {
-            let text = "This port answers callers of this machine only.";
+        let now = self.driver.now();
+        let Some(peer) = self.driver.peer(conn).map(|peer| peer.ip()) else {
+            return;
+        };
+        let own = self.own.get(&conn).copied();
+        if self.api.request(now, conn, (peer, own), request)
+            || self.api.listen(now, conn, (peer, own), request)
+        {
+            return;
+        }
+        if !Caller::of(request, peer, own, &[]).is_local {
+            let text = "Apart from /api and /api2, this port answers callers of this machine only.";
             self.respond(conn, Response::text(403, text));
             return;
         }
@@ -231,20 +367,9 @@ impl ControlShard {
                 self.respond(conn, response);
             }
             "/metrics" => self.begin_scrape(conn),
-            _ => {
-                let text = "Here are /metrics, /healthz and /readyz.";
-                self.respond(conn, Response::text(404, text));
-            }
+            "/" => self.respond(conn, Response::text(200, PLACES)),
+            _ => self.respond(conn, Response::text(404, PLACES)),
         }
-    }
-
-    /// A caller of this machine that does not speak for somebody else.
-    fn is_local(&self, conn: ConnId, request: &Request) -> bool {
-        let is_loopback = self
-            .driver
-            .peer(conn)
-            .is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        is_loopback && !http::is_forwarded(request) && names_this_machine(request.host())
     }
 
     fn begin_scrape(&mut self, conn: ConnId) {
@@ -308,41 +433,5 @@ impl ControlShard {
                 session.respond(now, response);
             }
         });
-    }
-}
-
-/// Whether a Host field is one that a caller of this machine would use. A page of another site whose
-/// name was made to lead here (DNS rebinding) has that site's name in it.
-fn names_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        Some(_) | None => host,
-    };
-    let literal = name.trim_start_matches('[').trim_end_matches(']');
-    name.is_empty() || name.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_of_this_machine_are_answered() {
-        for host in [
-            "",
-            "localhost",
-            "LOCALHOST:4242",
-            "127.0.0.1:4242",
-            "[::1]:4242",
-        ] {
-            assert!(names_this_machine(host), "{host}");
-        }
-        for host in [
-            "evil.example",
-            "evil.example:4242",
-            "localhost.evil.example",
-        ] {
-            assert!(!names_this_machine(host), "{host}");
-        }
     }
 }

@@ -72,7 +72,7 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
          Ctrl-C ends it."
     )?;
     out.flush()?;
-    server.run(None)
+    server.run()
 }
 
 /// The clip's tags in the order of their times.

@@ -258,6 +258,11 @@ impl MediaShard {
                 let answer = Message::Snapshot { token, snapshot };
                 self.mesh.send(from, Class::Control, answer);
             }
+            Message::ClientsRequest { token, each } => {
+                let clients = Box::new(self.door.clients(&self.driver, each));
+                let answer = Message::Clients { token, clients };
+                self.mesh.send(from, Class::Control, answer);
+            }
             Message::Drain => {
                 for listener in std::mem::take(&mut self.listeners) {
                     self.driver.close_listener(listener);

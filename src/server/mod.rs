@@ -1,10 +1,15 @@
 //! Start, wiring, reload and end of the process.
 
+mod api_events;
+mod api_host;
 mod certificates;
+mod config_file;
 mod control_shard;
 pub mod demo;
 pub mod doctor;
+mod log_layer;
 mod media_shard;
+mod worker;
 
 use std::env;
 use std::io::{self, Write};
@@ -22,7 +27,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
-use crate::config::{self, Certificate, Changes, Config, Count, Host, Loaded, Pinning};
+use crate::config::{self, Certificate, Config, Count, Host, Loaded, Notice, Pinning, Secret};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
@@ -47,17 +52,38 @@ pub struct Serve {
     pub config_path: PathBuf,
     /// `core-pinning.toml`.
     pub pinning_path: PathBuf,
+    /// `NAME:PASSWORD` of an account to make or change first.
+    pub account: Option<Secret>,
 }
 
-/// Runs the server until a signal ends it.
-pub fn serve(options: &Serve) -> anyhow::Result<()> {
+pub use log_layer::Log;
+
+/// Runs the server until a signal ends it. `log` is what the API shows.
+pub fn serve(options: &Serve, log: Log) -> anyhow::Result<()> {
+    if let Some(account) = &options.account {
+        worker::set_account(&options.config_path, account)?;
+    }
     let loaded = load(&options.config_path)?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
     let pinning = Pinning::load(&options.pinning_path)?;
-    let server = Server::start(loaded.config, &pinning)?;
-    server.run(Some(&options.config_path))
+    let place = Place {
+        environment: environment()?,
+        notices: loaded.notices,
+        config_path: Some(options.config_path.clone()),
+        log,
+    };
+    Server::start_at(loaded.config, &pinning, place)?.run()
+}
+
+/// Where a server's configuration is kept, what was said of it, and the log.
+#[derive(Debug, Default)]
+struct Place {
+    config_path: Option<PathBuf>,
+    notices: Vec<Notice>,
+    environment: Option<Certificate>,
+    log: Log,
 }
 
 /// Prints what is wrong with this machine or configuration. True if the server would start.
@@ -77,20 +103,27 @@ pub fn is_healthy(options: &Serve) -> anyhow::Result<bool> {
     doctor::is_healthy(control).with_context(|| format!("no healthy server at {control}"))
 }
 
-/// The configuration, with what the environment adds to it: UNAVI's `SSL_CERT` and `SSL_KEY`.
+/// The configuration, with what the environment adds to it.
 fn load(path: &Path) -> anyhow::Result<Loaded> {
     let mut loaded = config::load(path)?;
+    if let Some(certificate) = environment()? {
+        loaded.config.add_certificate(certificate);
+    }
+    Ok(loaded)
+}
+
+/// The certificate that the environment names: UNAVI's `SSL_CERT` and `SSL_KEY`.
+fn environment() -> anyhow::Result<Option<Certificate>> {
     let file = |name| env::var(name).ok().filter(|file| !file.is_empty());
     match (file("SSL_CERT"), file("SSL_KEY")) {
-        (Some(cert), Some(key)) => loaded.config.add_certificate(Certificate {
+        (Some(cert), Some(key)) => Ok(Some(Certificate {
             cert: vec![cert],
             key,
-        }),
-        (None, None) => {}
+        })),
+        (None, None) => Ok(None),
         (Some(_), None) => bail!("SSL_CERT is set and SSL_KEY is not: set both or neither"),
         (None, Some(_)) => bail!("SSL_KEY is set and SSL_CERT is not: set both or neither"),
     }
-    Ok(loaded)
 }
 
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
@@ -152,13 +185,18 @@ pub struct Server {
     control: thread::JoinHandle<()>,
     commands: Sender<Command>,
     waker: Waker,
-    /// Ends the watch over certificates when it is dropped.
-    certificates: Option<Sender<Order>>,
+    /// Keeps the watch over certificates up until the shards have ended.
+    _certificates: Option<Sender<Order>>,
 }
 
 impl Server {
-    /// Starts all shards. When it returns, the ports listen.
+    /// Starts all shards. When it returns, the ports listen. Changes to the configuration are not
+    /// saved.
     pub fn start(config: Config, pinning: &Pinning) -> anyhow::Result<Self> {
+        Self::start_at(config, pinning, Place::default())
+    }
+
+    fn start_at(config: Config, pinning: &Pinning, place: Place) -> anyhow::Result<Self> {
         let findings = findings(&config, pinning);
         let problems: Vec<doctor::Finding> = findings
             .into_iter()
@@ -193,11 +231,17 @@ impl Server {
         let controller = config.general.controller;
         let control_socket = ring_io::listen(controller, false)
             .with_context(|| format!("the control port {controller}"))?;
+        let certificates = certificates::watch(store)?;
         let (commands, orders) = mpsc::channel();
         let control_plan = control_shard::Plan {
             mesh: control_end,
             listening: control_socket,
             config: Arc::clone(&config),
+            config_path: place.config_path,
+            notices: place.notices,
+            environment: place.environment,
+            certificates: certificates.clone(),
+            log: place.log,
             ring,
             commands: orders,
         };
@@ -222,7 +266,7 @@ impl Server {
             control,
             commands,
             waker,
-            certificates: certificates::watch(store)?,
+            _certificates: certificates,
         })
     }
 
@@ -231,30 +275,15 @@ impl Server {
         &self.config
     }
 
-    /// Obeys signals until one ends the process: SIGHUP reads `config_path` again, SIGTERM and
+    /// Obeys signals until one ends the process: SIGHUP reads the configuration again, SIGTERM and
     /// SIGINT let everybody go.
-    pub fn run(self, config_path: Option<&Path>) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<()> {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
-        let mut current = Arc::clone(&self.config);
         for signal in signals.forever() {
             if signal != SIGHUP {
                 break;
             }
-            let Some(path) = config_path else {
-                continue;
-            };
-            let order = match reload(path, &current) {
-                Some(config) => {
-                    current = Arc::clone(&config);
-                    self.command(Command::Reload(Arc::clone(&config)));
-                    Order::Config(config)
-                }
-                None => Order::Look,
-            };
-            if let Some(certificates) = &self.certificates {
-                // The watch ends after this sender only.
-                let _ = certificates.send(order);
-            }
+            self.command(Command::Reload);
         }
         tracing::info!("stopping: viewers have 5 s to go");
         self.command(Command::Drain);
@@ -274,31 +303,6 @@ impl Server {
         let _ = self.commands.send(command);
         self.waker.wake();
     }
-}
-
-/// Reads the configuration again. `None` if it cannot be used: the old one stays.
-fn reload(path: &Path, current: &Config) -> Option<Arc<Config>> {
-    let loaded = match load(path) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            tracing::error!("{error}; the running configuration stays");
-            return None;
-        }
-    };
-    for notice in &loaded.notices {
-        tracing::warn!("{notice}");
-    }
-    let changes = Changes::between(current, &loaded.config);
-    if changes.protocols {
-        tracing::warn!("ports and interfaces change when the server is started again");
-    }
-    tracing::info!(
-        added = changes.added.join(","),
-        changed = changes.changed.join(","),
-        removed = changes.removed.join(","),
-        "the configuration was read again"
-    );
-    Some(Arc::new(loaded.config))
 }
 
 fn media_cpus(pinning: &Pinning) -> Vec<usize> {

@@ -17,6 +17,7 @@ use crate::proto::{http, http2, rtmp};
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::streams::access::PublishRequest;
+use crate::streams::client::ShardClients;
 use crate::streams::exchange::{Exchange, HttpReply, Output, RtmpReply};
 use crate::streams::lines::{Line, Lines};
 use crate::streams::message::Message;
@@ -33,6 +34,8 @@ pub struct Door {
     restricted: HashMap<ConnId, Restriction>,
     /// Streams of HTTP/2, which are connections to the exchange.
     lines: Lines,
+    /// Of connections from trusted proxies: whom the newest request is of.
+    behind: HashMap<ConnId, IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,7 @@ impl Door {
             unsubmitted: Vec::new(),
             restricted: HashMap::new(),
             lines: Lines::default(),
+            behind: HashMap::new(),
         }
     }
 
@@ -85,6 +89,7 @@ impl Door {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => {
                 let from = self.client(driver, conn, &request);
+                self.note_client(driver, conn, conn, from);
                 self.exchange.http_request(conn, from, &request);
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
@@ -92,6 +97,8 @@ impl Door {
                 driver.close(conn);
             }
             ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
+            // No connection of this door becomes one.
+            ServerEvent::WebSocket(_) => driver.close(conn),
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
         }
     }
@@ -106,6 +113,7 @@ impl Door {
             http2::Event::Request(stream, request) => {
                 let from = self.client(driver, conn, &request);
                 let line = self.lines.open(conn, stream);
+                self.note_client(driver, conn, line, from);
                 self.exchange.http_request(line, from, &request);
             }
             http2::Event::Drained(stream) => {
@@ -130,12 +138,26 @@ impl Door {
 
     fn end_line(&mut self, id: ConnId) {
         self.lines.close(id);
+        self.behind.remove(&id);
         self.exchange.connection_gone(id);
     }
 
     fn end_lines(&mut self, conn: ConnId) {
         for id in self.lines.of(conn) {
             self.end_line(id);
+        }
+    }
+
+    /// Remembers whom a request over `conn` is of, if that is not its peer.
+    fn note_client(
+        &mut self,
+        driver: &Driver<ServerSession>,
+        conn: ConnId,
+        id: ConnId,
+        from: IpAddr,
+    ) {
+        if from != peer(driver, conn) {
+            self.behind.insert(id, from);
         }
     }
 
@@ -208,6 +230,7 @@ impl Door {
     /// A connection is gone.
     pub fn gone(&mut self, conn: ConnId) {
         self.restricted.remove(&conn);
+        self.behind.remove(&conn);
         self.end_lines(conn);
         self.exchange.connection_gone(conn);
     }
@@ -226,6 +249,25 @@ impl Door {
     /// A message for this door.
     pub fn message(&mut self, from: ShardId, message: Message) {
         self.exchange.message(from, message);
+    }
+
+    /// Who is here: the exchange's answer, with what only the connections know.
+    pub fn clients(&self, driver: &Driver<ServerSession>, each: bool) -> ShardClients {
+        let mut clients = self.exchange.clients(each);
+        for client in &mut clients.clients {
+            let Some(conn) = client.conn else {
+                continue;
+            };
+            let line = self.lines.line(conn);
+            let socket = line.map_or(conn, |line| line.conn);
+            client.up = match line {
+                Some(line) => taken(driver, line),
+                None => driver.sent_bytes(conn),
+            };
+            let peer = || driver.peer(socket).map(|peer| peer.ip().to_canonical());
+            client.host = self.behind.get(&conn).copied().or_else(peer);
+        }
+        clients
     }
 
     /// Does what the exchange wants done.
@@ -369,6 +411,7 @@ impl Door {
 
     /// Ends a stream that this side does not go on with; the connection lives on.
     fn reset_line(&mut self, driver: &mut Driver<ServerSession>, id: ConnId) {
+        self.behind.remove(&id);
         if let Some(line) = self.lines.close(id) {
             let now = driver.now();
             with_http2(driver, line.conn, |session| {

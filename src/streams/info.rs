@@ -351,28 +351,32 @@ impl Format {
     }
 }
 
-impl TrackInfo {
-    /// MistServer's name of a track, such as `video_H264_1280x720_30fps_1`.
-    fn name(&self) -> String {
-        let Track { id, codec, .. } = &self.track;
-        let format = match (&self.track.video, &self.track.audio) {
-            (Some(video), _) => format!(
-                "{}x{}_{}fps_",
-                video.width,
-                video.height,
-                frames_per_second(video.frames_per_1000_s)
-            ),
-            (None, Some(audio)) => format!("{}ch_{}hz_", audio.channels, audio.rate),
-            (None, None) => "_".to_owned(),
-        };
-        format!("{}_{}_{format}{id}", self.kind(), codec.name())
-    }
+/// MistServer's name of a track, such as `video_H264_1280x720_30fps_1`.
+pub(super) fn track_name(track: &Track) -> String {
+    let Track { id, codec, .. } = track;
+    let format = match (&track.video, &track.audio) {
+        (Some(video), _) => format!(
+            "{}x{}_{}fps_",
+            video.width,
+            video.height,
+            frames_per_second(video.frames_per_1000_s)
+        ),
+        (None, Some(audio)) => format!("{}ch_{}hz_", audio.channels, audio.rate),
+        (None, None) => "_".to_owned(),
+    };
+    format!("{}_{}_{format}{id}", kind_name(track), codec.name())
+}
 
-    fn kind(&self) -> &'static str {
-        match self.track.kind() {
-            Kind::Video => "video",
-            Kind::Audio => "audio",
-        }
+fn kind_name(track: &Track) -> &'static str {
+    match track.kind() {
+        Kind::Video => "video",
+        Kind::Audio => "audio",
+    }
+}
+
+impl TrackInfo {
+    fn name(&self) -> String {
+        track_name(&self.track)
     }
 
     fn to_json(&self) -> Value {
@@ -401,7 +405,7 @@ impl TrackInfo {
         put("maxbps", self.bytes_per_second_max.into());
         put("nowms", self.last.as_millis().into());
         put("trackid", (u32::from(self.track.id.0) + 1).into());
-        put("type", self.kind().into());
+        put("type", kind_name(&self.track).into());
         if let Some(audio) = self.track.audio {
             put("channels", audio.channels.into());
             put("rate", audio.rate.into());

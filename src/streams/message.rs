@@ -6,6 +6,7 @@ use crate::base::ids::{StreamId, TrackId};
 use crate::config::Config;
 use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Track};
+use crate::streams::client::{SessionFilter, ShardClients};
 use crate::streams::name::StreamName;
 use crate::streams::segments::Key;
 use crate::streams::segments::listing::{Listing, Update};
@@ -194,6 +195,27 @@ pub enum Message {
     Config(Arc<Config>),
     /// To all shards: stop accepting, let viewers go.
     Drain,
+    /// To a media shard: say who is here.
+    ClientsRequest {
+        /// Comes back with the answer.
+        token: u64,
+        /// Each client, not only sums.
+        each: bool,
+    },
+    /// From a media shard: who is here.
+    Clients {
+        /// That of the request.
+        token: u64,
+        /// The answer.
+        clients: Box<ShardClients>,
+    },
+    /// To all media shards: end these sessions.
+    StopSessions(Box<SessionFilter>),
+    /// To all media shards: end this stream at once.
+    Nuke {
+        /// Its name.
+        name: StreamName,
+    },
     /// To a shard: say what you have.
     SnapshotRequest {
         /// Comes back with the answer.

@@ -4,6 +4,8 @@
 //! `door` connects them to the driver and the mesh.
 
 pub mod access;
+pub mod api;
+pub mod client;
 pub mod door;
 mod exchange;
 mod families;
@@ -22,6 +24,7 @@ mod snapshot;
 mod stream;
 mod viewing;
 
+pub use client::{ClientSnapshot, SessionFilter, ShardClients};
 pub use exchange::{Exchange, HttpReply, Output, RtmpReply};
 pub use families::{Row, families};
 pub use message::Message;

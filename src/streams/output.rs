@@ -34,6 +34,16 @@ impl Container {
         }
     }
 
+    /// MistServer's name of what serves it.
+    pub fn connector(self) -> &'static str {
+        match self {
+            Self::Rtmp => "RTMP",
+            Self::Flv => "FLV",
+            Self::Ts => "HTTPTS",
+            Self::Mp4 => "MP4",
+        }
+    }
+
     /// The media type of the HTTP response.
     pub fn media_type(self) -> &'static str {
         match self {

@@ -2,8 +2,10 @@
 
 use crate::base::ids::{ShardId, StreamId};
 use crate::media::Track;
+use crate::streams::client::{Figures, Tally};
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
+use crate::streams::segments::Form;
 use crate::streams::viewing::Session;
 
 /// One shard at one moment.
@@ -96,10 +98,40 @@ pub struct StreamSnapshot {
     pub renditions: u64,
     /// Times that viewers of this shard were moved to the newest keyframe.
     pub skips: u64,
+    /// Viewers on this shard since the stream began.
+    pub views: u64,
+    /// How long they have watched, together, in seconds.
+    pub view_seconds: u64,
     /// Bytes of frames kept.
     pub log_bytes: u64,
     /// Unix time of the stream's time zero, in milliseconds.
     pub unix_zero_ms: i64,
+}
+
+impl StreamSnapshot {
+    /// Viewers, apart from those of playlists, and what was sent to all, by MistServer's names.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::new();
+        for container in Container::ALL {
+            let figures = Figures {
+                viewers: self.viewers[container as usize],
+                up: self.bytes_out[container as usize],
+                ..Figures::default()
+            };
+            tally
+                .entry(container.connector())
+                .or_default()
+                .add(&figures);
+        }
+        for form in [Form::Ts, Form::Cmaf] {
+            let figures = Figures {
+                up: self.segment_bytes_out[form as usize],
+                ..Figures::default()
+            };
+            tally.entry(form.connector()).or_default().add(&figures);
+        }
+        tally
+    }
 }
 
 /// One track at one moment.

@@ -60,6 +60,10 @@ pub(super) struct Stream {
     /// Bytes handed over for viewers, by container.
     pub(super) bytes_out: [u64; Container::ALL.len()],
     pub(super) skips: u64,
+    /// Viewers seated on this shard so far.
+    pub(super) views: u64,
+    /// How long those of them that have left watched, together.
+    pub(super) viewed: Duration,
     pub(super) unix_zero_ms: i64,
 }
 
@@ -225,6 +229,8 @@ impl Stream {
             is_ready: false,
             bytes_out: [0; Container::ALL.len()],
             skips: 0,
+            views: 0,
+            viewed: Duration::ZERO,
             unix_zero_ms: 0,
         }
     }
@@ -274,10 +280,11 @@ impl Stream {
             let configuration = (track.codec, track.init.clone());
             self.configurations.insert(frame.track, configuration);
         }
-        if self.cut_track() != Some(frame.track) {
-            return None;
-        }
-        let cut = self.cutter.frame(unix_ms, frame, is_entry)?;
+        let cut = if self.cut_track() == Some(frame.track) {
+            self.cutter.frame(unix_ms, frame, is_entry)?
+        } else {
+            self.cutter.other_frame(unix_ms, frame)?
+        };
         if let Some((oldest, _)) = self.log.span() {
             self.cutter.trim(oldest);
         }
@@ -782,6 +789,12 @@ impl Stream {
         }
     }
 
+    /// Decoding time of the newest frame, in milliseconds.
+    pub(super) fn newest_ms(&self) -> i64 {
+        let newest = self.statistics.iter().map(|statistics| statistics.last_ms);
+        newest.max().unwrap_or(0)
+    }
+
     pub(super) fn snapshot(&self) -> StreamSnapshot {
         let mut viewers = [0; Container::ALL.len()];
         for (_, outlet) in &self.outlets {
@@ -823,6 +836,8 @@ impl Stream {
             segment_bytes_out: self.segment_bytes_out,
             renditions: self.renditions.len() as u64,
             skips: self.skips,
+            views: self.views,
+            view_seconds: self.viewed.as_secs(),
             log_bytes: self.log.bytes() as u64,
             unix_zero_ms: self.unix_zero_ms,
         }
@@ -911,4 +926,6 @@ pub(super) struct Viewer {
     /// What it had taken when that was last looked at.
     pub(super) taken: u64,
     pub(super) taken_at: Instant,
+    /// When it was seated.
+    pub(super) since: Instant,
 }

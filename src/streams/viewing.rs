@@ -46,6 +46,9 @@ pub struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_id: HashMap<u64, Session, foldhash::fast::RandomState>,
+    /// Those that were ended, and until when their requests are refused. They were sessions, so
+    /// there are no more of them.
+    stopped: HashMap<u64, Instant, foldhash::fast::RandomState>,
     /// Since the start.
     pub(super) total: u64,
 }
@@ -81,6 +84,9 @@ impl Visitor<'_> {
 impl Sessions {
     /// A request for a playlist: its session is here.
     pub(super) fn note(&mut self, now: Instant, unix_ms: i64, id: u64, visitor: &Visitor<'_>) {
+        if self.is_stopped(now, id) {
+            return;
+        }
         if let Some(session) = self.by_id.get_mut(&id) {
             session.last = now;
             return;
@@ -103,6 +109,18 @@ impl Sessions {
         );
     }
 
+    /// Ends a session: its requests are refused for as long as it would have lasted without any.
+    pub(super) fn stop(&mut self, now: Instant, id: u64) {
+        if self.by_id.remove(&id).is_some() {
+            self.stopped.insert(id, now + LINGER);
+        }
+    }
+
+    /// Whether a session was ended.
+    pub(super) fn is_stopped(&self, now: Instant, id: u64) -> bool {
+        self.stopped.get(&id).is_some_and(|until| now < *until)
+    }
+
     /// Counts media for a session, if it is one.
     pub(super) fn add_bytes(&mut self, id: u64, bytes: u64) {
         if let Some(session) = self.by_id.get_mut(&id) {
@@ -113,6 +131,7 @@ impl Sessions {
     /// Forgets those that have asked for nothing for a while.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.by_id.retain(|_, session| now < session.last + LINGER);
+        self.stopped.retain(|_, until| now < *until);
     }
 
     /// All of them.

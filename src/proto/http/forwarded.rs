@@ -44,9 +44,12 @@ pub fn client_address(peer: IpAddr, trusted: &[IpNet], request: &Request) -> IpA
 /// True if somebody says that the request was passed on. Whoever relies on a caller being of this
 /// machine must not take such a one for it.
 pub fn is_forwarded(request: &Request) -> bool {
-    ["x-forwarded-for", "x-real-ip", "forwarded", "via"]
-        .iter()
-        .any(|name| request.header(name).is_some())
+    // Also one whose value is no text: a proxy adds the address to whatever a client wrote.
+    request.headers().any(|(field, _)| {
+        ["x-forwarded-for", "x-real-ip", "forwarded", "via"]
+            .iter()
+            .any(|name| field.eq_ignore_ascii_case(name))
+    })
 }
 
 /// The entries of all fields of this name in their order; fields of one name are one list (RFC 9110

@@ -25,6 +25,6 @@ pub use chunk::{CHUNK_END, chunk, chunk_payload};
 pub use client::{ClientError, ClientSession};
 pub use error::{CloseReason, Refusal};
 pub use forwarded::{client_address, is_forwarded};
-pub use request::{Method, Request, Version};
+pub use request::{Method, Request, Version, parameter};
 pub use response::{CORS, Framing, Response};
 pub use session::{Event, Options, Session};

@@ -344,8 +344,9 @@ pub(super) fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// The first value of parameter `name` of a query or a form, decoded.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+/// The first value of parameter `name` of a query or a form
+/// (`application/x-www-form-urlencoded`), decoded; `Some("")` for one without a value.
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode_form(key) == name).then(|| decode_form(value))

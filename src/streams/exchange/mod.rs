@@ -2,6 +2,7 @@
 //! [`Output`]s go out.
 
 mod answers;
+mod clients;
 mod delivery;
 mod home;
 mod http;
@@ -141,8 +142,12 @@ struct Publisher {
     name: StreamName,
     peer: IpAddr,
     home: Option<Home>,
+    /// When it asked to publish.
+    since: Instant,
     /// Frames that it has sent.
     frames: u64,
+    /// Bytes of them.
+    bytes: u64,
     /// When the newest of them came; at first, when it asked to publish.
     heard: Instant,
     /// Tracks that it has announced or changed since `changes_since`.
@@ -389,6 +394,12 @@ impl Exchange {
             } => self.take_updates(stream, &key, vec![*update]),
             Message::Config(config) => self.set_config(config),
             Message::Drain => self.drain(),
+            Message::StopSessions(filter) => self.stop_sessions(&filter),
+            Message::Nuke { name } => self.nuke(&name),
+            Message::ClientsRequest { token, each } => {
+                let clients = Box::new(self.clients(each));
+                self.mesh(from, Message::Clients { token, clients });
+            }
             Message::SnapshotRequest { token } => {
                 let snapshot = Box::new(self.snapshot());
                 self.mesh(from, Message::Snapshot { token, snapshot });
@@ -397,6 +408,7 @@ impl Exchange {
             | Message::Unclaim { .. }
             | Message::Release { .. }
             | Message::Locate { .. }
+            | Message::Clients { .. }
             | Message::Snapshot { .. } => {
                 unreachable!("only the control shard is sent these");
             }
@@ -479,7 +491,7 @@ impl Exchange {
         for (_, viewer) in &self.viewers {
             viewers[viewer.container as usize] += 1;
         }
-        ShardSnapshot {
+        let mut snapshot = ShardSnapshot {
             shard: self.me,
             counters: self.counters,
             viewers,
@@ -497,7 +509,9 @@ impl Exchange {
             slabs: self.pool.blocks() as u64,
             streams: self.streams.values().map(Stream::snapshot).collect(),
             engine: crate::metrics::Engine::default(),
-        }
+        };
+        self.add_view_seconds(&mut snapshot);
+        snapshot
     }
 
     /// The stream is over: its viewers are told, and it is forgotten.

@@ -45,7 +45,9 @@ impl Exchange {
                 name: name.clone(),
                 peer: request.peer,
                 home: None,
+                since: self.now,
                 frames: 0,
+                bytes: 0,
                 heard: self.now,
                 changes: 0,
                 changes_since: self.now,
@@ -115,6 +117,7 @@ impl Exchange {
         };
         let number = entry.frames;
         entry.frames += 1;
+        entry.bytes += frame.data.len() as u64;
         entry.heard = self.now;
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.data.len() as u64;

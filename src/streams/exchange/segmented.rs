@@ -64,6 +64,11 @@ impl Exchange {
             Ok(mut request) => {
                 request.address = Some(from);
                 self.note_session(conn, &name, &mut request);
+                if self.sessions.is_stopped(self.now, request.session) {
+                    let text = "This session was ended.";
+                    self.respond(conn, Response::text(403, text).with_cors());
+                    return;
+                }
                 self.segmented(conn, name, Box::new(request));
             }
             Err(text) => self.respond(conn, Response::text(400, text).with_cors()),

@@ -198,6 +198,7 @@ impl Exchange {
         let Some(key) = stream.outlet(&mut self.pool, container, is_chunked, selection) else {
             return false;
         };
+        stream.views += 1;
         let outlet = &mut stream.outlets[key];
         outlet.empty_since = None;
         let viewer = self.viewers.insert(Viewer {
@@ -211,6 +212,7 @@ impl Exchange {
             seeks: false,
             taken: 0,
             taken_at: self.now,
+            since: self.now,
         });
         outlet.viewers.push(viewer);
         self.business.insert(conn, Business::Viewer(viewer));
@@ -247,6 +249,7 @@ impl Exchange {
 
     pub(super) fn remove_viewer(&mut self, key: usize) {
         let viewer = self.viewers.remove(key);
+        self.count_view(&viewer);
         if let Some(stream) = self.streams.get_mut(&viewer.stream) {
             let outlet = &mut stream.outlets[viewer.outlet];
             if let Some(at) = outlet.viewers.iter().position(|other| *other == key) {

@@ -35,6 +35,14 @@ pub enum Form {
 }
 
 impl Form {
+    /// MistServer's name of what serves it.
+    pub fn connector(self) -> &'static str {
+        match self {
+            Self::Ts => "HLS",
+            Self::Cmaf => "CMAF",
+        }
+    }
+
     /// The name in logs, metrics and the API.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,243 @@
+//! What the API wants of a shard: who is here, and that some leave.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::viewers::end_viewer;
+use super::{Exchange, RtmpReply};
+use crate::base::ids::{ConnId, StreamId};
+use crate::streams::client::{
+    ClientSnapshot, EVERYWHERE, Figures, Role as ClientRole, SessionFilter, ShardClients, Tally,
+};
+use crate::streams::message::Message;
+use crate::streams::name::StreamName;
+use crate::streams::output::Container;
+use crate::streams::segments::Form;
+use crate::streams::snapshot::ShardSnapshot;
+use crate::streams::stream::{Role, Viewer};
+
+/// What publishers speak, in MistServer's words.
+const INPUT: &str = "INPUT:RTMP";
+
+impl Exchange {
+    /// Sums over the clients of this shard, and each of them if `each` is set; addresses and bytes
+    /// of connections are for the door to fill in.
+    pub fn clients(&self, each: bool) -> ShardClients {
+        ShardClients {
+            tally: self.tally(),
+            sessions: self
+                .sessions
+                .iter()
+                .map(|session| (session.id, session.form.connector()))
+                .collect(),
+            clients: if each {
+                self.list_clients()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::new();
+        for container in Container::ALL {
+            let figures = Figures {
+                up: self.counters.bytes_out[container as usize],
+                ..Figures::default()
+            };
+            tally
+                .entry(container.connector())
+                .or_default()
+                .add(&figures);
+        }
+        for form in [Form::Ts, Form::Cmaf] {
+            let figures = Figures {
+                up: self.counters.segment_bytes_out[form as usize],
+                ..Figures::default()
+            };
+            tally.entry(form.connector()).or_default().add(&figures);
+        }
+        for (_, viewer) in &self.viewers {
+            tally
+                .entry(viewer.container.connector())
+                .or_default()
+                .viewers += 1;
+        }
+        let publishers = Figures {
+            inputs: self.begun_publishers().count() as u64,
+            down: self.counters.bytes_in,
+            ..Figures::default()
+        };
+        tally.entry(INPUT).or_default().add(&publishers);
+        tally
+    }
+
+    /// Publishers that were let in.
+    fn begun_publishers(&self) -> impl Iterator<Item = &super::Publisher> {
+        self.publishers
+            .values()
+            .filter(|publisher| publisher.home.is_some())
+    }
+
+    fn list_clients(&self) -> Vec<ClientSnapshot> {
+        let viewers = self.viewers.iter().filter_map(|(_, viewer)| {
+            let stream = self.streams.get(&viewer.stream)?;
+            Some(ClientSnapshot {
+                id: (self.me, viewer.conn.0),
+                conn: Some(viewer.conn),
+                host: None,
+                stream: stream.name.clone(),
+                protocol: viewer.container.connector(),
+                role: ClientRole::Viewer,
+                age: self.now.saturating_duration_since(viewer.since),
+                position_ms: stream.newest_ms(),
+                up: 0,
+                down: 0,
+            })
+        });
+        let publishers = self.begun_publishers().map(|publisher| {
+            let stream = publisher
+                .home
+                .and_then(|home| self.streams.get(&home.stream));
+            ClientSnapshot {
+                id: (self.me, publisher.conn.0),
+                conn: Some(publisher.conn),
+                host: Some(publisher.peer),
+                stream: publisher.name.clone(),
+                protocol: INPUT,
+                role: ClientRole::Input,
+                age: self.now.saturating_duration_since(publisher.since),
+                position_ms: stream.map_or(0, |stream| stream.newest_ms()),
+                up: 0,
+                down: publisher.bytes,
+            }
+        });
+        let sessions = self.sessions.iter().map(|session| {
+            let id = self.by_name.get(&session.stream);
+            let stream = id.and_then(|id| self.streams.get(id));
+            let age_ms = self.unix_ms.saturating_sub(session.since_unix_ms).max(0);
+            ClientSnapshot {
+                id: (EVERYWHERE, session.id),
+                conn: None,
+                host: session.address,
+                stream: session.stream.clone(),
+                protocol: session.form.connector(),
+                role: ClientRole::Viewer,
+                age: Duration::from_millis(age_ms as u64),
+                position_ms: stream.map_or(0, |stream| stream.newest_ms()),
+                up: session.bytes,
+                down: 0,
+            }
+        });
+        viewers.chain(publishers).chain(sessions).collect()
+    }
+
+    /// Adds the time that viewers who are still here have watched.
+    pub(super) fn add_view_seconds(&self, snapshot: &mut ShardSnapshot) {
+        let mut watched: BTreeMap<StreamId, Duration> = BTreeMap::new();
+        for (_, viewer) in &self.viewers {
+            *watched.entry(viewer.stream).or_default() +=
+                self.now.saturating_duration_since(viewer.since);
+        }
+        for stream in &mut snapshot.streams {
+            stream.view_seconds += watched.get(&stream.id).map_or(0, Duration::as_secs);
+        }
+    }
+
+    /// A viewer leaves: what it has watched is counted.
+    pub(super) fn count_view(&mut self, viewer: &Viewer) {
+        let watched = self.now.saturating_duration_since(viewer.since);
+        if let Some(stream) = self.streams.get_mut(&viewer.stream) {
+            stream.viewed += watched;
+        }
+    }
+
+    /// Ends the sessions that a filter means.
+    pub(super) fn stop_sessions(&mut self, filter: &SessionFilter) {
+        let viewers: Vec<usize> = self
+            .viewers
+            .iter()
+            .filter(|(_, viewer)| {
+                self.streams.get(&viewer.stream).is_some_and(|stream| {
+                    let id = (self.me, viewer.conn.0);
+                    filter.matches(id, &stream.name, viewer.container.connector())
+                })
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in viewers {
+            let viewer = &self.viewers[key];
+            end_viewer(viewer, &mut self.outputs);
+            let conn = viewer.conn;
+            self.business.remove(&conn);
+            self.remove_viewer(key);
+        }
+        let sessions: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|session| {
+                let id = (EVERYWHERE, session.id);
+                filter.matches(id, &session.stream, session.form.connector())
+            })
+            .map(|session| session.id)
+            .collect();
+        for id in sessions {
+            self.sessions.stop(self.now, id);
+        }
+        let publishers: Vec<ConnId> = self
+            .publishers
+            .values()
+            .filter(|publisher| filter.matches((self.me, publisher.conn.0), &publisher.name, INPUT))
+            .map(|publisher| publisher.conn)
+            .collect();
+        for conn in publishers {
+            self.end_publisher(conn);
+        }
+    }
+
+    /// Ends a stream at once: its publisher, its viewers and those that wait for it, and the buffer.
+    pub(super) fn nuke(&mut self, name: &StreamName) {
+        let publishers: Vec<ConnId> = self
+            .publishers
+            .values()
+            .filter(|publisher| publisher.name == *name)
+            .map(|publisher| publisher.conn)
+            .collect();
+        for conn in publishers {
+            self.connection_gone(conn);
+            self.rtmp(conn, RtmpReply::EndPublish);
+        }
+        for waiting in self.waiting.remove(name).unwrap_or_default() {
+            self.business.remove(&waiting.conn);
+            self.give_up(waiting.conn, name, &waiting.want);
+        }
+        let Some(id) = self.by_name.get(name).copied() else {
+            return;
+        };
+        self.dismiss_viewers(id);
+        let now = self.now;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        // The publisher's own shard may say later that it is gone; the registrar keeps the name
+        // until it does, so the release is asked for again with each sweep.
+        let publication = match &stream.role {
+            Role::Home(home) => home
+                .publication
+                .as_ref()
+                .map(|publication| (publication.shard, publication.publisher)),
+            Role::Mirror(_) => return,
+        };
+        if let Some((shard, publisher)) = publication {
+            stream.end(now, shard, publisher);
+        }
+        if let Some(home) = stream.home() {
+            home.alone_since = now
+                .checked_sub(Duration::from_secs(2 * 86_400))
+                .or(Some(now));
+            home.is_releasing = true;
+            let (name, stream) = (name.clone(), id);
+            self.mesh(self.control, Message::Release { name, stream });
+        }
+    }
+}
