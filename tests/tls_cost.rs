@@ -121,7 +121,10 @@ fn serve(
                         driver.submit().unwrap();
                     }
                 }
-                _ => {}
+                Occurrence::Event(..)
+                | Occurrence::Drained(_)
+                | Occurrence::Gone(..)
+                | Occurrence::Datagram(..) => {}
             }
         }
     }
