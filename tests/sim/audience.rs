@@ -346,12 +346,7 @@ impl Audience {
         Ok(then)
     }
 
-    fn take(
-        &mut self,
-        asked: &mut Asked,
-        reply: &HttpReply,
-        scene: Scene,
-    ) -> Result<Then, String> {
+    fn take(&mut self, asked: &mut Asked, reply: &HttpReply, scene: Scene) -> Result<Then, String> {
         let may_follow = !asked.is_old && !asked.is_head && !asked.has_range;
         match (reply, &mut asked.body) {
             (HttpReply::Respond(response), None) => self.respond(asked, response, None, scene)?,
@@ -442,8 +437,7 @@ impl Audience {
                 if lacks && !is_clip {
                     return Err(format!("{asked:?} is answered with {media:?}"));
                 }
-                self.shelf
-                    .listing(scene, key, &media, *is_clip)?;
+                self.shelf.listing(scene, key, &media, *is_clip)?;
                 if let Some(player) = self.players.get_mut(&asked.player)
                     && let Some(view) = player.views.get_mut(*view)
                 {
@@ -474,18 +468,16 @@ impl Audience {
     }
 
     /// Something is not to be had.
-    fn refuse(
-        &mut self,
-        asked: &Asked,
-        response: &Response,
-        scene: Scene,
-    ) -> Result<(), String> {
+    fn refuse(&mut self, asked: &Asked, response: &Response, scene: Scene) -> Result<(), String> {
         let status = response.status;
         if let What::Bytes(key, number, None) = &asked.what
             && self.shelf.is_offered(scene, key, *number)
             && scene.life.is_some()
         {
-            return Err(format!("{status} for what was offered: {scene:?} {:?}", response.body));
+            return Err(format!(
+                "{status} for what was offered: {scene:?} {:?}",
+                response.body
+            ));
         }
         if let What::Bytes(key, number, part) = &asked.what
             && let Some(player) = self.players.get_mut(&asked.player)
@@ -558,11 +550,7 @@ impl Player {
             return self.want_views(rng);
         }
         let index = rng.below(self.views.len() as u64) as usize;
-        let key = (
-            self.name,
-            self.is_cmaf,
-            self.views[index].rendition.clone(),
-        );
+        let key = (self.name, self.is_cmaf, self.views[index].rendition.clone());
         let view = &self.views[index];
         let is_due = if self.style.has_parts() {
             view.last.is_none() || rng.chance(50)
@@ -721,11 +709,7 @@ impl Player {
     }
 
     /// A description takes the place of playlists.
-    fn describe(
-        &mut self,
-        described: &[playlist::Described],
-        now: Duration,
-    ) -> Result<(), String> {
+    fn describe(&mut self, described: &[playlist::Described], now: Duration) -> Result<(), String> {
         for representation in described {
             let known = self
                 .views

@@ -180,11 +180,7 @@ const MEDIA_PID_MIN: u16 = 0x100;
 pub(crate) const MAP_PID: u16 = 0x1000;
 
 impl Transport {
-    pub(crate) fn take(
-        &mut self,
-        bytes: &[u8],
-        seen: &mut VecDeque<Seen>,
-    ) -> Result<(), String> {
+    pub(crate) fn take(&mut self, bytes: &[u8], seen: &mut VecDeque<Seen>) -> Result<(), String> {
         if !bytes.len().is_multiple_of(PACKET_SIZE) {
             return Err(format!("{} bytes are no whole packets", bytes.len()));
         }

@@ -71,7 +71,9 @@ impl Reel {
         }
         let first: Vec<u16> = bytes.chunks(PACKET_SIZE).take(2).map(pid).collect();
         if is_segment && first != [0, MAP_PID] {
-            return Err(format!("a segment begins with {first:x?} and not the tables"));
+            return Err(format!(
+                "a segment begins with {first:x?} and not the tables"
+            ));
         }
         Ok(())
     }
@@ -117,7 +119,10 @@ impl Reel {
         };
         let count = number(trun, 4)? as usize;
         if trun.len() != 12 + count * size || count == 0 {
-            return Err(format!("a trun of {count} samples has {} bytes", trun.len()));
+            return Err(format!(
+                "a trun of {count} samples has {} bytes",
+                trun.len()
+            ));
         }
         let mut rest = mdat;
         for sample in trun[12..].chunks(size) {

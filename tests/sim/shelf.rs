@@ -68,6 +68,8 @@ struct Volume {
     parts_read: BTreeSet<usize>,
     spans: Vec<(usize, usize, Vec<u8>)>,
     reel: Option<Reel>,
+    /// Its parts were held against the whole.
+    is_compared: bool,
 }
 
 /// Bytes that were asked for.
@@ -147,8 +149,7 @@ impl Shelf {
                 .map(|(count, listed)| count + u64::from(listed.is_discontinuity));
         }
         for segment in &media.segments {
-            discontinuity =
-                discontinuity.map(|count| count + u64::from(segment.is_discontinuity));
+            discontinuity = discontinuity.map(|count| count + u64::from(segment.is_discontinuity));
             if let Some(count) = discontinuity {
                 let at = (key.0, segment.number);
                 let known = *self.discontinuities.entry(at).or_insert(count);
@@ -273,7 +274,9 @@ impl Shelf {
             && let Some(version) = version(init)?
             && let Some(shot) = reel.of(Kind::Video).find(|s| s.stamp.version != version)
         {
-            return Err(error(format!("the decoder is set up for {version}: {shot:?}")));
+            return Err(error(format!(
+                "the decoder is set up for {version}: {shot:?}"
+            )));
         }
         if !is_new {
             return Ok(());
@@ -355,12 +358,12 @@ impl Volume {
         for (from, length, bytes) in self.spans.drain(..) {
             span(whole, from, length, &bytes)?;
         }
-        if self.part_count != Some(self.parts.len()) {
+        if self.is_compared || self.part_count != Some(self.parts.len()) {
             return Ok(false);
         }
         let parts: Vec<u8> = self.parts.values().flatten().copied().collect();
         same(whole, &parts).map_err(|error| format!("its parts are not the whole: {error}"))?;
-        self.part_count = None;
+        self.is_compared = true;
         Ok(true)
     }
 }

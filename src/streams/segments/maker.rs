@@ -33,6 +33,9 @@ const CHANGED_MAX: usize = 256;
 const KEYFRAME_WAIT: Duration = Duration::from_millis(900);
 const _: () = assert!(KEYFRAME_WAIT.as_millis() < SEGMENT_MIN.as_millis() - EARLY.as_millis());
 
+/// Frames by which it is told how long one lasts.
+const DISTANCES: usize = 4;
+
 /// How long a video frame lasts as long as none has followed one.
 const DISTANCE_DEFAULT: Duration = Duration::from_millis(33);
 
@@ -48,10 +51,10 @@ pub(in crate::streams) struct Maker {
     /// The cuts that the main track has not reached.
     cuts: VecDeque<Cut>,
     open: Option<Open>,
-    /// The frame of the main track before this one, how far that was from the one before, and how
-    /// long a frame is taken to last.
+    /// The frame of the main track before this one, how far apart those before it were, the newest
+    /// last, and how long a frame is taken to last.
     last: Option<MediaTime>,
-    apart: Option<Duration>,
+    apart: VecDeque<Duration>,
     distance: Duration,
     /// Frames of other tracks since.
     alone: usize,
@@ -112,7 +115,7 @@ impl Maker {
             cuts: VecDeque::new(),
             open: None,
             last: None,
-            apart: None,
+            apart: VecDeque::new(),
             alone: 0,
             distance: distance(main),
             store: Store::default(),
@@ -246,13 +249,17 @@ impl Maker {
         }
     }
 
-    /// A frame is taken to last as long as the shorter of the two before it: a pause is no frame
-    /// rate.
+    /// A frame is taken to last as long as the shortest of the last few: a pause, or two of them,
+    /// are no frame rate.
     fn note_distance(&mut self, apart: Duration) {
-        if apart < Duration::from_secs(1) {
-            self.distance = self.apart.map_or(apart, |before| before.min(apart));
-            self.apart = Some(apart);
+        if apart >= Duration::from_secs(1) {
+            return;
         }
+        if self.apart.len() == DISTANCES {
+            self.apart.pop_front();
+        }
+        self.apart.push_back(apart);
+        self.distance = self.apart.iter().copied().min().unwrap_or(apart);
     }
 
     fn begins_with(&self, cut: &Cut, frame: &Frame) -> bool {

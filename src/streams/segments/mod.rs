@@ -15,6 +15,8 @@
 pub(super) mod cutter;
 pub(super) mod listing;
 pub(super) mod maker;
+#[cfg(test)]
+mod maker_tests;
 pub(super) mod playlists;
 pub(super) mod rendition;
 mod store;
