@@ -171,3 +171,29 @@ fn the_demo_plays() {
         assert_plays(&watch_page(browser, "demo", &url));
     }
 }
+
+#[test]
+fn chromium_plays_the_pages_hls_by_itself() {
+    let server = Server::open(&["clip"]);
+    let _publisher = server.publish("clip", &clips::demo());
+    let said = run(
+        Command::new("node")
+            .arg(repository().join("tests/browser/native.mjs"))
+            .arg(server.url("/clip.html?native"))
+            .arg(scratch().join("native-chromium.png")),
+        BROWSE_MAX,
+    );
+    assert!(said.status.success(), "{}\n{}", said.stdout, said.stderr);
+    let report: Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
+    assert_eq!(report["state"], "playing", "{report}");
+    let source = report["source"].as_str().expect("a source");
+    assert!(source.contains("/cmaf/clip/index.m3u8"), "{report}");
+    assert!(
+        report["advanced"].as_f64().is_some_and(|s| s > 3.0),
+        "{report}"
+    );
+    assert!(
+        report["frames"].as_u64().is_some_and(|n| n > 60),
+        "{report}"
+    );
+}

@@ -11,6 +11,7 @@ use super::prefaced::Prefaced;
 use super::tls::TlsSession;
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
+use crate::media::buffer::Pool;
 use crate::proto::{http, http2, rtmp, websocket};
 
 /// A session of any protocol that a listener speaks.
@@ -182,10 +183,10 @@ impl Session for ServerSession {
         }
     }
 
-    fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
+    fn seal(&mut self, queue: &mut VecDeque<Piece>, pool: &mut Pool) -> Wire {
         match self {
-            Self::Tls(session) => session.seal(queue),
-            Self::Prefaced(session) => session.seal(queue),
+            Self::Tls(session) => session.seal(queue, pool),
+            Self::Prefaced(session) => session.seal(queue, pool),
             Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => Wire::AsIs,
         }
     }

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use super::server_session::ServerEvent;
 use super::*;
 use crate::io::Piece;
+use crate::media::buffer::Pool;
 use crate::proto::http::{self, Response};
 use crate::shard::clock;
 
@@ -33,6 +34,7 @@ struct Pair {
     counters: Rc<TlsCounters>,
     /// As the driver's.
     queue: VecDeque<Piece>,
+    pool: Pool,
     now: Instant,
 }
 
@@ -66,12 +68,13 @@ impl Pair {
             client,
             counters,
             queue: VecDeque::new(),
+            pool: Pool::new(tls::WIRE_BYTES),
             now,
         }
     }
 
     /// What the client has to send.
-    fn from_client(&mut self) -> Vec<u8> {
+    fn received_by_server(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.client.wants_write() {
             self.client.write_tls(&mut bytes).unwrap();
@@ -80,19 +83,19 @@ impl Pair {
     }
 
     /// One send of the server's.
-    fn seal(&mut self) -> Option<Bytes> {
+    fn seal(&mut self) -> Option<Piece> {
         while let Some(bytes) = self.server.poll_transmit() {
             self.queue.push_back(Piece::Bytes(bytes));
         }
-        match self.server.seal(&mut self.queue) {
-            Wire::Sealed(bytes) => Some(bytes),
+        match self.server.seal(&mut self.queue, &mut self.pool) {
+            Wire::Sealed(piece) => Some(piece),
             Wire::Nothing => None,
             Wire::AsIs => panic!("TLS sends nothing as it is"),
         }
     }
 
     /// Gives bytes to the client, and what it reads in them back.
-    fn to_client(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+    fn received_by_client(&mut self, mut bytes: &[u8]) -> Result<Vec<u8>, rustls::Error> {
         let mut plain = Vec::new();
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
@@ -114,14 +117,14 @@ impl Pair {
     fn settle(&mut self, piece: usize) -> Result<Vec<u8>, rustls::Error> {
         let mut plain = Vec::new();
         loop {
-            let sent = self.from_client();
+            let sent = self.received_by_server();
             for part in sent.chunks(piece) {
                 self.server.handle_input(self.now, part);
             }
             let mut has_moved = !sent.is_empty();
             while let Some(bytes) = self.seal() {
                 has_moved = true;
-                plain.extend(self.to_client(&bytes)?);
+                plain.extend(self.received_by_client(&bytes)?);
             }
             if !has_moved {
                 return Ok(plain);
@@ -201,7 +204,7 @@ fn a_batch_is_sealed_at_a_time() {
             "{}",
             sealed.len()
         );
-        plain.extend(pair.to_client(&sealed).unwrap());
+        plain.extend(pair.received_by_client(&sealed).unwrap());
         before -= taken;
     }
     assert_eq!(plain, body);
@@ -231,7 +234,7 @@ fn both_sides_say_goodbye() {
         .push_back(Piece::Bytes(Bytes::from_static(b"last words")));
     pair.server.finish();
     let sealed = pair.seal().unwrap();
-    assert_eq!(pair.to_client(&sealed).unwrap(), b"last words");
+    assert_eq!(pair.received_by_client(&sealed).unwrap(), b"last words");
     // An end of file that is not the goodbye would be an error here.
     assert_eq!(pair.client.reader().read(&mut [0; 8]).unwrap(), 0);
     assert!(pair.seal().is_none(), "it is said once");
@@ -253,7 +256,7 @@ fn who_speaks_no_tls_is_told_at_once() {
         let mut pair = Pair::new();
         pair.server.handle_input(pair.now, bytes);
         assert_eq!(pair.server.poll_notice(), Some(Notice::Failed));
-        let answer = pair.seal().unwrap_or_default();
+        let answer = pair.seal().map_or(Vec::new(), |piece| piece.to_vec());
         assert_eq!(
             answer.starts_with(b"HTTP/1.1 400 "),
             is_answered,
@@ -272,7 +275,7 @@ fn who_speaks_no_tls_is_told_at_once() {
 #[test]
 fn a_slow_handshake_ends() {
     let mut pair = Pair::new();
-    let hello = pair.from_client();
+    let hello = pair.received_by_server();
     pair.server.handle_input(pair.now, &hello[..20]);
     let (deadline, _) = pair.server.poll_timeout().unwrap();
     assert_eq!(deadline, pair.now + HANDSHAKE_MAX);
@@ -294,7 +297,7 @@ fn a_changed_record_ends_with_an_alert() {
         .writer()
         .write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
-    let mut bytes = pair.from_client();
+    let mut bytes = pair.received_by_server();
     *bytes.last_mut().unwrap() ^= 1;
     pair.queue
         .push_back(Piece::Bytes(Bytes::from_static(b"waiting")));
@@ -302,7 +305,7 @@ fn a_changed_record_ends_with_an_alert() {
     assert!(pair.server.poll_event().is_none());
     assert_eq!(pair.server.poll_notice(), Some(Notice::Failed));
     let sealed = pair.seal().unwrap();
-    let alert = pair.to_client(&sealed).unwrap_err();
+    let alert = pair.received_by_client(&sealed).unwrap_err();
     assert!(matches!(alert, rustls::Error::AlertReceived(_)), "{alert}");
     assert!(pair.queue.is_empty());
 }
@@ -315,7 +318,7 @@ fn a_truncated_record_is_nothing() {
         .writer()
         .write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
-    let bytes = pair.from_client();
+    let bytes = pair.received_by_server();
     pair.server
         .handle_input(pair.now, &bytes[..bytes.len() - 1]);
     assert!(pair.server.poll_event().is_none());

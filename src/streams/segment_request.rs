@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::media::{Kind, MediaTime, Track};
+use crate::media::{Codec, Kind, MediaTime, Track};
 use crate::proto::hls;
 use crate::proto::http::{Method, Request};
 use crate::streams::output::{Choice, Selection};
 use crate::streams::segments::listing::Listing;
-use crate::streams::segments::playlists::Clip;
+use crate::streams::segments::playlists::{Clip, Facts};
 use crate::streams::segments::{Form, Key};
 
 /// A resource of a stream.
@@ -176,6 +176,8 @@ pub(super) struct SegmentRequest {
     /// `llhls=0` asks for a playlist without parts.
     pub(super) low_latency: bool,
     selection: Selection,
+    /// `audio=` was given.
+    chooses_audio: bool,
     pub(super) takes_gzip: bool,
     pub(super) takes_chunks: bool,
     pub(super) is_head: bool,
@@ -225,6 +227,7 @@ impl SegmentRequest {
                 video: Choice::All,
                 audio: Choice::All,
             },
+            chooses_audio: false,
             takes_gzip: request.lists("accept-encoding", "gzip"),
             takes_chunks: request.takes_chunks(),
             is_head: request.method == Method::Head,
@@ -282,7 +285,10 @@ impl SegmentRequest {
             "stopunix" => self.clip.stop_unix = seconds()?,
             "duration" => self.clip.duration = seconds()?.filter(|seconds| *seconds >= 0.0),
             "video" => self.selection.video = Choice::parse(value).ok_or(SELECTORS)?,
-            "audio" => self.selection.audio = Choice::parse(value).ok_or(SELECTORS)?,
+            "audio" => {
+                self.chooses_audio = true;
+                self.selection.audio = Choice::parse(value).ok_or(SELECTORS)?;
+            }
             "llhls" => self.low_latency = value != "0",
             _ => {}
         }
@@ -313,6 +319,18 @@ impl SegmentRequest {
         self.form.container().carries(track.codec) && choice.takes(track, 0)
     }
 
+    /// Leaves those tracks that a playlist offers. Of sound in several codecs it offers the one that
+    /// most players know, unless the request chooses: players of one codec do not need the others,
+    /// and some cannot go from one to another.
+    pub(super) fn offered(&self, mut facts: Vec<Facts>) -> Vec<Facts> {
+        facts.retain(|facts| self.takes(&facts.track));
+        let sounds = facts.iter().filter_map(|facts| rank(facts.track.codec));
+        if let Some(best) = sounds.min().filter(|_| !self.chooses_audio) {
+            facts.retain(|facts| rank(facts.track.codec).is_none_or(|rank| rank == best));
+        }
+        facts
+    }
+
     /// The query of playlists named in the answer, with its question mark.
     pub(super) fn inherited(&self) -> String {
         let mut query = self.pass_on.clone();
@@ -329,6 +347,19 @@ const SELECTORS: &str = "video= and audio= take none, all, a track number or a c
 
 /// 1000 years in milliseconds: beyond that a time is a mistake.
 const TIME_MAX: i64 = 1000 * 366 * 86_400 * 1000;
+
+/// Codecs of sound in the order in which players of HLS know them.
+fn rank(codec: Codec) -> Option<u8> {
+    match codec {
+        Codec::Aac => Some(0),
+        Codec::Mp3 => Some(1),
+        Codec::Ac3 => Some(2),
+        Codec::Eac3 => Some(3),
+        Codec::Opus => Some(4),
+        Codec::Flac => Some(5),
+        Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 => None,
+    }
+}
 
 fn is_token(text: &str) -> bool {
     !text.is_empty()

@@ -94,6 +94,8 @@ pub struct StreamSnapshot {
     pub bytes_out: [u64; Container::ALL.len()],
     /// Bytes of segments and parts handed over here, in transport streams and in fragmented MP4.
     pub segment_bytes_out: [u64; 2],
+    /// Renditions of its segments that are kept up here.
+    pub renditions: u64,
     /// Times that viewers of this shard were moved to the newest keyframe.
     pub skips: u64,
     /// Viewers on this shard since the stream began.

@@ -10,6 +10,8 @@ use super::media::{Stamp, Tracks, frame};
 const VIDEO_US: i64 = 40_000;
 const AUDIO_US: i64 = 50_000;
 
+const CHANGES_APART: Duration = Duration::from_millis(1500);
+
 /// ADTS has 13 bits for the size of a frame.
 const AUDIO_BYTES_MAX: u64 = 8000;
 
@@ -33,6 +35,7 @@ pub(crate) struct Publisher {
     reorder: i64,
     group: u32,
     version: u8,
+    changed_at: Duration,
     has_announced: bool,
     /// Its clock less the world's, in microseconds.
     offset: i64,
@@ -61,6 +64,7 @@ impl Publisher {
             reorder: if rng.chance(50) { 2 } else { 0 },
             group: 1 + rng.below(60) as u32,
             version: 1,
+            changed_at: now,
             has_announced: false,
             offset: rng.below(8_000_000_000) as i64,
             next_video: now,
@@ -180,9 +184,12 @@ impl Publisher {
 
     fn picture(&mut self, rng: &mut Prng, tracks: &Tracks, received: Instant) -> Made {
         let is_key = self.videos.is_multiple_of(self.group);
-        let changes = is_key && self.videos > 0 && rng.below(10) == 0;
+        // Each change begins a segment, and their numbers are not to overtake the clock.
+        let may_change = is_key && self.next_video >= self.changed_at + CHANGES_APART;
+        let changes = may_change && self.videos > 0 && rng.below(10) == 0;
         if changes {
             self.version = 1 + self.version % 200;
+            self.changed_at = self.next_video;
         }
         let track = tracks.video(0, self.version);
         let stamp = self.stamp(rng, self.videos, is_key, 100_000);

@@ -91,7 +91,7 @@ impl Reader {
 }
 
 /// A part and what follows it.
-type Split<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
 
 /// `size \r\n data \r\n`
 fn split_chunk(bytes: &[u8]) -> Result<Option<Split<'_>>, String> {
@@ -167,7 +167,7 @@ fn read_tag(tag: &Tag) -> Result<Option<Seen>, String> {
 
 /// A transport stream with one program.
 #[derive(Default)]
-struct Transport {
+pub(crate) struct Transport {
     continuity: BTreeMap<u16, u8>,
     /// The access unit under way of each PID.
     units: BTreeMap<u16, Vec<u8>>,
@@ -177,10 +177,14 @@ struct Transport {
 
 /// PIDs below it carry tables, as does the one of the program map. A viewer may get them twice.
 const MEDIA_PID_MIN: u16 = 0x100;
-const MAP_PID: u16 = 0x1000;
+pub(crate) const MAP_PID: u16 = 0x1000;
 
 impl Transport {
-    fn take(&mut self, bytes: &[u8], seen: &mut VecDeque<Seen>) -> Result<(), String> {
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        seen: &mut VecDeque<Seen>,
+    ) -> Result<(), String> {
         if !bytes.len().is_multiple_of(PACKET_SIZE) {
             return Err(format!("{} bytes are no whole packets", bytes.len()));
         }
@@ -353,7 +357,7 @@ impl Fragments {
 }
 
 /// Name, contents and what follows.
-fn split_box(bytes: &[u8]) -> Result<([u8; 4], Split<'_>), String> {
+pub(crate) fn split_box(bytes: &[u8]) -> Result<([u8; 4], Split<'_>), String> {
     let (head, _) = bytes.split_first_chunk::<8>().ok_or("a box is cut short")?;
     let [a, b, c, d, name @ ..] = *head;
     let size = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -386,6 +390,6 @@ fn read_tracks(moov: &[u8]) -> Result<BTreeMap<u32, Kind>, String> {
 }
 
 /// Where a box's name stands.
-fn find(bytes: &[u8], name: &[u8; 4]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], name: &[u8; 4]) -> Option<usize> {
     bytes.windows(4).position(|window| window == name)
 }

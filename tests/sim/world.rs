@@ -10,8 +10,11 @@ use ringside::base::prng::Prng;
 use ringside::config::{self, Config};
 use ringside::proto::http;
 use ringside::streams::access::PublishRequest;
-use ringside::streams::{Container, Exchange, HttpReply, Message, Output, Registrar, RtmpReply};
+use ringside::streams::{
+    Container, Exchange, HttpReply, Message, Output, Registrar, RtmpReply, StreamSnapshot,
+};
 
+use super::audience::{Asked, Audience, Scene, Style, Then};
 use super::media::Tracks;
 use super::publisher::{Publisher, Standing};
 use super::viewer::{Pace, Stage, Viewer};
@@ -102,6 +105,7 @@ pub(crate) struct World {
     links: Vec<Vec<Link>>,
     pub(crate) publishers: BTreeMap<(usize, ConnId), Publisher>,
     pub(crate) viewers: BTreeMap<(usize, ConnId), Viewer>,
+    pub(crate) audience: Audience,
     /// Publishers that were accepted so far.
     accepted: u32,
     pub(crate) media_dropped: u64,
@@ -138,6 +142,7 @@ impl World {
                 .collect(),
             publishers: BTreeMap::new(),
             viewers: BTreeMap::new(),
+            audience: Audience::default(),
             accepted: 0,
             media_dropped: 0,
             frames_seen: 0,
@@ -156,6 +161,7 @@ impl World {
             self.round(shard);
         }
         self.registrar_round();
+        self.move_players();
     }
 
     /// One round of a shard's loop, in the order of the real one.
@@ -213,9 +219,18 @@ impl World {
                 of_removed.is_none(),
                 "a publisher of a removed stream goes on: {of_removed:?}"
             );
+            let of_removed = self.audience.asked.iter().find(|((on, _), asked)| {
+                let name = self.audience.name_of(asked);
+                *on == shard && name.is_some_and(|name| !self.is_configured(shard, name))
+            });
+            assert!(
+                of_removed.is_none(),
+                "somebody waits for a removed stream: {of_removed:?}"
+            );
         }
         if is_drain {
             self.shards[shard].is_drained = true;
+            self.audience.close_idle(shard);
             self.flush(shard);
             assert!(
                 !self
@@ -225,7 +240,8 @@ impl World {
                     && !self
                         .publishers
                         .iter()
-                        .any(|((on, _), it)| *on == shard && it.is_live()),
+                        .any(|((on, _), it)| *on == shard && it.is_live())
+                    && !self.audience.asked.keys().any(|(on, _)| *on == shard),
                 "somebody is left on a drained shard"
             );
         }
@@ -310,6 +326,10 @@ impl World {
                 Output::Rtmp(conn, reply) => self.rtmp_reply(shard, conn, reply),
                 Output::Http(conn, reply) => self.http_reply(shard, conn, &reply),
                 Output::Establish(_) => {}
+                Output::Abort(conn) if self.audience.asked.contains_key(&(shard, conn)) => {
+                    let seen = self.audience.aborted((shard, conn));
+                    seen.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}"));
+                }
                 Output::Close(conn) | Output::Abort(conn) => {
                     self.viewers.remove(&(shard, conn));
                 }
@@ -543,6 +563,10 @@ impl World {
         if self.shards[shard].gone.contains(&conn) {
             return;
         }
+        if self.audience.asked.contains_key(&(shard, conn)) {
+            self.player_gets(shard, conn, reply);
+            return;
+        }
         let stage = self.viewers.get(&(shard, conn)).map(|viewer| viewer.stage);
         let stage = stage.expect("an answer to somebody who is there");
         match reply {
@@ -552,12 +576,92 @@ impl World {
             }
             HttpReply::EndStream => assert_eq!(stage, Stage::Playing, "ended once"),
             HttpReply::Shared(..) | HttpReply::Begin(_) | HttpReply::Run(_) => {
-                unreachable!("nobody asks for segments")
+                unreachable!("it has not asked for segments")
             }
         }
         if !matches!(reply, HttpReply::Stream(_)) {
             let viewer = self.viewers.get_mut(&(shard, conn));
             viewer.expect("it is there").stage = Stage::Over;
+        }
+    }
+
+    // ----- players of playlists
+
+    /// Somebody begins to play from playlists.
+    pub(crate) fn watch(&mut self, name: usize, style: Style) {
+        let is_cmaf = self.rng.chance(50);
+        self.audience.join(name, style, is_cmaf, self.now);
+    }
+
+    fn move_players(&mut self) {
+        let now = self.now;
+        for (shard, conn) in self.audience.leaving(now) {
+            self.leave(shard, conn);
+        }
+        if let Some((at, asked)) = self.audience.late(now) {
+            panic!("{at:?} is not answered: {asked:?}");
+        }
+        let names = NAMES.map(|name| name.name);
+        for wish in self.audience.wishes(&mut self.rng, now, &names) {
+            // A player's connections are on any shards.
+            let at = wish.conn.unwrap_or_else(|| {
+                let mut shard = self.rng.below(self.climate.shards as u64) as usize;
+                // A shard that lets everybody go is not asked for long.
+                if self.is_drained(shard) && (!self.climate.flighty || self.rng.chance(80)) {
+                    let others = (0..self.climate.shards).filter(|other| !self.is_drained(*other));
+                    shard = others.last().unwrap_or(shard);
+                }
+                (shard, self.connect(shard))
+            });
+            self.put(at, &wish.head, wish.asked);
+        }
+    }
+
+    fn put(&mut self, at: (usize, ConnId), head: &str, asked: Asked) {
+        let request = request(head.trim_end(), self.base);
+        self.audience.asked.insert(at, asked);
+        let (shard, conn) = at;
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.shards[shard]
+            .exchange
+            .http_request(conn, from, &request);
+    }
+
+    /// A player's connection breaks.
+    fn leave(&mut self, shard: usize, conn: ConnId) {
+        self.audience.gone((shard, conn));
+        let entry = &mut self.shards[shard];
+        entry.gone.insert(conn);
+        entry.exchange.connection_gone(conn);
+    }
+
+    /// The number of the stream that a shard has by this name.
+    fn life(&mut self, shard: usize, name: usize) -> Option<u64> {
+        let snapshot = self.shards[shard].exchange.snapshot();
+        let mut streams = snapshot.streams.iter();
+        let of_name = |stream: &&StreamSnapshot| stream.name.as_str() == NAMES[name].name;
+        Some(streams.find(of_name)?.id.0)
+    }
+
+    fn player_gets(&mut self, shard: usize, conn: ConnId, reply: &HttpReply) {
+        let asked = &self.audience.asked[&(shard, conn)];
+        let name = self.audience.name_of(asked);
+        let life = match reply {
+            HttpReply::Run(_) | HttpReply::Begin(_) => None,
+            _ => name.and_then(|name| self.life(shard, name)),
+        };
+        let scene = Scene {
+            shard,
+            now: self.now,
+            life,
+            may_gap: self.media_dropped > 0,
+            is_closed: self.shards[shard].is_drained
+                || name.is_none_or(|name| !self.is_configured(shard, name)),
+        };
+        let then = self.audience.reply(conn, reply, scene);
+        let then = then.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}"));
+        if then == Then::Free && self.rng.chance(30) {
+            self.leave(shard, conn);
         }
     }
 
@@ -594,6 +698,29 @@ impl World {
         for (shard, conn) in self.viewers.keys().copied().collect::<Vec<_>>() {
             self.end_viewer(shard, conn);
         }
+        self.stop_watching();
+    }
+
+    /// All players of playlists leave.
+    pub(crate) fn stop_watching(&mut self) {
+        self.audience.players.clear();
+        for (shard, conn) in self.audience.asked.keys().copied().collect::<Vec<_>>() {
+            self.leave(shard, conn);
+        }
+    }
+
+    /// No shard has a rendition, waits for one or is told of one.
+    pub(crate) fn assert_unwatched(&mut self) {
+        for entry in &mut self.shards {
+            let snapshot = entry.exchange.snapshot();
+            let left = snapshot.streams.iter().find(|it| it.renditions > 0);
+            assert!(
+                left.is_none() && snapshot.segment_waiters == 0,
+                "{} has renditions that nobody asks for: {left:?}, {} wait",
+                snapshot.shard,
+                snapshot.segment_waiters
+            );
+        }
     }
 
     /// Nothing is left anywhere.
@@ -609,10 +736,11 @@ impl World {
                 snapshot.waiting,
                 snapshot.slabs_in_use,
                 entry.exchange.connections(),
+                snapshot.segment_waiters,
             );
             assert_eq!(
                 left,
-                (0, [0; 4], 0, 0, 0, 0),
+                (0, [0; 4], 0, 0, 0, 0, 0),
                 "{} has something left",
                 snapshot.shard
             );

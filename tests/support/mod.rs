@@ -23,6 +23,7 @@ pub mod http;
 pub mod m3u8;
 pub mod seccomp;
 pub mod tls;
+pub mod vlc;
 pub mod watch;
 
 use std::fs::{self, File};
@@ -324,6 +325,7 @@ impl Server {
                     { "connector": "RTMP", "port": rtmp, "interface": "127.0.0.1" },
                     // Each form of media over HTTP is a protocol of its own, as in MistServer.
                     { "connector": "FLV" }, { "connector": "HTTPTS" }, { "connector": "MP4" },
+                    { "connector": "HLS" }, { "connector": "CMAF" },
                 ],
             },
             "streams": streams,

@@ -19,6 +19,9 @@ pub(super) enum Clock {
         distance: u32,
         /// A distance above this is a gap and says nothing of the frame rate.
         distance_max: u32,
+        /// A distance that is longer by no more than this is rounding: a millisecond, as RTMP
+        /// tells times.
+        rounding: u32,
     },
     /// Decode times that add up: each is the sum of the durations before it.
     Audio {
@@ -33,10 +36,12 @@ impl Clock {
     /// For video whose frames last about `distance` of `rate` ticks a second.
     pub(super) fn video(rate: u32, distance: u32) -> Self {
         const DISTANCE_SECONDS_MAX: u32 = 10;
+        let rounding = rate.div_ceil(1000);
         Self::Video {
             last: None,
-            distance,
+            distance: (distance / rounding * rounding).max(1),
             distance_max: rate.saturating_mul(DISTANCE_SECONDS_MAX),
+            rounding,
         }
     }
 
@@ -58,11 +63,15 @@ impl Clock {
                 last,
                 distance,
                 distance_max,
+                rounding,
             } => {
                 let time = last.map_or(told, |last| told.max(last.saturating_add(1)));
                 if let Some(last) = *last
                     && let Ok(passed) = u32::try_from(time - last)
                     && passed <= *distance_max
+                    // A duration that ends after the next frame's time is an overlap, one that ends
+                    // before it is made longer by the player (ISO/IEC 14496-12 8.8.12.1).
+                    && (passed < *distance || passed - *distance > *rounding)
                 {
                     *distance = passed;
                 }
@@ -129,6 +138,26 @@ fn place_audio(last: Slot, told: u64, nominal: u32, rate: u32) -> Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Times in milliseconds at 30 frames a second: no frame lasts into the next one.
+    #[test]
+    fn video_with_rounded_times_does_not_overlap() {
+        let mut clock = Clock::video(90_000, 3000);
+        let mut end = 0;
+        for n in 0..1000i64 {
+            let slot = clock.place(n * 1000 / 30 * 90, None);
+            assert!(
+                slot.time >= end,
+                "frame {n} begins at {} before {end}",
+                slot.time
+            );
+            end = slot.time + u64::from(slot.duration);
+        }
+        assert!(
+            clock.place(end as i64 + 90_000, None).duration > 80_000,
+            "a slower rate"
+        );
+    }
 
     #[test]
     fn audio_with_rounded_times_is_smooth() {

@@ -43,6 +43,8 @@ mod frames;
 mod head;
 mod options;
 mod session;
+mod stream;
+mod wakers;
 mod wire;
 
 #[cfg(test)]

@@ -5,21 +5,21 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 
 use super::error::{CloseReason, Flood};
 use super::frames::Frames;
 use super::head;
 use super::options::Options;
-use super::wire::{Payload, Pipe, Queue, Wire};
+use super::stream::{Phase, Reading, Sending, Stream, refusal_of_body};
+use super::wakers::Wakers;
+use super::wire::{Payload, Pipe, Wire};
 use crate::proto::http::{Framing, Refusal, Request, Response};
 
 /// Input is given to `h2` in pieces of this size, so that a request is with the owner, and a
@@ -77,79 +77,6 @@ enum Link {
     Handshake(Pin<Box<Handshake<Pipe, Payload>>>),
     Open(Box<Connection<Pipe, Payload>>),
     Closed,
-}
-
-struct Stream {
-    respond: SendResponse<Payload>,
-    head_only: bool,
-    phase: Phase,
-}
-
-enum Phase {
-    /// The body is being read.
-    Reading(Box<Reading>),
-    /// The owner has the request.
-    Responding,
-    /// The owner sends a body.
-    Sending(Sending),
-}
-
-struct Reading {
-    /// Taken out when the body is complete.
-    request: Option<Box<Request>>,
-    body: RecvStream,
-    received: Vec<u8>,
-    deadline: Instant,
-}
-
-struct Sending {
-    stream: SendStream<Payload>,
-    queue: Rc<Queue>,
-    /// Bytes that the stated length still allows.
-    left: Option<u64>,
-    /// The answer of the session itself: the owner has not heard of the stream.
-    is_silent: bool,
-}
-
-/// Notes that something can go on.
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Flag {
-    fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// One flag for the connection and one for all its streams: streams are looked at only when `h2`
-/// says that something happened to one of them.
-struct Wakers {
-    connection: Arc<Flag>,
-    connection_waker: Waker,
-    streams: Arc<Flag>,
-    streams_waker: Waker,
-}
-
-impl Wakers {
-    fn new() -> Self {
-        let (connection, streams) = (Arc::new(Flag::default()), Arc::new(Flag::default()));
-        Self {
-            connection_waker: Arc::clone(&connection).into(),
-            connection,
-            streams_waker: Arc::clone(&streams).into(),
-            streams,
-        }
-    }
 }
 
 impl Session {
@@ -457,7 +384,7 @@ impl Session {
             Framing::NoBody
         } else {
             self.streams.insert(number, stream);
-            self.woken.streams.0.store(true, Ordering::Relaxed);
+            self.woken.streams.raise();
             Framing::Close
         };
         self.run(now);
@@ -504,7 +431,7 @@ impl Session {
                     phase,
                 };
                 self.streams.insert(number, stream);
-                self.woken.streams.0.store(true, Ordering::Relaxed);
+                self.woken.streams.raise();
             }
         }
     }
@@ -562,7 +489,7 @@ impl Session {
             }
             if self.woken.streams.take() {
                 self.look_at_streams();
-            } else if !self.woken.connection.0.load(Ordering::Relaxed) {
+            } else if !self.woken.connection.is_raised() {
                 break;
             }
         }
@@ -605,7 +532,7 @@ impl Session {
             phase,
         };
         self.streams.insert(number, stream);
-        self.woken.streams.0.store(true, Ordering::Relaxed);
+        self.woken.streams.raise();
     }
 
     /// Collects bodies and finds out which streams are gone.
@@ -768,69 +695,6 @@ impl Session {
 enum Due {
     Close(CloseReason),
     Bodies,
-}
-
-impl Stream {
-    fn is_silent(&self) -> bool {
-        match &self.phase {
-            Phase::Sending(sending) => sending.is_silent,
-            Phase::Reading(_) | Phase::Responding => false,
-        }
-    }
-
-    fn body_deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Reading(reading) => Some(reading.deadline),
-            Phase::Responding | Phase::Sending(_) => None,
-        }
-    }
-}
-
-impl Reading {
-    /// Reads on to the end of the body. An error says why it is refused, or nothing if the stream
-    /// was reset.
-    fn read(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes_max: usize,
-    ) -> Poll<Result<(), Option<Refusal>>> {
-        loop {
-            match self.body.poll_data(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(data))) if self.received.len() + data.len() <= bytes_max => {
-                    self.received.extend_from_slice(&data);
-                }
-                Poll::Ready(Some(Ok(_))) => {
-                    return Poll::Ready(Err(Some(Refusal::BodyTooLarge)));
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(None)),
-                Poll::Ready(None) => break,
-            }
-        }
-        // The connection's window opens only here: what all streams hold together is bounded.
-        let _ = self
-            .body
-            .flow_control()
-            .release_capacity(self.received.len());
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Why a request whose head is good cannot have the body it announces.
-fn refusal_of_body(request: &Request, is_complete: bool, options: &Options) -> Option<Refusal> {
-    if is_complete {
-        return None;
-    }
-    let length = request
-        .header("content-length")
-        .and_then(|length| length.parse::<u64>().ok());
-    if length.is_some_and(|length| length > u64::from(options.body_bytes_max)) {
-        return Some(Refusal::BodyTooLarge);
-    }
-    request
-        .header("expect")
-        .filter(|expected| !expected.eq_ignore_ascii_case("100-continue"))
-        .map(|_| Refusal::Expectation)
 }
 
 fn reason_of(error: &h2::Error) -> CloseReason {

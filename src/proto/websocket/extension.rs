@@ -128,7 +128,8 @@ pub(super) fn negotiate<'a>(
         .flat_map(entries)
         .filter(|(name, _)| name.eq_ignore_ascii_case(NAME))
         .find_map(|(_, parameters)| {
-            let offer = parameters.map_or(Some(Parameters::default()), Parameters::parse)?;
+            let offer =
+                parameters.map_or_else(|| Some(Parameters::default()), Parameters::parse)?;
             let own = options.window_bits.clamp(COMPRESS_BITS_MIN, BITS_MAX);
             let server_max_window_bits = offer.server_max_window_bits.unwrap_or(BITS_MAX).min(own);
             if server_max_window_bits < COMPRESS_BITS_MIN {
@@ -158,7 +159,7 @@ pub(super) fn answered<'a>(
     let mut found = None;
     for (name, parameters) in fields.flat_map(entries) {
         let answer = parameters
-            .map_or(Some(Parameters::default()), Parameters::parse)
+            .map_or_else(|| Some(Parameters::default()), Parameters::parse)
             .filter(|_| name.eq_ignore_ascii_case(NAME) && found.is_none())
             .ok_or(HandshakeError::Answer)?;
         let client_max_window_bits = match answer.client_max_window_bits {

@@ -7,7 +7,7 @@ use std::time::Instant as Clock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::http::Request;
+use crate::proto::http::{self, Request};
 
 #[expect(
     clippy::disallowed_methods,
@@ -21,7 +21,33 @@ fn upgrade(fields: &str) -> Request {
     let head = format!(
         "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n{fields}\r\n"
     );
-    Request::from_head(head.into_bytes(), 64).unwrap()
+    over_http(head.as_bytes()).0
+}
+
+/// The request that a session of HTTP tells, and what came behind it.
+fn over_http(input: &[u8]) -> (Request, Vec<u8>) {
+    let now = start();
+    let mut session = http::Session::new(now, http::Options::default());
+    session.handle_input(now, input);
+    match session.poll_event() {
+        Some(http::Event::Request(request)) => (*request, session.into_unread()),
+        event => panic!("{event:?}"),
+    }
+}
+
+#[test]
+fn a_connection_goes_over_from_http() {
+    let early = frame(TEXT, b"early");
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{KEY}\r\n"
+    );
+    let (request, unread) = over_http(&[head.as_bytes(), &early].concat());
+    let (now, options) = (start(), Options::default());
+    let accepted = accept(&request, &options, &[]).unwrap();
+    let mut session = Session::server(now, options, accepted);
+    session.handle_input(now, &unread);
+    assert_eq!(events(&mut session), [text("early")]);
+    assert!(sent(&mut session).starts_with(b"HTTP/1.1 101 "));
 }
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -441,7 +467,7 @@ fn an_idle_session_holds_no_memory() {
 fn connected(server: Options, client: Options) -> (Instant, Session, Session) {
     let now = start();
     let (mut handshake, request) = ClientHandshake::new("a", "/", "", client.deflate.is_some(), 1);
-    let request = Request::from_head(request.to_vec(), 64).unwrap();
+    let (request, _) = over_http(&request);
     let accepted = accept(&request, &server, &[]).unwrap();
     let mut server = Session::server(now, server, accepted);
     server.send_text("early");
@@ -466,7 +492,7 @@ fn with_deflate(deflate: Option<DeflateOptions>) -> Options {
 fn a_client_refuses_another_answer() {
     let answer = |change: &dyn Fn(&str) -> String| {
         let (mut handshake, request) = ClientHandshake::new("a", "/", "", true, 1);
-        let request = Request::from_head(request.to_vec(), 64).unwrap();
+        let (request, _) = over_http(&request);
         let options = Options::default();
         let accepted = accept(&request, &options, &[]).unwrap();
         let mut session = Session::server(start(), options, accepted);
@@ -570,6 +596,44 @@ fn an_owner_that_takes_nothing_bounds_the_input() {
     assert!(session.held_bytes() < 50_000);
     let closed = Event::Closed(CloseReason::Violation(Violation::Flood));
     assert_eq!(events(&mut session).last(), Some(&closed));
+}
+
+/// `cargo test --release --lib proto::websocket::tests::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn cost() {
+    const COUNT: u32 = 100_000;
+    for length in [100, 1000, 60_000] {
+        let (now, mut session) = server(Options::default());
+        let input = frame(TEXT, &vec![b'a'; length]);
+        let began = start();
+        for _ in 0..COUNT {
+            session.handle_input(now, &input);
+            assert!(matches!(session.poll_event(), Some(Event::Message(_))));
+        }
+        let each = began.elapsed().as_nanos() / u128::from(COUNT);
+        eprintln!("{each} ns to read a message of {length} bytes");
+        let shared = Shared::text(&"a".repeat(length), None);
+        let began = start();
+        for _ in 0..COUNT {
+            session.send_shared(&shared);
+            std::hint::black_box(session.poll_transmit());
+        }
+        let each = began.elapsed().as_nanos() / u128::from(COUNT);
+        eprintln!("{each} ns to send a shared one");
+    }
+    let json = r#"{"id":17,"position":[1.5,0.25,-3.75],"rotation":[0,0,0,1]}"#.repeat(20);
+    let (_, mut session, _) = connected(Options::default(), Options::default());
+    let began = start();
+    for _ in 0..COUNT {
+        session.send_text(&json);
+        std::hint::black_box(session.poll_transmit());
+    }
+    let each = began.elapsed().as_nanos() / u128::from(COUNT);
+    eprintln!(
+        "{each} ns to compress and send {} bytes of JSON",
+        json.len()
+    );
 }
 
 fn deflates() -> impl Strategy<Value = Option<DeflateOptions>> {

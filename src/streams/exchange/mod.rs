@@ -529,8 +529,8 @@ impl Exchange {
                 end_viewer(&viewer, &mut self.outputs);
             }
         }
-        for rendition in stream.renditions.into_values() {
-            self.dismiss(rendition);
+        for mut rendition in stream.renditions.into_values() {
+            self.dismiss(&mut rendition);
         }
         // Who waited for it waits for its next life.
         if self.waiting.contains_key(&stream.name) {
@@ -573,7 +573,10 @@ impl Exchange {
             {
                 self.dismiss_viewers(id);
             }
+            self.dismiss_segmented(id);
         }
+        let config = Arc::clone(&self.config);
+        self.give_up_waiting(|name| name.settings(&config).is_none());
     }
 
     /// Lets everybody go.
@@ -582,6 +585,7 @@ impl Exchange {
         let ids: Vec<StreamId> = self.streams.keys().copied().collect();
         for id in ids {
             self.dismiss_viewers(id);
+            self.dismiss_segmented(id);
         }
         let publishers: Vec<ConnId> = self
             .publishers
@@ -592,8 +596,14 @@ impl Exchange {
             self.connection_gone(conn);
             self.rtmp(conn, RtmpReply::EndPublish);
         }
-        for (name, waiting) in std::mem::take(&mut self.waiting) {
-            for waiting in waiting {
+        self.give_up_waiting(|_| true);
+    }
+
+    /// Nobody waits for these streams any more.
+    fn give_up_waiting(&mut self, which: impl Fn(&StreamName) -> bool) {
+        let names: Vec<StreamName> = self.waiting.keys().filter(|n| which(n)).cloned().collect();
+        for name in names {
+            for waiting in self.waiting.remove(&name).unwrap_or_default() {
                 self.business.remove(&waiting.conn);
                 self.give_up(waiting.conn, &name, &waiting.want);
             }

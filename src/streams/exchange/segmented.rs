@@ -1,13 +1,14 @@
 //! Requests for playlists, segments and parts, and the renditions behind them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::http::not_found;
 use super::{Business, Exchange, HttpReply, Output, Want};
-use crate::base::ids::{ConnId, ShardId, StreamId};
+use crate::base::ids::{ConnId, ShardId, StreamId, TrackId};
 use crate::hub::Pieces;
-use crate::media::{Frame, Track};
+use crate::media::{Frame, MediaTime, Track};
 use crate::proto::hls;
 use crate::proto::http::{Request, Response};
 use crate::streams::exchange::answers::{self, Caching};
@@ -17,7 +18,7 @@ use crate::streams::segment_request::{File, SegmentRequest};
 use crate::streams::segments::cutter::Cut;
 use crate::streams::segments::listing::{Listing, Update};
 use crate::streams::segments::maker::Maker;
-use crate::streams::segments::playlists::{self, Facts, Presentation};
+use crate::streams::segments::playlists::{self, Presentation};
 use crate::streams::segments::rendition::{Follower, Rendition, Version, Waiter, compress};
 use crate::streams::segments::{Form, Key};
 use crate::streams::stream::{Role, Stream};
@@ -121,11 +122,7 @@ impl Exchange {
     }
 
     fn master(&self, stream: &Stream, request: &SegmentRequest) -> Response {
-        let facts: Vec<Facts> = stream
-            .facts()
-            .into_iter()
-            .filter(|facts| request.takes(&facts.track))
-            .collect();
+        let facts = request.offered(stream.facts());
         if facts.is_empty() {
             return answers::no_rendition();
         }
@@ -139,11 +136,7 @@ impl Exchange {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
-        let facts: Vec<Facts> = stream
-            .facts()
-            .into_iter()
-            .filter(|facts| request.takes(&facts.track))
-            .collect();
+        let facts = request.offered(stream.facts());
         let keys: Vec<Key> = facts
             .iter()
             .map(|facts| Key::new(Form::Cmaf, [facts.track.id]))
@@ -242,17 +235,15 @@ impl Exchange {
             .settings(&self.config)
             .map_or(Duration::from_secs(2), |settings| settings.segment);
         let mut updates = Vec::new();
-        let cuts: Vec<Cut> = stream.cutter.cuts().copied().collect();
-        let mut next = cuts.iter().peekable();
-        let main = stream.cut_track();
+        // Whatever track segments were cut by at the time. Those whose frame is gone are not there.
+        let cuts: BTreeMap<(TrackId, MediaTime), Cut> = stream
+            .cutter
+            .cuts()
+            .map(|cut| ((cut.track, cut.dts), *cut))
+            .collect();
         for frame in stream.kept() {
-            while Some(frame.track) == main
-                && let Some(cut) = next.next_if(|cut| cut.dts <= frame.dts)
-            {
-                // Of what is older than the log there are no frames.
-                if cut.dts == frame.dts {
-                    maker.cut(&mut self.pool, cut, &mut updates);
-                }
+            if let Some(cut) = cuts.get(&(frame.track, frame.dts)) {
+                maker.cut(&mut self.pool, cut, &mut updates);
             }
             maker.frame(&mut self.pool, frame, &mut updates);
         }
@@ -759,26 +750,41 @@ impl Exchange {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if let Some(rendition) = stream.renditions.remove(key) {
-            self.dismiss(rendition);
+        if let Some(mut rendition) = stream.renditions.remove(key) {
+            self.dismiss(&mut rendition);
         }
     }
 
     /// A stream or a rendition is over for those that wait for more of it.
-    pub(super) fn dismiss(&mut self, rendition: Rendition<Box<SegmentRequest>>) {
-        for conn in rendition.waiters.into_keys() {
+    pub(super) fn dismiss(&mut self, rendition: &mut Rendition<Box<SegmentRequest>>) {
+        for conn in std::mem::take(&mut rendition.waiters).into_keys() {
             self.waiters -= 1;
             self.business.remove(&conn);
             self.respond(conn, answers::over());
         }
-        for (conn, follower) in rendition.followers {
+        for (conn, follower) in std::mem::take(&mut rendition.followers) {
             self.waiters -= 1;
             self.business.remove(&conn);
             if follower.has_begun {
-                self.http(conn, HttpReply::EndStream);
+                // Its end was not reached, so the connection's end says that it is not whole.
+                self.outputs.push_back(Output::Abort(conn));
             } else {
                 self.respond(conn, answers::over());
             }
+        }
+    }
+
+    /// Nobody is to wait here for segments of a stream. Other shards may still be told of them.
+    pub(super) fn dismiss_segmented(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let mut renditions = std::mem::take(&mut stream.renditions);
+        for rendition in renditions.values_mut() {
+            self.dismiss(rendition);
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.renditions = renditions;
         }
     }
 

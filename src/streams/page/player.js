@@ -23,6 +23,7 @@
   const video = stage.querySelector('video');
   const Source = window.MediaSource || window.ManagedMediaSource;
   const media = `/${encodeURIComponent(settings.name)}.mp4`;
+  const HLS = 'html5/application/vnd.apple.mpegurl;version=7';
   const about = `/json_${encodeURIComponent(settings.name)}.js`;
 
   let state = 'loading';
@@ -79,11 +80,17 @@
     }
     if (!wanted) return enter('stopped');
     if (info.error) return retry(settings.offline || info.error);
-    const source = (info.source || []).find((one) => one.type === 'html5/video/mp4');
+    const hls = (info.source || []).find((one) => one.type === HLS);
+    const isNative = hls && (!Source || on('native')) && video.canPlayType('application/vnd.apple.mpegurl');
+    const source = isNative ? hls : (info.source || []).find((one) => one.type === 'html5/video/mp4');
     tracks = choose(Object.entries(info.meta.tracks), source);
     showTracks();
     const carried = tracks.filter((track) => track.played);
     if (!source || !carried.length) return fail('The stream has no track that MP4 can carry.');
+    if (isNative) {
+      connection = new Native(`/${hls.relurl}`);
+      return;
+    }
     if (!Source) return fail('It has no Media Source Extensions.');
     const type = (list) => `video/mp4; codecs="${list.map((track) => track.codecstring).join(', ')}"`;
     // A picture without its sound is better than nothing, and so is a sound without its picture.
@@ -279,6 +286,43 @@
       this.abort.abort();
       this.queue = [];
       URL.revokeObjectURL(this.url);
+      video.removeAttribute('src');
+      video.load();
+    }
+  }
+
+  // Where there are no Media Source Extensions, as on older iPhones, the browser plays HLS itself.
+  class Native {
+    constructor(address) {
+      counts.connections += 1;
+      this.started = 0;
+      this.heard = performance.now();
+      video.src = address;
+      play();
+    }
+
+    bitrate() {
+      return 0;
+    }
+
+    steer() {
+      const now = performance.now();
+      if (video.error) return retry(`Playback failed: ${video.error.message || 'bad media'}.`);
+      if (video.paused || video.readyState >= 3) this.heard = now;
+      if (now - this.heard > SILENCE_MAX * 1000) return retry('Nothing came for a while.');
+      if (video.paused || video.readyState < 3) return;
+      this.started = this.started || now;
+      if (now - this.started > 5000) attempts = 0;
+      enter('playing');
+    }
+
+    stalled() {
+      if (!this.started || video.paused) return;
+      counts.stalls += 1;
+      enter('buffering');
+    }
+
+    close() {
       video.removeAttribute('src');
       video.load();
     }

@@ -3,18 +3,23 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::base::ids::TrackId;
 use crate::media::{Frame, MediaTime};
 
 /// The shortest segment, whatever the stream's settings say: a stream of keyframes only would
 /// otherwise have a segment for each frame, and their numbers would overtake the clock.
-const SEGMENT_MIN: Duration = Duration::from_secs(1);
+pub(super) const SEGMENT_MIN: Duration = Duration::from_secs(1);
 
 /// The longest segment. Where no keyframe comes in that time, one begins without.
 const SEGMENT_MAX: Duration = Duration::from_secs(12);
 
+/// Where no frame of the track comes by which segments are cut either, as when a camera hangs, one
+/// begins with a frame of another track after this time more. Sound may be as much ahead.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How much earlier than its length a segment may end, so that rounded times do not make every
 /// segment a group of pictures longer than the stream's settings ask for.
-const EARLY: Duration = Duration::from_millis(20);
+pub(super) const EARLY: Duration = Duration::from_millis(20);
 
 /// Cuts that are remembered, for renditions that are made later: 24 hours of 2 s segments.
 const CUTS_MAX: usize = 43_200;
@@ -37,6 +42,8 @@ pub(in crate::streams) struct Cut {
     /// The segment's number. The first one of a stream is the Unix time in seconds, so that no
     /// name is used twice, even after a restart.
     pub(in crate::streams) number: u64,
+    /// The track whose frame begins it.
+    pub(in crate::streams) track: TrackId,
     /// Decoding time of the frame that begins it.
     pub(in crate::streams) dts: MediaTime,
     /// Presentation time of that frame: tracks without pictures are cut there.
@@ -45,6 +52,9 @@ pub(in crate::streams) struct Cut {
     pub(in crate::streams) unix_ms: i64,
     /// Another publisher, or other configurations: decoders begin anew.
     pub(in crate::streams) is_discontinuity: bool,
+    /// Discontinuities of the stream up to here, this one among them. Players match renditions by
+    /// it (RFC 8216bis 6.2.4), whenever each of them was made.
+    pub(in crate::streams) discontinuities: u64,
     /// It begins with a keyframe, or the stream has no pictures.
     pub(in crate::streams) is_independent: bool,
     /// What it belongs to.
@@ -61,6 +71,7 @@ pub(in crate::streams) struct Cutter {
     zero_unix_ms: Option<i64>,
     /// The next cut is a discontinuity, and comes with the next entry.
     breaks: bool,
+    discontinuities: u64,
     /// Cuts from here on are of the configurations of now.
     valid_from: u64,
 }
@@ -74,6 +85,7 @@ impl Cutter {
             next_number: None,
             zero_unix_ms: None,
             breaks: false,
+            discontinuities: 0,
             valid_from: 0,
         }
     }
@@ -105,8 +117,7 @@ impl Cutter {
         frame: &Frame,
         is_entry: bool,
     ) -> Option<Cut> {
-        let zero = *self
-            .zero_unix_ms
+        self.zero_unix_ms
             .get_or_insert(unix_ms - frame.dts.as_millis());
         let is_due = match self.cuts.back() {
             None => is_entry,
@@ -116,9 +127,21 @@ impl Cutter {
                 (is_entry && length + EARLY >= self.length) || length >= SEGMENT_MAX
             }
         };
-        if !is_due {
-            return None;
-        }
+        is_due.then(|| self.cut(unix_ms, frame, is_entry))
+    }
+
+    /// Looks at a frame of another track. What is kept of it would have no bound if the track pauses
+    /// that segments are cut by.
+    pub(in crate::streams) fn other_frame(&mut self, unix_ms: i64, frame: &Frame) -> Option<Cut> {
+        let last = self.cuts.back()?;
+        let is_due = frame.dts.since(last.dts) >= SEGMENT_MAX + PAUSE;
+        is_due.then(|| self.cut(unix_ms, frame, false))
+    }
+
+    fn cut(&mut self, unix_ms: i64, frame: &Frame, is_independent: bool) -> Cut {
+        let zero = *self
+            .zero_unix_ms
+            .get_or_insert(unix_ms - frame.dts.as_millis());
         let number = self
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
@@ -132,21 +155,24 @@ impl Cutter {
                 unix_ms,
             },
         };
+        self.discontinuities += u64::from(self.breaks);
         let cut = Cut {
             number,
+            track: frame.track,
             dts: frame.dts,
             pts: frame.pts,
             unix_ms,
             epoch,
             is_discontinuity: self.breaks,
-            is_independent: is_entry,
+            discontinuities: self.discontinuities,
+            is_independent,
         };
         self.breaks = false;
         if self.cuts.len() == CUTS_MAX {
             self.cuts.pop_front();
         }
         self.cuts.push_back(cut);
-        Some(cut)
+        cut
     }
 
     /// Forgets cuts before `oldest`, the oldest frame that is kept.

@@ -57,6 +57,8 @@ pub struct Opening {
     pub(in crate::streams) unix_ms: i64,
     /// Decoders begin anew.
     pub(in crate::streams) is_discontinuity: bool,
+    /// Discontinuities of the stream up to here, this one among them.
+    pub(in crate::streams) discontinuities: u64,
     /// The initialisation segment it needs; 0 where there is none.
     pub(in crate::streams) init: u32,
     /// What it belongs to.
@@ -89,6 +91,13 @@ pub(in crate::streams) struct Segment {
     pub(in crate::streams) is_gap: bool,
 }
 
+impl Opening {
+    /// Discontinuities in front of the segment, its own not among them.
+    pub(in crate::streams) fn discontinuities_before(&self) -> u64 {
+        self.discontinuities - u64::from(self.is_discontinuity)
+    }
+}
+
 impl Segment {
     fn bytes(&self) -> usize {
         let whole = self.whole.iter().flat_map(|(_, pieces)| pieces);
@@ -113,8 +122,6 @@ impl Segment {
 pub struct Listing {
     segments: VecDeque<Segment>,
     inits: VecDeque<(u32, Bytes)>,
-    /// Discontinuities in front of the segments that are kept.
-    discontinuities_gone: u64,
     /// The longest part.
     part_max: Duration,
     /// The longest segment.
@@ -130,7 +137,6 @@ impl Listing {
         Self {
             segments: VecDeque::new(),
             inits: VecDeque::new(),
-            discontinuities_gone: 0,
             part_max: part,
             segment_max: segment,
             complete_bytes: 0,
@@ -209,7 +215,6 @@ impl Listing {
             }
             self.complete -= duration;
             self.complete_bytes -= front.bytes();
-            self.discontinuities_gone += u64::from(front.opening.is_discontinuity);
             self.segments.pop_front();
             self.version += 1;
         }
@@ -245,11 +250,6 @@ impl Listing {
     pub(in crate::streams) fn init(&self, version: u32) -> Option<&Bytes> {
         let mut inits = self.inits.iter();
         Some(&inits.find(|(known, _)| *known == version)?.1)
-    }
-
-    /// Discontinuities in front of the first segment that is kept, its own not among them.
-    pub(in crate::streams) fn discontinuities_gone(&self) -> u64 {
-        self.discontinuities_gone
     }
 
     /// The longest part.
@@ -328,6 +328,7 @@ mod tests {
             start: MediaTime::from_millis(number as i64 * 2000),
             unix_ms: 0,
             is_discontinuity: number == 3,
+            discontinuities: u64::from(number >= 3),
             init: 1,
             epoch: Epoch {
                 number: 1,
@@ -380,7 +381,8 @@ mod tests {
         let mut listing = listing(0..20);
         listing.trim(Duration::from_secs(20), usize::MAX);
         assert_eq!(listing.segments().next().unwrap().opening.number, 10);
-        assert_eq!(listing.discontinuities_gone(), 1);
+        let first = listing.segments().next().unwrap().opening;
+        assert_eq!(first.discontinuities_before(), 1);
         assert!(listing.segment(9).is_none());
         assert_eq!(listing.segment(12).unwrap().opening.number, 12);
         listing.trim(Duration::ZERO, usize::MAX);

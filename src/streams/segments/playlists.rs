@@ -86,17 +86,13 @@ pub(in crate::streams) fn media(
     let is_over = clip.is_over(listing);
     let has_parts = has_parts && !is_over;
     let mut left = Duration::ZERO;
-    let mut gone = listing.discontinuities_gone();
-    let mut sequence = None;
+    let mut first = None;
     let mut segments: Vec<hls::Segment> = Vec::new();
     for segment in listing.segments() {
         if !clip.has(segment) {
-            if segments.is_empty() {
-                gone += u64::from(segment.opening.is_discontinuity);
-            }
             continue;
         }
-        sequence.get_or_insert(segment.opening.number);
+        first.get_or_insert(segment.opening);
         segments.push(hls::Segment {
             uri: file(form, segment.opening.number, None),
             duration: segment.whole.as_ref().map_or(Duration::ZERO, |(d, _)| *d),
@@ -137,10 +133,11 @@ pub(in crate::streams) fn media(
             can_skip_until: clip.is_all().then_some(SKIP_TARGETS * target_duration),
         }),
         hold_back: None,
-        media_sequence: sequence
+        media_sequence: first
+            .map(|first| first.number)
             .or_else(|| next.map(|(number, _)| number))
             .unwrap_or(0),
-        discontinuity_sequence: gone,
+        discontinuity_sequence: first.map_or(0, |first| first.discontinuities_before()),
         playlist_type: is_over.then_some(hls::PlaylistType::Vod),
         start_offset: None,
         segments,
