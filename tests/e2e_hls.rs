@@ -421,18 +421,12 @@ fn a_stream_that_never_was_or_has_ended_is_not_found() {
     playlist(&server, &path);
     drop(publisher);
     // It ends when nobody has come back: no player is left hanging meanwhile.
-    let start = Instant::now();
-    let mut states = Vec::new();
     wait_for("the end of the stream", Duration::from_secs(40), || {
         let asked = Instant::now();
         let answer = get(&server, &path);
         assert!(asked.elapsed() < Duration::from_secs(8), "it hangs");
-        let text = answer.text();
-        let is_ended = text.contains("#EXT-X-ENDLIST");
-        states.push((answer.status, is_ended));
         (answer.status == 404).then_some(())
     });
-    println!("{:?} until 404: {states:?}", start.elapsed());
     let answer = get(&server, "/cmaf/clip/index.mpd");
     assert_eq!(answer.status, 404);
 }

@@ -63,7 +63,6 @@ fn assert_plays(report: &Value, latency_max: f64) {
             .and_then(Value::as_f64)
             .unwrap_or_else(|| panic!("no {pointer} in {report}"))
     };
-    println!("{report}");
     assert_eq!(number("/stalls"), 0.0, "{report}");
     assert_eq!(report["errors"], serde_json::json!([]), "{report}");
     let played = number("/advanced") / number("/seconds");

@@ -511,7 +511,7 @@ fn the_end_of_a_connection_is_said() {
     let secure = Secure::open(&[&files]);
     let publisher = publish(&secure);
     let viewer = {
-        let (cert, url) = (files.cert.clone(), secure.url("/clip.flv"));
+        let (cert, url) = (files.cert, secure.url("/clip.flv"));
         // OpenSSL 3 makes an error of an end without close_notify, and curl tells it.
         thread::spawn(move || curl(&cert, &["--http1.0", "-m", "30", "-o", "/dev/null", &url]))
     };

@@ -280,10 +280,11 @@ impl Stream {
             let configuration = (track.codec, track.init.clone());
             self.configurations.insert(frame.track, configuration);
         }
-        if self.cut_track() != Some(frame.track) {
-            return None;
-        }
-        let cut = self.cutter.frame(unix_ms, frame, is_entry)?;
+        let cut = if self.cut_track() == Some(frame.track) {
+            self.cutter.frame(unix_ms, frame, is_entry)?
+        } else {
+            self.cutter.other_frame(unix_ms, frame)?
+        };
         if let Some((oldest, _)) = self.log.span() {
             self.cutter.trim(oldest);
         }

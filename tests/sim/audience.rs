@@ -2,6 +2,7 @@
 //! at what it gets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use ringside::base::ids::ConnId;
@@ -115,7 +116,16 @@ pub(crate) struct Asked {
     has_range: bool,
     leaves_at: Option<Duration>,
     /// What has come of a body that is sent as it is made.
-    body: Option<Vec<u8>>,
+    body: Option<Body>,
+}
+
+#[derive(Default)]
+struct Body(Vec<u8>);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// A request that somebody wants to make.
@@ -157,6 +167,7 @@ pub(crate) struct Audience {
     pub(crate) playlists: u64,
     pub(crate) bodies: u64,
     pub(crate) followed: u64,
+    pub(crate) aborts: u64,
     /// Requests that were answered late or not to be had.
     pub(crate) refused: BTreeMap<u16, u64>,
 }
@@ -274,6 +285,13 @@ impl Audience {
         }
     }
 
+    /// A shard closes connections that wait for a request.
+    pub(crate) fn close_idle(&mut self, shard: usize) {
+        for player in self.players.values_mut() {
+            player.idle.retain(|(on, _)| *on != shard);
+        }
+    }
+
     fn done(&mut self, asked: &Asked) {
         if let Some(player) = self.players.get_mut(&asked.player) {
             player.under_way -= 1;
@@ -296,6 +314,7 @@ impl Audience {
         if asked.body.is_none() {
             return Err(format!("closed instead of answered: {asked:?}"));
         }
+        self.aborts += 1;
         Ok(())
     }
 
@@ -308,18 +327,42 @@ impl Audience {
     ) -> Result<Then, String> {
         let at = (scene.shard, conn);
         let mut asked = self.asked.remove(&at).ok_or("nobody has asked")?;
+        let taken = self.take(&mut asked, reply, scene);
+        let then = taken.map_err(|error| format!("{error}\n{asked:?}"))?;
+        match then {
+            Then::Goes => {
+                self.asked.insert(at, asked);
+            }
+            Then::Free => {
+                self.done(&asked);
+                if let Some(player) = self.players.get_mut(&asked.player)
+                    && !asked.is_old
+                    && !scene.is_closed
+                {
+                    player.idle.push(at);
+                }
+            }
+        }
+        Ok(then)
+    }
+
+    fn take(
+        &mut self,
+        asked: &mut Asked,
+        reply: &HttpReply,
+        scene: Scene,
+    ) -> Result<Then, String> {
         let may_follow = !asked.is_old && !asked.is_head && !asked.has_range;
         match (reply, &mut asked.body) {
-            (HttpReply::Respond(response), None) => self.respond(&asked, response, None, scene)?,
+            (HttpReply::Respond(response), None) => self.respond(asked, response, None, scene)?,
             (HttpReply::Shared(response, pieces), None) => {
-                self.respond(&asked, response, Some(pieces), scene)?;
+                self.respond(asked, response, Some(pieces), scene)?;
             }
             (HttpReply::Begin(response), None) if may_follow && response.status == 200 => {
-                asked.body = Some(Vec::new());
-                self.asked.insert(at, asked);
+                asked.body = Some(Body::default());
                 return Ok(Then::Goes);
             }
-            (HttpReply::Run(pieces), Some(body)) => {
+            (HttpReply::Run(pieces), Some(Body(body))) => {
                 let before = body.len();
                 pieces
                     .iter()
@@ -327,24 +370,16 @@ impl Audience {
                 if body.len() == before {
                     return Err("an empty run".into());
                 }
-                self.asked.insert(at, asked);
                 return Ok(Then::Goes);
             }
-            (HttpReply::EndStream, Some(body)) => {
+            (HttpReply::EndStream, Some(Body(body))) => {
                 let body = std::mem::take(body);
                 self.followed += 1;
-                self.keep(&asked, &Got::Whole(&body), scene)?;
+                self.keep(asked, &Got::Whole(&body), scene)?;
             }
             (_, body) => {
-                let length = body.as_ref().map(Vec::len);
-                return Err(format!("out of place after {length:?} bytes: {asked:?}"));
+                return Err(format!("{reply:?} is out of place after {body:?}"));
             }
-        }
-        self.done(&asked);
-        if let Some(player) = self.players.get_mut(&asked.player)
-            && !asked.is_old
-        {
-            player.idle.push(at);
         }
         Ok(Then::Free)
     }
@@ -366,7 +401,7 @@ impl Audience {
             400 if is_odd || matches!(asked.what, What::Playlist { msn: Some(_), .. }) => {
                 return Ok(());
             }
-            404 | 503 => return self.refuse(asked, status, scene),
+            404 | 503 => return self.refuse(asked, response, scene),
             416 if asked.has_range => return Ok(()),
             _ => return Err(format!("{status} for {asked:?}")),
         }
@@ -408,7 +443,7 @@ impl Audience {
                     return Err(format!("{asked:?} is answered with {media:?}"));
                 }
                 self.shelf
-                    .listing((scene.shard, scene.life), key, &media, *is_clip)?;
+                    .listing(scene, key, &media, *is_clip)?;
                 if let Some(player) = self.players.get_mut(&asked.player)
                     && let Some(view) = player.views.get_mut(*view)
                 {
@@ -439,13 +474,28 @@ impl Audience {
     }
 
     /// Something is not to be had.
-    fn refuse(&mut self, asked: &Asked, status: u16, scene: Scene) -> Result<(), String> {
+    fn refuse(
+        &mut self,
+        asked: &Asked,
+        response: &Response,
+        scene: Scene,
+    ) -> Result<(), String> {
+        let status = response.status;
         if let What::Bytes(key, number, None) = &asked.what
-            && self.shelf.is_offered(scene.shard, key, *number)
+            && self.shelf.is_offered(scene, key, *number)
             && scene.life.is_some()
-            && !scene.is_closed
         {
-            return Err(format!("{status} for what was offered: {asked:?}"));
+            return Err(format!("{status} for what was offered: {scene:?} {:?}", response.body));
+        }
+        if let What::Bytes(key, number, part) = &asked.what
+            && let Some(player) = self.players.get_mut(&asked.player)
+        {
+            // It may come yet.
+            for view in &mut player.views {
+                if view.rendition == key.2 {
+                    view.fetched.remove(&(*number, *part));
+                }
+            }
         }
         if let Some(player) = self.players.get_mut(&asked.player)
             && status == 404
@@ -513,10 +563,13 @@ impl Player {
             self.is_cmaf,
             self.views[index].rendition.clone(),
         );
-        if self.style != Style::Dash
-            && !self.views[index].is_asking
-            && (self.style.has_parts() || now > self.views[index].asked_at + RELOAD)
-        {
+        let view = &self.views[index];
+        let is_due = if self.style.has_parts() {
+            view.last.is_none() || rng.chance(50)
+        } else {
+            view.last.is_none() || now > view.asked_at + RELOAD
+        };
+        if self.style != Style::Dash && !view.is_asking && is_due {
             return Some(self.want_playlist(rng, now, index, key));
         }
         self.want_bytes(rng, index, key)

@@ -1,11 +1,12 @@
 //! What is known of all segments, from whatever player asked for them on whatever shard: they must
 //! agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ringside::media::Kind;
 
+use super::audience::Scene;
 use super::playlist::{Listed, ListedPart, Media};
 use super::segment::{Reel, version};
 
@@ -15,10 +16,14 @@ pub(crate) type Key = (usize, bool, String);
 /// A rendition that nobody has asked for in this time may be made anew.
 const REMADE_AFTER: Duration = Duration::from_secs(55);
 
+/// The newest segments stay for this time at least.
+const STAYS: Duration = Duration::from_secs(1);
+
 /// The longest segment, in ticks of 90 kHz, less a frame.
 const LONG_TICKS: u64 = 90_000 * 119 / 10;
 
-/// No part is longer, in microseconds: a third of a second, and what times are rounded by.
+/// No part is longer, in microseconds: a third of a second, and what times are rounded by. Where frames
+/// are lost on their way, two in a row may be further apart than that.
 const PART_MAX: u64 = 340_000;
 
 #[derive(Default)]
@@ -29,6 +34,7 @@ pub(crate) struct Shelf {
     /// Segments whose frames were looked at, and those that were the same as their parts.
     pub(crate) read: u64,
     pub(crate) compared: u64,
+    pub(crate) gaps: u64,
 }
 
 #[derive(Default)]
@@ -46,6 +52,8 @@ struct Shown {
     msn: u64,
     /// The first segment that is not complete.
     open: u64,
+    life: Option<u64>,
+    at: Duration,
 }
 
 /// A segment.
@@ -57,6 +65,7 @@ struct Volume {
     part_count: Option<usize>,
     whole: Option<Vec<u8>>,
     parts: BTreeMap<usize, Vec<u8>>,
+    parts_read: BTreeSet<usize>,
     spans: Vec<(usize, usize, Vec<u8>)>,
     reel: Option<Reel>,
 }
@@ -84,7 +93,7 @@ impl Shelf {
     }
 
     /// A shard has said that it has this segment, and has it for a while.
-    pub(crate) fn is_offered(&self, shard: usize, key: &Key, number: u64) -> bool {
+    pub(crate) fn is_offered(&self, scene: Scene, key: &Key, number: u64) -> bool {
         let Some(rendition) = self.renditions.get(key) else {
             return false;
         };
@@ -95,14 +104,16 @@ impl Shelf {
             .is_none_or(|listed| listed.is_gap);
         rendition
             .shards
-            .get(&shard)
-            .is_some_and(|shown| !is_gap && number < shown.open && number + 3 >= shown.open)
+            .get(&scene.shard)
+            .filter(|shown| shown.life == scene.life && scene.now < shown.at + STAYS)
+            .filter(|_| !scene.is_closed && !is_gap)
+            .is_some_and(|shown| number < shown.open && number + 2 >= shown.open)
     }
 
     /// A playlist.
     pub(crate) fn listing(
         &mut self,
-        (shard, life): (usize, Option<u64>),
+        scene: Scene,
         key: &Key,
         media: &Media,
         is_clip: bool,
@@ -116,13 +127,15 @@ impl Shelf {
             .next_back()
             .unwrap_or(media.msn + media.skipped);
         if !is_clip {
-            let shown = rendition.shards.entry(shard).or_default();
+            let shown = rendition.shards.entry(scene.shard).or_default();
             if media.msn < shown.msn || open < shown.open {
                 return Err(format!("numbers fall: {shown:?}, {media:?}"));
             }
             *shown = Shown {
                 msn: media.msn,
                 open,
+                life: scene.life,
+                at: scene.now,
             };
         }
         let mut discontinuity = Some(media.discontinuity);
@@ -150,7 +163,7 @@ impl Shelf {
                 return Err(format!("longer than the target: {segment:?}"));
             }
             let part_target = media.part_target.unwrap_or(0);
-            if part_target > PART_MAX {
+            if part_target > PART_MAX && !scene.may_gap {
                 return Err(format!("parts of {part_target} us"));
             }
             for part in &segment.parts {
@@ -158,11 +171,23 @@ impl Shelf {
                     return Err(format!("{part:?} with a target of {part_target}"));
                 }
             }
+            // Behind what a delta update leaves out, the map of that goes on.
+            let mut segment = segment.clone();
+            if key.1 && segment.map.is_none() {
+                let before = rendition.volumes.get(&(segment.number - 1));
+                let before = before.and_then(|volume| volume.listed.as_ref());
+                match before {
+                    Some(before) if media.skipped > 0 => segment.map.clone_from(&before.map),
+                    None if media.skipped > 0 => continue,
+                    Some(_) | None => return Err(format!("no map: {segment:?}")),
+                }
+            }
             let volume = rendition.volumes.entry(segment.number).or_default();
-            volume.list(segment, life)?;
+            self.gaps += u64::from(segment.is_gap && volume.listed.is_none());
+            volume.list(&segment, scene.life)?;
         }
         for segment in &media.segments {
-            self.audit(key, segment.number, true)?;
+            self.audit(key, segment.number, scene.may_gap)?;
         }
         Ok(())
     }
@@ -207,7 +232,6 @@ impl Shelf {
                 same(known, bytes).map_err(|error| format!("{number}: {error}"))?;
             }
             (Got::Whole(bytes), Some(part)) => {
-                Reel::read(bytes, key.1, false).map_err(|error| format!("{number}: {error}"))?;
                 let known = volume.parts.entry(part).or_insert_with(|| bytes.to_vec());
                 same(known, bytes).map_err(|error| format!("{number}.{part}: {error}"))?;
             }
@@ -314,6 +338,9 @@ impl Volume {
             let Some(listed) = self.parts_listed.get(part) else {
                 continue;
             };
+            if !self.parts_read.insert(*part) {
+                continue;
+            }
             let is_cmaf = bytes[0] != 0x47;
             let reel = Reel::read(bytes, is_cmaf, false)?;
             let has_key = reel.of(Kind::Video).any(|shot| shot.stamp.is_key);

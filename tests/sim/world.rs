@@ -230,6 +230,7 @@ impl World {
         }
         if is_drain {
             self.shards[shard].is_drained = true;
+            self.audience.close_idle(shard);
             self.flush(shard);
             assert!(
                 !self
@@ -604,7 +605,12 @@ impl World {
         for wish in self.audience.wishes(&mut self.rng, now, &names) {
             // A player's connections are on any shards.
             let at = wish.conn.unwrap_or_else(|| {
-                let shard = self.rng.below(self.climate.shards as u64) as usize;
+                let mut shard = self.rng.below(self.climate.shards as u64) as usize;
+                // A shard that lets everybody go is not asked for long.
+                if self.is_drained(shard) && (!self.climate.flighty || self.rng.chance(80)) {
+                    let others = (0..self.climate.shards).filter(|other| !self.is_drained(*other));
+                    shard = others.last().unwrap_or(shard);
+                }
                 (shard, self.connect(shard))
             });
             self.put(at, &wish.head, wish.asked);
@@ -629,26 +635,31 @@ impl World {
         entry.exchange.connection_gone(conn);
     }
 
+    /// The number of the stream that a shard has by this name.
+    fn life(&mut self, shard: usize, name: usize) -> Option<u64> {
+        let snapshot = self.shards[shard].exchange.snapshot();
+        let mut streams = snapshot.streams.iter();
+        let of_name = |stream: &&StreamSnapshot| stream.name.as_str() == NAMES[name].name;
+        Some(streams.find(of_name)?.id.0)
+    }
+
     fn player_gets(&mut self, shard: usize, conn: ConnId, reply: &HttpReply) {
         let asked = &self.audience.asked[&(shard, conn)];
-        let what = format!("{asked:?}");
         let name = self.audience.name_of(asked);
-        let snapshot = self.shards[shard].exchange.snapshot();
-        let life = name.and_then(|name| {
-            let of_name =
-                |stream: &&StreamSnapshot| stream.name.as_str() == NAMES[name].name;
-            snapshot.streams.iter().find(of_name)
-        });
+        let life = match reply {
+            HttpReply::Run(_) | HttpReply::Begin(_) => None,
+            _ => name.and_then(|name| self.life(shard, name)),
+        };
         let scene = Scene {
             shard,
             now: self.now,
-            life: life.map(|stream| stream.id.0),
+            life,
             may_gap: self.media_dropped > 0,
             is_closed: self.shards[shard].is_drained
                 || name.is_none_or(|name| !self.is_configured(shard, name)),
         };
         let then = self.audience.reply(conn, reply, scene);
-        let then = then.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}\n{what}"));
+        let then = then.unwrap_or_else(|error| panic!("shard {shard} {conn:?}: {error}"));
         if then == Then::Free && self.rng.chance(30) {
             self.leave(shard, conn);
         }
@@ -687,6 +698,11 @@ impl World {
         for (shard, conn) in self.viewers.keys().copied().collect::<Vec<_>>() {
             self.end_viewer(shard, conn);
         }
+        self.stop_watching();
+    }
+
+    /// All players of playlists leave.
+    pub(crate) fn stop_watching(&mut self) {
         self.audience.players.clear();
         for (shard, conn) in self.audience.asked.keys().copied().collect::<Vec<_>>() {
             self.leave(shard, conn);

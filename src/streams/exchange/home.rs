@@ -129,8 +129,10 @@ impl Exchange {
                         ));
                     }
                 }
-                self.show(id, &frame);
+                // First, since whoever is seated by this frame may ask for a rendition of all that is
+                // kept, which has it.
                 self.segment_frame(id, &frame, is_entry);
+                self.show(id, &frame);
             }
             Ingested::Broken { lost } => self.counters.mirror_lost += lost + 1,
             Ingested::Unknown => self.counters.bad_media += 1,

@@ -8,14 +8,18 @@ use crate::media::{Frame, MediaTime};
 
 /// The shortest segment, whatever the stream's settings say: a stream of keyframes only would
 /// otherwise have a segment for each frame, and their numbers would overtake the clock.
-const SEGMENT_MIN: Duration = Duration::from_secs(1);
+pub(super) const SEGMENT_MIN: Duration = Duration::from_secs(1);
 
 /// The longest segment. Where no keyframe comes in that time, one begins without.
 const SEGMENT_MAX: Duration = Duration::from_secs(12);
 
+/// Where no frame of the track comes by which segments are cut either, as when a camera hangs, one
+/// begins with a frame of another track after this time more. Sound may be as much ahead.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How much earlier than its length a segment may end, so that rounded times do not make every
 /// segment a group of pictures longer than the stream's settings ask for.
-const EARLY: Duration = Duration::from_millis(20);
+pub(super) const EARLY: Duration = Duration::from_millis(20);
 
 /// Cuts that are remembered, for renditions that are made later: 24 hours of 2 s segments.
 const CUTS_MAX: usize = 43_200;
@@ -113,8 +117,7 @@ impl Cutter {
         frame: &Frame,
         is_entry: bool,
     ) -> Option<Cut> {
-        let zero = *self
-            .zero_unix_ms
+        self.zero_unix_ms
             .get_or_insert(unix_ms - frame.dts.as_millis());
         let is_due = match self.cuts.back() {
             None => is_entry,
@@ -124,9 +127,21 @@ impl Cutter {
                 (is_entry && length + EARLY >= self.length) || length >= SEGMENT_MAX
             }
         };
-        if !is_due {
-            return None;
-        }
+        is_due.then(|| self.cut(unix_ms, frame, is_entry))
+    }
+
+    /// Looks at a frame of another track. What is kept of it would have no bound if the track pauses
+    /// that segments are cut by.
+    pub(in crate::streams) fn other_frame(&mut self, unix_ms: i64, frame: &Frame) -> Option<Cut> {
+        let last = self.cuts.back()?;
+        let is_due = frame.dts.since(last.dts) >= SEGMENT_MAX + PAUSE;
+        is_due.then(|| self.cut(unix_ms, frame, false))
+    }
+
+    fn cut(&mut self, unix_ms: i64, frame: &Frame, is_independent: bool) -> Cut {
+        let zero = *self
+            .zero_unix_ms
+            .get_or_insert(unix_ms - frame.dts.as_millis());
         let number = self
             .next_number
             .unwrap_or_else(|| (unix_ms / 1000).max(0) as u64);
@@ -150,14 +165,14 @@ impl Cutter {
             epoch,
             is_discontinuity: self.breaks,
             discontinuities: self.discontinuities,
-            is_independent: is_entry,
+            is_independent,
         };
         self.breaks = false;
         if self.cuts.len() == CUTS_MAX {
             self.cuts.pop_front();
         }
         self.cuts.push_back(cut);
-        Some(cut)
+        cut
     }
 
     /// Forgets cuts before `oldest`, the oldest frame that is kept.

@@ -8,7 +8,7 @@ use crate::hub::Pieces;
 use crate::media::buffer::Pool;
 use crate::media::{Frame, Kind, MediaTime, Track, codec};
 use crate::proto::{cmaf, mpegts};
-use crate::streams::segments::cutter::Cut;
+use crate::streams::segments::cutter::{Cut, EARLY, SEGMENT_MIN};
 use crate::streams::segments::listing::{Opening, Part, Update};
 use crate::streams::segments::store::Store;
 use crate::streams::segments::{Form, Key};
@@ -21,8 +21,17 @@ pub(super) const PART_SLACK: Duration = Duration::from_millis(3);
 /// sound 200 to 400.
 const FRAGMENT_OF_SOUND: Duration = Duration::from_millis(100);
 
-/// Frames of sound that wait for a picture, about a third of a second.
+/// Frames of sound that wait for a picture, about a third of a second. After so many without one the
+/// pictures pause, and what goes on is parted by itself.
 const HELD_MAX: usize = 16;
+
+/// Frames of another configuration that wait for their discontinuity: sound of 5 s.
+const CHANGED_MAX: usize = 256;
+
+/// How long a track waits for a keyframe of its own when a segment begins with one of another: it
+/// has begun before the next one does.
+const KEYFRAME_WAIT: Duration = Duration::from_millis(900);
+const _: () = assert!(KEYFRAME_WAIT.as_millis() < SEGMENT_MIN.as_millis() - EARLY.as_millis());
 
 /// How long a video frame lasts as long as none has followed one.
 const DISTANCE_DEFAULT: Duration = Duration::from_millis(33);
@@ -39,17 +48,27 @@ pub(in crate::streams) struct Maker {
     /// The cuts that the main track has not reached.
     cuts: VecDeque<Cut>,
     open: Option<Open>,
-    /// A frame of the main track before this one, and how long it is taken to last.
+    /// The frame of the main track before this one, how far that was from the one before, and how
+    /// long a frame is taken to last.
     last: Option<MediaTime>,
+    apart: Option<Duration>,
     distance: Duration,
+    /// Frames of other tracks since.
+    alone: usize,
     store: Store,
     init: u32,
     /// The tracks have changed; a new initialisation segment comes with the next segment.
     is_stale: bool,
+    /// The main track's configuration has changed: its frames wait for the discontinuity, since the
+    /// segment that is open has another initialisation segment.
+    has_changed: bool,
+    changed: Vec<Frame>,
     /// Sound that waits to be written with more.
     gathered: Vec<Frame>,
     /// Frames of other tracks that wait for the next one of the main track.
     held: Vec<Frame>,
+    /// Tables that go before the next frame, in whatever segment that is.
+    tables: Vec<u8>,
     scratch: Vec<u8>,
 }
 
@@ -69,9 +88,9 @@ struct Open {
     /// Where what was told of the part ends.
     told: u64,
     part_is_independent: bool,
-    /// A frame of the main track is in the part.
-    part_has_main: bool,
-    /// When the newest frame of the main track ends.
+    /// A frame is in the part: of the main track, unless that pauses.
+    part_has_frames: bool,
+    /// When the newest frame ends by which parts are measured.
     end: MediaTime,
 }
 
@@ -93,12 +112,17 @@ impl Maker {
             cuts: VecDeque::new(),
             open: None,
             last: None,
+            apart: None,
+            alone: 0,
             distance: distance(main),
             store: Store::default(),
             init: 0,
             is_stale: key.form == Form::Cmaf,
+            has_changed: false,
+            changed: Vec::new(),
             gathered: Vec::new(),
             held: Vec::new(),
+            tables: Vec::new(),
             scratch: Vec::new(),
             tracks,
         })
@@ -117,19 +141,17 @@ impl Maker {
         if known == track {
             return;
         }
+        let is_other = (known.codec, &known.init) != (track.codec, &track.init);
         // What was gathered is of the configuration before.
         *known = track.clone();
         self.flush(pool, updates);
         match &mut self.muxer {
-            Muxer::Ts(muxer) => {
-                self.scratch.clear();
-                muxer.track_changed(track, &mut self.scratch);
-                self.store.append(pool, &self.scratch);
-            }
+            Muxer::Ts(muxer) => muxer.track_changed(track, &mut self.tables),
             Muxer::Cmaf(muxer) => {
                 self.scratch.clear();
                 muxer.track_changed(track, &mut self.scratch);
                 self.is_stale = true;
+                self.has_changed |= is_other && track.id == self.main && self.open.is_some();
             }
         }
     }
@@ -144,6 +166,7 @@ impl Maker {
         // A track that has not reached the cut before by now has nothing for that segment.
         while let Some(missed) = self.cuts.pop_front() {
             self.close(pool, self.at(&missed), updates);
+            self.has_changed &= !missed.is_discontinuity;
             let until = self.at(cut);
             self.renew_init(updates);
             let start = self.at(&missed);
@@ -153,6 +176,11 @@ impl Maker {
             });
         }
         self.cuts.push_back(*cut);
+        if cut.is_discontinuity {
+            for frame in std::mem::take(&mut self.changed) {
+                self.frame(pool, &frame, updates);
+            }
+        }
     }
 
     /// A frame of the stream.
@@ -170,32 +198,42 @@ impl Maker {
             return;
         }
         if let Some(last) = self.last.filter(|last| frame.dts > *last) {
-            let distance = frame.dts.since(last);
-            // A pause is no frame rate.
-            if distance < Duration::from_secs(1) {
-                self.distance = distance;
-            }
+            self.note_distance(frame.dts.since(last));
         }
         self.last = Some(frame.dts);
+        self.alone = 0;
+        if self.has_changed && !self.cuts.front().is_some_and(|cut| cut.is_discontinuity) {
+            if self.changed.len() < CHANGED_MAX {
+                self.changed.push(frame.clone());
+            }
+            return;
+        }
         if let Some(cut) = self.cuts.front().copied()
-            && frame.dts >= self.at(&cut)
-            && (self.main_kind == Kind::Audio || frame.keyframe || !cut.is_independent)
+            && self.begins_with(&cut, frame)
         {
             self.cuts.pop_front();
             self.close(pool, frame.dts, updates);
-            self.begin(&cut, frame, pool, updates);
+            self.begin(&cut, frame, updates);
         }
         let length = self.part + PART_SLACK;
         let Some(open) = &mut self.open else {
             return; // Before the first cut.
         };
-        if open.part_has_main && frame.dts.since(open.part_start) > length {
+        if open.part_has_frames && frame.dts.since(open.part_start) > length {
             self.end_part(pool, frame.dts, updates);
         }
         let Some(open) = &mut self.open else {
             return;
         };
-        open.part_has_main = true;
+        if !open.part_has_frames {
+            open.part_has_frames = true;
+            let off = frame.dts.since(open.part_start);
+            let off = off.max(open.part_start.since(frame.dts));
+            // Small differences are those of rounded times, and even out.
+            if off > self.distance {
+                open.part_start = frame.dts;
+            }
+        }
         open.part_is_independent |= frame.keyframe;
         let micros = i64::try_from(self.distance.as_micros()).unwrap_or(0);
         open.end = frame.dts + MediaTime::from_micros(micros);
@@ -208,23 +246,71 @@ impl Maker {
         }
     }
 
+    /// A frame is taken to last as long as the shorter of the two before it: a pause is no frame
+    /// rate.
+    fn note_distance(&mut self, apart: Duration) {
+        if apart < Duration::from_secs(1) {
+            self.distance = self.apart.map_or(apart, |before| before.min(apart));
+            self.apart = Some(apart);
+        }
+    }
+
+    fn begins_with(&self, cut: &Cut, frame: &Frame) -> bool {
+        if self.has_changed {
+            return true;
+        }
+        let at = self.at(cut);
+        if frame.dts < at {
+            return false;
+        }
+        let has_waited = self.open.is_some() && frame.dts.since(at) >= KEYFRAME_WAIT;
+        match self.main_kind {
+            Kind::Audio => true,
+            Kind::Video => frame.keyframe || !cut.is_independent || has_waited,
+        }
+    }
+
     /// A frame of another track than that by which parts are measured. Between two parts it waits,
     /// since the part after may belong to the next segment.
     fn accompany(&mut self, pool: &mut Pool, frame: &Frame, updates: &mut Vec<Update>) {
+        self.alone += 1;
+        if let Some(cut) = self.cuts.front().copied()
+            && cut.track == frame.track
+            && frame.dts >= self.at(&cut)
+        {
+            // The main track pauses for so long that segments are cut without it.
+            self.cuts.pop_front();
+            self.close(pool, frame.dts, updates);
+            self.begin(&cut, frame, updates);
+            if let Some(open) = &mut self.open {
+                open.part_has_frames = true;
+            }
+            self.let_go(pool, updates);
+        }
+        let is_alone = self.alone > HELD_MAX;
         let Some(open) = &mut self.open else {
             return;
         };
-        if open.part_has_main {
-            self.write(pool, frame, updates);
+        if is_alone && frame.dts.since(open.part_start) >= self.part {
+            self.end_part(pool, frame.dts, updates);
+        }
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        if is_alone && !open.part_has_frames {
+            let first = self.held.first().unwrap_or(frame).dts;
+            open.part_has_frames = true;
+            open.part_start = open.part_start.max(first);
+        }
+        if !open.part_has_frames {
+            self.held.push(frame.clone());
             return;
         }
-        self.held.push(frame.clone());
-        if self.held.len() > HELD_MAX {
-            // The main track pauses, and what goes on is a part of its own.
-            open.part_has_main = true;
+        if is_alone {
             open.end = open.end.max(frame.dts);
-            self.let_go(pool, updates);
         }
+        self.let_go(pool, updates);
+        self.write(pool, frame, updates);
     }
 
     fn let_go(&mut self, pool: &mut Pool, updates: &mut Vec<Update>) {
@@ -252,8 +338,9 @@ impl Maker {
         }
     }
 
-    fn begin(&mut self, cut: &Cut, frame: &Frame, pool: &mut Pool, updates: &mut Vec<Update>) {
+    fn begin(&mut self, cut: &Cut, frame: &Frame, updates: &mut Vec<Update>) {
         self.store.forget();
+        self.has_changed = false;
         self.renew_init(updates);
         updates.push(Update::Open(self.opening(cut, frame.dts)));
         let from = self.store.end();
@@ -264,15 +351,13 @@ impl Maker {
             part_from: from,
             told: from,
             part_is_independent: false,
-            part_has_main: false,
+            part_has_frames: false,
             end: frame.dts,
         });
         if let Muxer::Ts(muxer) = &mut self.muxer
-            && (self.main_kind == Kind::Audio || !frame.keyframe)
+            && (frame.track != self.main || self.main_kind == Kind::Audio || !frame.keyframe)
         {
-            self.scratch.clear();
-            muxer.write_tables(&mut self.scratch);
-            self.store.append(pool, &self.scratch);
+            muxer.write_tables(&mut self.tables);
         }
     }
 
@@ -292,7 +377,10 @@ impl Maker {
     fn write(&mut self, pool: &mut Pool, frame: &Frame, updates: &mut Vec<Update>) {
         self.scratch.clear();
         match &mut self.muxer {
-            Muxer::Ts(muxer) => muxer.write(frame, &mut self.scratch),
+            Muxer::Ts(muxer) => {
+                self.scratch.append(&mut self.tables);
+                muxer.write(frame, &mut self.scratch);
+            }
             Muxer::Cmaf(muxer) if self.main_kind == Kind::Video => {
                 muxer.write(frame, &mut self.scratch);
             }
@@ -328,24 +416,28 @@ impl Maker {
         }
     }
 
+    /// Ends the part, unless it is empty. A part that ends with a pause is not taken to last through
+    /// it: players would keep further from the live edge from there on, by the longest part.
     fn end_part(&mut self, pool: &mut Pool, end: MediaTime, updates: &mut Vec<Update>) {
         self.flush(pool, updates);
         self.tell(updates);
+        let longest = self.distance.max(self.part + PART_SLACK);
         let Some(open) = &mut self.open else {
             return;
         };
         let pieces = self.store.since(open.part_from);
-        if pieces.is_empty() || !open.part_has_main {
+        if pieces.is_empty() {
             return;
         }
+        let duration = end.since(open.part_start);
         updates.push(Update::Part(Part {
-            duration: end.since(open.part_start),
+            duration: duration.clamp(Duration::from_millis(1), longest),
             is_independent: open.part_is_independent,
             pieces,
         }));
         open.part_start = end.max(open.part_start);
         open.part_from = self.store.end();
-        open.part_has_main = false;
+        open.part_has_frames = false;
         open.part_is_independent = false;
     }
 
