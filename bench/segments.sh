@@ -148,7 +148,7 @@ for round in $(seq "$rounds"); do
 done
 stop
 start_server
-watch "first part" llhls 1 --lead 0 --seconds 3
+live_seconds=3 watch "first part" llhls 1 --lead 0
 watch "300 hls" hls 300
 watch "300 llhls, cmaf" llhls 300
 watch "300 llhls, ts" llhls 300 --path /hls/live/index.m3u8
