@@ -146,7 +146,9 @@ impl Shelf {
         }
         let kept = media.segments.iter().skip(1);
         let kept: u64 = kept.map(|segment| segment.micros).sum();
-        if kept > WINDOW && media.segments.len() > SEGMENTS_MIN {
+        // Three of the longest segments stay.
+        let most = WINDOW.max(3_000_000 * media.target_s + 1_500_000);
+        if kept > most && media.segments.len() > SEGMENTS_MIN {
             return Err(format!("{kept} us are kept: {media:?}"));
         }
         let mut discontinuity = Some(media.discontinuity);
