@@ -186,6 +186,7 @@ fn shard() -> ShardSnapshot {
     };
     ShardSnapshot {
         streams: vec![StreamSnapshot {
+            renditions: 0,
             name: StreamName::parse("live").unwrap(),
             id: StreamId(1),
             is_home: true,

@@ -7,6 +7,8 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -618,4 +620,134 @@ fn shutdown_is_for_this_machine() {
         "OK"
     );
     assert!(server.process.wait(Duration::from_secs(10)).success());
+}
+
+/// A client of `/ws`, frame by frame.
+struct Events(TcpStream);
+
+impl Events {
+    fn open(server: &Server, target: &str, field: &str) -> Self {
+        let mut stream = support::http::connect(server.control).expect("open");
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{field}\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a head");
+            answer.push(byte[0]);
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        Self(stream)
+    }
+
+    /// The next text.
+    fn next(&mut self) -> Value {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).expect("a frame");
+        assert_eq!(head[0], 0x81, "a whole text: {head:?}");
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                self.0.read_exact(&mut length).expect("a length");
+                usize::from(u16::from_be_bytes(length))
+            }
+            length => usize::from(length),
+        };
+        let mut text = vec![0; length];
+        self.0.read_exact(&mut text).expect("a text");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
+    /// The next text of this kind for which `fits` holds.
+    fn wait(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..500 {
+            let event = self.next();
+            if event[0] == kind && fits(&event[1]) {
+                return event[1].clone();
+            }
+        }
+        panic!("500 events without {kind}");
+    }
+
+    /// With a mask of zeros, as nobody is in between.
+    fn send(&mut self, value: &Value) {
+        let text = value.to_string();
+        let length = u16::try_from(text.len()).expect("a short text");
+        let mut frame = vec![0x81];
+        match u8::try_from(length).ok().filter(|length| *length < 126) {
+            Some(length) => frame.push(0x80 | length),
+            None => {
+                frame.push(0x80 | 126);
+                frame.extend(length.to_be_bytes());
+            }
+        }
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        self.0.write_all(&frame).expect("sent");
+    }
+}
+
+#[test]
+fn events_are_told_as_they_happen() {
+    let server = server();
+    let mut events = Events::open(&server, "/ws?logs=100&accs=1&streams=1", "");
+    assert_eq!(events.next(), json!(["auth", true]));
+    events.wait("log", |line| {
+        line[2]
+            .as_str()
+            .is_some_and(|text| text.contains("listening"))
+    });
+    let publisher = server.publish("clip", &clips::demo());
+    events.wait("log", |line| {
+        line[3] == "clip" && line[2].as_str().is_some_and(|t| t.contains("begins"))
+    });
+    events.wait("stream", |stream| {
+        stream[0] == "clip" && stream[1] == "Online" && stream[3] == 1
+    });
+    let watcher = player(&server, "/clip.flv");
+    events.wait("stream", |stream| stream[0] == "clip" && stream[2] == 1);
+    thread::sleep(Duration::from_millis(1500));
+    drop(watcher);
+    let access = events.wait("access", |access| access[2] == "clip" && access[3] == "FLV");
+    assert_eq!(access[4], "127.0.0.1");
+    assert!(
+        access[6].as_u64().is_some_and(|bytes| bytes > 1000),
+        "{access}"
+    );
+    drop(publisher);
+}
+
+#[test]
+fn who_listens_from_afar_logs_in() {
+    let server = server();
+    let field = format!("{REMOTE}\r\n");
+    let mut events = Events::open(&server, "/ws?logs=1", &field);
+    assert_eq!(events.next(), json!(["auth", false]));
+    events.send(&json!(["auth", {"username": "test", "password": ""}]));
+    let asked = events.next();
+    let challenge = asked[1]["challenge"]
+        .as_str()
+        .expect("a challenge")
+        .to_owned();
+    events.send(&json!(["auth", {"username": "test", "password": "00"}]));
+    assert_eq!(events.next()[1]["status"], "CHALL");
+    let response = md5(&format!("{MD5_OF_TEST}{challenge}"));
+    events.send(&json!(["auth", {"username": "test", "password": response}]));
+    assert_eq!(events.next(), json!(["auth", true]));
+    assert_eq!(events.next()[0], "log");
+    // Who does not is told nothing, and let go.
+    let mut silent = Events::open(&server, "/ws?logs=100", &field);
+    assert_eq!(silent.next(), json!(["auth", false]));
+    silent
+        .0
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("a socket");
+    let mut head = [0; 1];
+    silent.0.read_exact(&mut head).expect("a frame");
+    assert_eq!(head[0], 0x88, "the end of it");
 }

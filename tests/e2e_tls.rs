@@ -97,6 +97,65 @@ fn both_versions_of_http_are_spoken() {
     }
 }
 
+/// A segment is shared by all its viewers; what reaches them does not depend on how they ask.
+#[test]
+fn a_segment_is_the_same_by_every_way() {
+    let files = Files::new(&["localhost"]);
+    let secure = Secure::open(&[&files]);
+    let _publisher = publish(&secure);
+    let fetch = |how: &[&str], base: &str, path: &str| {
+        let out = files.cert.with_file_name("fetched");
+        let url = format!("{base}{path}");
+        let file = out.display().to_string();
+        let mut arguments = vec!["-f", "-o", file.as_str()];
+        arguments.extend(how);
+        arguments.push(&url);
+        let said = curl(&files.cert, &arguments);
+        said.status
+            .success()
+            .then(|| fs::read(&out).expect("curl wrote it"))
+    };
+    let plain = format!("http://127.0.0.1:{}", secure.server.http);
+    let https = format!("https://localhost:{}", secure.https);
+    for (folder, ending) in [("/hls/clip/", ".ts"), ("/cmaf/clip/", ".m4s")] {
+        let line = |text: &[u8], wanted: &dyn Fn(&str) -> bool| {
+            let text = String::from_utf8_lossy(text).into_owned();
+            text.lines().find(|line| wanted(line)).map(str::to_owned)
+        };
+        let is_address = |line: &str| !line.starts_with('#') && !line.is_empty();
+        let path = wait_for("a segment", Duration::from_secs(20), || {
+            let master = fetch(&[], &plain, &format!("{folder}index.m3u8"))?;
+            let media = format!("{folder}{}", line(&master, &is_address)?);
+            let playlist = fetch(&[], &plain, &media)?;
+            let is_segment = |line: &str| {
+                is_address(line)
+                    && line
+                        .split('?')
+                        .next()
+                        .is_some_and(|path| path.ends_with(ending))
+            };
+            let segment = line(&playlist, &is_segment)?;
+            let (parent, _) = media.rsplit_once('/').expect("it begins with one");
+            Some(format!("{parent}/{segment}"))
+        });
+        let expected = fetch(&[], &plain, &path).expect("it is there");
+        assert!(expected.len() > 50_000, "{path}: {} bytes", expected.len());
+        for how in [
+            &["--http1.1"][..],
+            &["--http2"],
+            &["--http2", "--tls-max", "1.2"],
+        ] {
+            let got = fetch(how, &https, &path).expect("it is there");
+            assert!(got == expected, "{path} by {how:?}: {} bytes", got.len());
+            let part = fetch(&[how, &["-r", "1000-40999"]].concat(), &https, &path);
+            assert!(
+                part.as_deref() == expected.get(1000..41_000),
+                "a range of {path} by {how:?}"
+            );
+        }
+    }
+}
+
 /// Many requests at once on one connection, most of them while a live stream flows on it.
 #[test]
 fn streams_of_one_connection_do_not_disturb_each_other() {
@@ -511,7 +570,7 @@ fn the_end_of_a_connection_is_said() {
     let secure = Secure::open(&[&files]);
     let publisher = publish(&secure);
     let viewer = {
-        let (cert, url) = (files.cert.clone(), secure.url("/clip.flv"));
+        let (cert, url) = (files.cert, secure.url("/clip.flv"));
         // OpenSSL 3 makes an error of an end without close_notify, and curl tells it.
         thread::spawn(move || curl(&cert, &["--http1.0", "-m", "30", "-o", "/dev/null", &url]))
     };

@@ -6,6 +6,7 @@
 //! Digits, because a mark inside a NAL unit must hold no two zero bytes in a row.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ringside::shard::clock;
@@ -18,6 +19,14 @@ pub(crate) const SIZE: usize = MAGIC.len() + 8 + 16;
 /// The start of the process's time, and what the wall clock said then: so that two processes that
 /// start together agree on the time.
 static EPOCH: OnceLock<(Instant, u64)> = OnceLock::new();
+
+/// The time of the mark that was written last.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// The time of the mark that this process wrote last; `None` before the first.
+pub(crate) fn last() -> Option<u64> {
+    Some(LAST.load(Ordering::Relaxed)).filter(|last| *last > 0)
+}
 
 /// Nanoseconds, alike for all processes of a run.
 pub(crate) fn nanoseconds() -> u64 {
@@ -42,6 +51,7 @@ fn read_clocks() -> (Instant, u64) {
 
 /// Writes a mark over the first [`SIZE`] bytes of `place`.
 pub(crate) fn write(place: &mut [u8], sequence: u32, nanoseconds: u64) {
+    LAST.store(nanoseconds, Ordering::Relaxed);
     place[..8].copy_from_slice(&MAGIC);
     write_digits(&mut place[8..16], u64::from(sequence));
     write_digits(&mut place[16..SIZE], nanoseconds);

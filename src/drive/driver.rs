@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use slab::Slab;
 
+use super::tls::WIRE_BYTES;
 use crate::base::ids::ConnId;
 use crate::io::{
     Completion, Datagram, DatagramIndex, ListenerIndex, Net, Options, Piece, ReceivedDatagram,
     SocketIndex, Statistics, Wait, Waker, listen,
 };
+use crate::media::buffer::Pool;
 use crate::shard::clock;
 
 /// How long a connection that this side closes may take to read what it was sent.
@@ -51,9 +53,10 @@ pub trait Session {
     fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
 
     /// Called when the socket can take more: what goes on the wire, made of the first of `queue`,
-    /// which holds what the session and its owner have to send in their order. A session without
+    /// which holds what the session and its owner have to send in their order. Memory for much of it
+    /// comes from `pool`. A session without
     /// encryption leaves it as it is, and pays nothing for the ones that have it.
-    fn seal(&mut self, _queue: &mut VecDeque<Piece>) -> Wire {
+    fn seal(&mut self, _queue: &mut VecDeque<Piece>, _pool: &mut Pool) -> Wire {
         Wire::AsIs
     }
 
@@ -71,8 +74,8 @@ pub trait Session {
 pub enum Wire {
     /// The queue goes out as it is.
     AsIs,
-    /// These bytes go out; what they were made of is no longer in the queue.
-    Sealed(Bytes),
+    /// This goes out; what it was made of is no longer in the queue.
+    Sealed(Piece),
     /// Nothing can go out.
     Nothing,
 }
@@ -208,6 +211,19 @@ enum State {
     Lingering(Instant),
 }
 
+impl<S: Session> Connection<S> {
+    /// Moves what the session has to send into the queue. True if there was something.
+    fn gather(&mut self) -> bool {
+        let mut has_more = false;
+        while let Some(bytes) = self.session.poll_transmit() {
+            self.queue_bytes += bytes.len();
+            self.queue.push_back(Piece::Bytes(bytes));
+            has_more = true;
+        }
+        has_more
+    }
+}
+
 /// The connections of one shard.
 pub struct Driver<S: Session> {
     net: Net,
@@ -215,6 +231,8 @@ pub struct Driver<S: Session> {
     connections: Slab<Connection<S>>,
     /// What a session has sealed, on its way to the socket.
     wire: VecDeque<Piece>,
+    /// What sessions seal into.
+    pool: Pool,
     /// By socket, the connection's place in `connections`.
     by_socket: Vec<u32>,
     generation: u32,
@@ -239,6 +257,7 @@ impl<S: Session> Driver<S> {
             limits,
             connections: Slab::new(),
             wire: VecDeque::new(),
+            pool: Pool::new(WIRE_BYTES),
             by_socket: Vec::new(),
             generation: 0,
             timers: BinaryHeap::new(),
@@ -380,6 +399,29 @@ impl<S: Session> Driver<S> {
         let result = call(&mut connection.session);
         self.pump(Self::index(conn));
         Some(result)
+    }
+
+    /// As [`Driver::with`], and sends pieces behind what the session has to send if `call` says so:
+    /// the head of an answer and its body go out together.
+    pub fn with_body(
+        &mut self,
+        conn: ConnId,
+        call: impl FnOnce(&mut S) -> bool,
+        pieces: impl IntoIterator<Item = Piece>,
+    ) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        let has_body = call(&mut connection.session);
+        let has_more = connection.gather();
+        let is_overfull = has_more && connection.queue_bytes > QUEUE_BYTES_MAX;
+        if has_body && connection.state == State::Open {
+            for piece in pieces {
+                connection.queue_bytes += piece.len();
+                connection.queue.push_back(piece);
+            }
+        }
+        self.go_on(Self::index(conn), is_overfull);
     }
 
     /// Sends pieces after what waits already.
@@ -642,12 +684,15 @@ impl<S: Session> Driver<S> {
         if connection.sending {
             return true;
         }
-        match connection.session.seal(&mut connection.queue) {
+        match connection
+            .session
+            .seal(&mut connection.queue, &mut self.pool)
+        {
             Wire::AsIs if connection.queue.is_empty() => return false,
             Wire::AsIs => self.net.send(connection.socket, &mut connection.queue),
-            Wire::Sealed(bytes) => {
+            Wire::Sealed(piece) => {
                 connection.seals = true;
-                self.wire.push_back(Piece::Bytes(bytes));
+                self.wire.push_back(piece);
                 self.net.send(connection.socket, &mut self.wire);
             }
             Wire::Nothing => return false,
@@ -660,14 +705,15 @@ impl<S: Session> Driver<S> {
     /// Moves bytes, events and notices out of a session.
     fn pump(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        let mut has_more = false;
-        while let Some(bytes) = connection.session.poll_transmit() {
-            connection.queue_bytes += bytes.len();
-            connection.queue.push_back(Piece::Bytes(bytes));
-            has_more = true;
-        }
+        let has_more = connection.gather();
         // A single answer of shared bytes may be larger; asking for more behind it is not allowed.
-        if has_more && connection.queue_bytes > QUEUE_BYTES_MAX {
+        let is_overfull = has_more && connection.queue_bytes > QUEUE_BYTES_MAX;
+        self.go_on(index, is_overfull);
+    }
+
+    /// Sends what was gathered, and hears what the session has to tell.
+    fn go_on(&mut self, index: usize, is_overfull: bool) {
+        if is_overfull {
             self.collect(index);
             self.counters.overfull += 1;
             self.lose(index, Gone::Overfull);

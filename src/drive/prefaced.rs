@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::server_session::{ServerEvent, ServerSession};
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
+use crate::media::buffer::Pool;
 use crate::proto::proxy_protocol::{self, Preface, ProxyError};
 
 /// Looks for the header, and is transparent behind it.
@@ -101,8 +102,8 @@ impl Session for Prefaced {
         self.inner.poll_timeout()
     }
 
-    fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
-        self.inner.seal(queue)
+    fn seal(&mut self, queue: &mut VecDeque<Piece>, pool: &mut Pool) -> Wire {
+        self.inner.seal(queue, pool)
     }
 
     fn finish(&mut self) {

@@ -1,6 +1,8 @@
 //! The sessions that listeners run.
 
 use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,7 +11,8 @@ use super::prefaced::Prefaced;
 use super::tls::TlsSession;
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
-use crate::proto::{http, http2, rtmp};
+use crate::media::buffer::Pool;
+use crate::proto::{http, http2, rtmp, websocket};
 
 /// A session of any protocol that a listener speaks.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub enum ServerSession {
     Http2(Box<http2::Session>),
     /// RTMP.
     Rtmp(Box<rtmp::Session>),
+    /// A WebSocket, which was HTTP/1 before.
+    WebSocket(Box<websocket::Session>),
     /// One of the others inside TLS.
     Tls(Box<TlsSession>),
     /// One of the others on a connection of a trusted proxy.
@@ -35,6 +40,8 @@ pub enum ServerEvent {
     Http2(http2::Event),
     /// RTMP.
     Rtmp(Box<rtmp::Event>),
+    /// A WebSocket.
+    WebSocket(websocket::Event),
 }
 
 impl ServerSession {
@@ -44,7 +51,7 @@ impl ServerSession {
             Self::Http(session) => Some(session),
             Self::Tls(session) => session.inner()?.http(),
             Self::Prefaced(session) => session.inner().http(),
-            Self::Rtmp(_) | Self::Http2(_) => None,
+            Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) => None,
         }
     }
 
@@ -54,7 +61,7 @@ impl ServerSession {
             Self::Http2(session) => Some(session),
             Self::Tls(session) => session.inner()?.http2(),
             Self::Prefaced(session) => session.inner().http2(),
-            Self::Http(_) | Self::Rtmp(_) => None,
+            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) => None,
         }
     }
 
@@ -64,7 +71,44 @@ impl ServerSession {
             Self::Http2(session) => Some(session),
             Self::Tls(session) => session.as_inner()?.as_http2(),
             Self::Prefaced(session) => session.as_inner().as_http2(),
-            Self::Http(_) | Self::Rtmp(_) => None,
+            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) => None,
+        }
+    }
+
+    /// The WebSocket's session, if it is one.
+    pub fn websocket(&mut self) -> Option<&mut websocket::Session> {
+        match self {
+            Self::WebSocket(session) => Some(session),
+            Self::Tls(session) => session.inner()?.websocket(),
+            Self::Prefaced(session) => session.inner().websocket(),
+            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) => None,
+        }
+    }
+
+    /// Goes on as a WebSocket after a request for one, in the place of its answer. Does nothing
+    /// unless this is an HTTP/1 session.
+    pub fn upgrade(
+        &mut self,
+        now: Instant,
+        options: &Arc<websocket::Options>,
+        accepted: websocket::Accepted,
+    ) {
+        match self {
+            Self::Tls(session) => {
+                if let Some(inner) = session.inner() {
+                    inner.upgrade(now, options, accepted);
+                }
+            }
+            Self::Prefaced(session) => session.inner().upgrade(now, options, accepted),
+            Self::Http(_) => {
+                let next = websocket::Session::server(now, Arc::clone(options), accepted);
+                let before = mem::replace(self, Self::WebSocket(Box::new(next)));
+                // A client may send before it has seen the answer.
+                if let (Self::Http(http), Self::WebSocket(next)) = (before, self) {
+                    next.handle_input(now, &http.into_unread());
+                }
+            }
+            Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => {}
         }
     }
 
@@ -74,7 +118,7 @@ impl ServerSession {
             Self::Rtmp(session) => Some(session),
             Self::Tls(session) => session.inner()?.rtmp(),
             Self::Prefaced(session) => session.inner().rtmp(),
-            Self::Http(_) | Self::Http2(_) => None,
+            Self::Http(_) | Self::Http2(_) | Self::WebSocket(_) => None,
         }
     }
 }
@@ -87,6 +131,7 @@ impl Session for ServerSession {
             Self::Http(session) => session.handle_input(now, bytes),
             Self::Http2(session) => session.handle_input(now, bytes),
             Self::Rtmp(session) => session.handle_input(now, bytes),
+            Self::WebSocket(session) => session.handle_input(now, bytes),
             Self::Tls(session) => session.handle_input(now, bytes),
             Self::Prefaced(session) => session.handle_input(now, bytes),
         }
@@ -97,6 +142,7 @@ impl Session for ServerSession {
             Self::Http(session) => session.handle_timeout(now),
             Self::Http2(session) => session.handle_timeout(now),
             Self::Rtmp(session) => session.handle_timeout(now),
+            Self::WebSocket(session) => session.handle_timeout(now),
             Self::Tls(session) => session.handle_timeout(now),
             Self::Prefaced(session) => session.handle_timeout(now),
         }
@@ -107,6 +153,7 @@ impl Session for ServerSession {
             Self::Http(session) => session.poll_transmit(),
             Self::Http2(session) => session.poll_transmit(),
             Self::Rtmp(session) => session.poll_transmit(),
+            Self::WebSocket(session) => session.poll_transmit(),
             Self::Tls(session) => session.poll_transmit(),
             Self::Prefaced(session) => session.poll_transmit(),
         }
@@ -119,6 +166,7 @@ impl Session for ServerSession {
             Self::Rtmp(session) => session
                 .poll_event()
                 .map(|event| ServerEvent::Rtmp(Box::new(event))),
+            Self::WebSocket(session) => session.poll_event().map(ServerEvent::WebSocket),
             Self::Tls(session) => session.poll_event(),
             Self::Prefaced(session) => session.poll_event(),
         }
@@ -129,16 +177,17 @@ impl Session for ServerSession {
             Self::Http(session) => session.poll_timeout(),
             Self::Http2(session) => session.poll_timeout(),
             Self::Rtmp(session) => session.poll_timeout(),
+            Self::WebSocket(session) => session.poll_timeout(),
             Self::Tls(session) => session.poll_timeout(),
             Self::Prefaced(session) => session.poll_timeout(),
         }
     }
 
-    fn seal(&mut self, queue: &mut VecDeque<Piece>) -> Wire {
+    fn seal(&mut self, queue: &mut VecDeque<Piece>, pool: &mut Pool) -> Wire {
         match self {
-            Self::Tls(session) => session.seal(queue),
-            Self::Prefaced(session) => session.seal(queue),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) => Wire::AsIs,
+            Self::Tls(session) => session.seal(queue, pool),
+            Self::Prefaced(session) => session.seal(queue, pool),
+            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => Wire::AsIs,
         }
     }
 
@@ -146,7 +195,7 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.finish(),
             Self::Prefaced(session) => session.finish(),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) => {}
+            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => {}
         }
     }
 
@@ -154,7 +203,7 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.poll_notice(),
             Self::Prefaced(session) => session.poll_notice(),
-            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) => None,
+            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use super::server_session::ServerEvent;
 use super::*;
 use crate::io::Piece;
+use crate::media::buffer::Pool;
 use crate::proto::http::{self, Response};
 use crate::shard::clock;
 
@@ -33,6 +34,7 @@ struct Pair {
     counters: Rc<TlsCounters>,
     /// As the driver's.
     queue: VecDeque<Piece>,
+    pool: Pool,
     now: Instant,
 }
 
@@ -66,6 +68,7 @@ impl Pair {
             client,
             counters,
             queue: VecDeque::new(),
+            pool: Pool::new(tls::WIRE_BYTES),
             now,
         }
     }
@@ -80,12 +83,12 @@ impl Pair {
     }
 
     /// One send of the server's.
-    fn seal(&mut self) -> Option<Bytes> {
+    fn seal(&mut self) -> Option<Piece> {
         while let Some(bytes) = self.server.poll_transmit() {
             self.queue.push_back(Piece::Bytes(bytes));
         }
-        match self.server.seal(&mut self.queue) {
-            Wire::Sealed(bytes) => Some(bytes),
+        match self.server.seal(&mut self.queue, &mut self.pool) {
+            Wire::Sealed(piece) => Some(piece),
             Wire::Nothing => None,
             Wire::AsIs => panic!("TLS sends nothing as it is"),
         }
@@ -253,7 +256,7 @@ fn who_speaks_no_tls_is_told_at_once() {
         let mut pair = Pair::new();
         pair.server.handle_input(pair.now, bytes);
         assert_eq!(pair.server.poll_notice(), Some(Notice::Failed));
-        let answer = pair.seal().unwrap_or_default();
+        let answer = pair.seal().map_or(Vec::new(), |piece| piece.to_vec());
         assert_eq!(
             answer.starts_with(b"HTTP/1.1 400 "),
             is_answered,

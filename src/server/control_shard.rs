@@ -19,6 +19,7 @@ use crate::drive::{Driver, Limits, Occurrence, ServerEvent, ServerSession};
 use crate::io::{Options, Waker};
 use crate::metrics::Engine;
 use crate::proto::http::{self, Method, Request, Response};
+use crate::proto::websocket;
 use crate::server::api_host::{self, ApiHost, Errand};
 use crate::server::certificates::Order;
 use crate::server::engine;
@@ -39,9 +40,12 @@ const SCRAPES_MAX: usize = 64;
 /// Connections of the control port.
 const CONNECTIONS_MAX: usize = 1024;
 
+/// RFC 6455 section 7.4.1.
+const CLOSE_POLICY: u16 = 1008;
+
 /// What is to be found here.
 const PLACES: &str = "ringside's control port. There is no page to administer it by in this version.\n\
-    Here are MistServer's API at /api and /api2, and /metrics, /healthz and /readyz.";
+    Here are MistServer's API at /api, /api2 and /ws, and /metrics, /healthz and /readyz.";
 
 /// What the operator asks for, by signal.
 #[derive(Debug)]
@@ -205,6 +209,27 @@ impl ControlShard {
         for errand in self.api.take_errands() {
             match errand {
                 Errand::Respond(conn, response) => self.respond(conn, response),
+                Errand::Upgrade(conn, accepted) => {
+                    let now = self.driver.now();
+                    let options = Arc::clone(self.api.websocket_options());
+                    self.driver
+                        .with(conn, |session| session.upgrade(now, &options, *accepted));
+                }
+                Errand::Send(conn, text) => {
+                    self.driver.with(conn, |session| {
+                        if let Some(session) = session.websocket() {
+                            session.send_text(&text);
+                        }
+                    });
+                }
+                Errand::Close(conn) => {
+                    let now = self.driver.now();
+                    self.driver.with(conn, |session| {
+                        if let Some(session) = session.websocket() {
+                            session.close(now, CLOSE_POLICY, "not logged in");
+                        }
+                    });
+                }
                 Errand::AskSnapshots { token } => {
                     self.broadcast(|| Message::SnapshotRequest { token });
                 }
@@ -292,6 +317,13 @@ impl ControlShard {
         match event {
             ServerEvent::Http(http::Event::Request(request)) => self.request(conn, &request),
             ServerEvent::Http(http::Event::Closed(_)) => self.driver.close(conn),
+            ServerEvent::WebSocket(websocket::Event::Message(message)) => {
+                if let websocket::Message::Text(text) = message {
+                    let now = self.driver.now();
+                    self.api.heard(now, conn, &text);
+                }
+            }
+            ServerEvent::WebSocket(websocket::Event::Closed(_)) => self.driver.close(conn),
             ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
                 unreachable!("the control port speaks HTTP/1 only")
             }
@@ -304,7 +336,9 @@ impl ControlShard {
             return;
         };
         let own = self.own.get(&conn).copied();
-        if self.api.request(now, conn, (peer, own), request) {
+        if self.api.request(now, conn, (peer, own), request)
+            || self.api.listen(now, conn, (peer, own), request)
+        {
             return;
         }
         if !Caller::of(request, peer, own, &[]).is_local {

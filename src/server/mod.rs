@@ -1,5 +1,6 @@
 //! Start, wiring, reload and end of the process.
 
+mod api_events;
 mod api_host;
 mod certificates;
 mod config_file;

@@ -97,6 +97,8 @@ impl Door {
                 driver.close(conn);
             }
             ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
+            // No connection of this door becomes one.
+            ServerEvent::WebSocket(_) => driver.close(conn),
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
         }
     }
@@ -558,14 +560,12 @@ fn http_reply(driver: &mut Driver<ServerSession>, conn: ConnId, reply: HttpReply
         HttpReply::Shared(response, pieces) => {
             driver.establish(conn);
             let length = length_of(&pieces);
-            let has_body = driver.with(conn, |session| {
+            let respond = |session: &mut ServerSession| {
                 session
                     .http()
                     .is_some_and(|session| session.respond_shared(now, &response, length))
-            });
-            if has_body == Some(true) {
-                driver.send(conn, pieces.into_iter().map(Piece::Buffer));
-            }
+            };
+            driver.with_body(conn, respond, pieces.into_iter().map(Piece::Buffer));
         }
         HttpReply::Begin(response) => {
             driver.establish(conn);

@@ -16,7 +16,7 @@ use super::m3u8::{self, Playlist};
 use super::mpd::Mpd;
 use crate::stamp;
 use crate::tally::Times;
-use crate::viewer::{Failed, Shared};
+use crate::viewer::{Failed, STALL, Shared};
 
 /// How a viewer behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,7 +54,8 @@ pub(super) struct Tally {
     pub(super) stalls: u64,
     pub(super) errors: u64,
     pub(super) complaint: Option<String>,
-    /// From the end of what a blocking reload waited for, by its date, to the answer.
+    /// From the publisher's write of the frame that completed a part to the answer of a blocking
+    /// reload that waited for it; only if the publisher is in this process.
     pub(super) reload: Times,
     /// From the first viewer's answer of the same part to this one's.
     pub(super) spread: Times,
@@ -64,8 +65,9 @@ pub(super) struct Tally {
     pub(super) latency: Times,
     /// From connecting to the first media.
     pub(super) first_media: Times,
-    /// When each part was first answered, as (playlist, segment, part).
-    firsts: HashMap<(usize, u64, u64), Instant>,
+    /// When each part was first answered, as (playlist, segment, part), and when the frame that
+    /// completed it was written, in nanoseconds of [`stamp`].
+    firsts: HashMap<(usize, u64, u64), (Instant, Option<u64>)>,
 }
 
 impl Tally {
@@ -158,6 +160,11 @@ pub(super) struct Player {
     tracks: Vec<Track>,
     turn: usize,
     connected: Instant,
+    /// Where playing begins, in microseconds since 1970: as far from the end as the server wants
+    /// it, although loading begins with the keyframe before.
+    start_us: Option<i64>,
+    /// When bytes came last.
+    heard: Instant,
     /// When playing began or went on, and the media time then in microseconds since 1970.
     clock: Option<(Instant, i64)>,
     buffered_us: i64,
@@ -186,6 +193,8 @@ impl Player {
             tracks: Vec::new(),
             turn: 0,
             connected: now,
+            start_us: None,
+            heard: now,
             clock: None,
             buffered_us: 0,
             failure: None,
@@ -280,7 +289,7 @@ impl Player {
             if playlist.next() <= awaited {
                 return self.fail(format!("answered without {awaited:?}"));
             }
-            self.measure_reload(now, index, awaited, &playlist);
+            self.measure_reload(now, index, awaited);
         }
         let is_low_latency = self.habits.manner == Manner::LowLatency;
         if is_low_latency && !playlist.can_block {
@@ -304,6 +313,10 @@ impl Player {
             .map
             .as_deref()
             .map(|map| m3u8::resolve(&track.path, map));
+        if index == 0 && track.next.is_none() && is_low_latency {
+            let end = playlist.end_us();
+            self.start_us = end.map(|end| end - playlist.part_hold_back_us);
+        }
         let from = match track.next {
             Some(known) => known,
             None if is_low_latency => low_latency_start(&playlist),
@@ -346,26 +359,25 @@ impl Player {
         }
     }
 
-    fn measure_reload(&self, now: Instant, index: usize, awaited: (u64, u64), playlist: &Playlist) {
+    fn measure_reload(&self, now: Instant, index: usize, awaited: (u64, u64)) {
         if !self.is_measuring() {
             return;
         }
         let mut tally = self.tally.borrow_mut();
         let key = (index, awaited.0, awaited.1);
-        let first = *tally.firsts.entry(key).or_insert(now);
+        // The first answer comes within a fraction of the time between two frames, so the frame
+        // that was written last is the one that completed the part.
+        let first = (now, stamp::last());
+        let (first, written) = *tally.firsts.entry(key).or_insert(first);
         // A reload that was not yet waiting when the part came was answered at once.
-        if first >= self.asked {
-            tally.spread.record(now - first);
+        let asked = stamp::nanoseconds_at(self.asked);
+        if first < self.asked || written.is_some_and(|written| written < asked) {
+            return;
         }
-        let asked_us = stamp::nanoseconds_at(self.asked) as i64 / 1000;
-        let now_us = stamp::nanoseconds_at(now) as i64 / 1000;
-        if let Some(end) = playlist.end_us()
-            && playlist.next() == (awaited.0, awaited.1 + 1)
-        {
-            let late = now_us - end.max(asked_us);
-            tally
-                .reload
-                .record(Duration::from_micros(late.max(0) as u64));
+        tally.spread.record(now - first);
+        if let Some(written) = written {
+            let late = stamp::nanoseconds_at(now).saturating_sub(written);
+            tally.reload.record(Duration::from_nanos(late));
         }
     }
 
@@ -412,8 +424,17 @@ impl Player {
         let now_us = stamp::nanoseconds_at(now) as i64 / 1000;
         let micros = |us: i64| Duration::from_micros(us.max(0) as u64);
         let Some((since, media)) = self.clock else {
-            return self.begin(now, end - item.duration_us);
+            let begin = end - item.duration_us;
+            return self.begin(now, self.start_us.map_or(begin, |start| start.max(begin)));
         };
+        if self.habits.manner == Manner::Dash {
+            // What has come of a segment is played before it is whole, so there is no telling
+            // from whole segments what would be on the screen.
+            if self.is_measuring() {
+                self.tally.borrow_mut().edge.record(micros(now_us - end));
+            }
+            return;
+        }
         let at = media + (now - since).as_micros() as i64;
         let has_stalled = at > self.buffered_us && self.buffered_us > 0;
         let at = if has_stalled { self.buffered_us } else { at };
@@ -572,6 +593,13 @@ impl Session for Player {
     type Event = Failed;
 
     fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
+        let is_media = matches!(self.doing, Doing::Media(..));
+        let silence = now - self.heard.max(self.asked);
+        if self.habits.manner == Manner::Dash && is_media && silence > STALL && self.is_measuring()
+        {
+            self.tally.borrow_mut().stalls += 1;
+        }
+        self.heard = now;
         let count = bytes.len() as u64;
         self.shared.bytes.fetch_add(count, Ordering::Relaxed);
         let keeps = !matches!(self.doing, Doing::Media(..) | Doing::Init);

@@ -100,7 +100,9 @@ pub(super) fn reload(_: &mut Api, work: &mut Work<'_>, argument: &Value) {
 
 /// `save`: writes the file.
 pub(super) fn save(_: &mut Api, work: &mut Work<'_>, argument: &Value) {
-    if is_true(argument) {
+    if work.effects.contains(&Effect::Reload) {
+        work.fail("save", "not in one call with config_reload");
+    } else if is_true(argument) {
         work.effects.push(Effect::Save);
     }
 }

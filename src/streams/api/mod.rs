@@ -18,6 +18,7 @@ pub mod caller;
 mod capabilities;
 mod configuration;
 mod document;
+pub mod events;
 mod keys;
 pub mod log;
 pub mod machine;

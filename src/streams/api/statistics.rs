@@ -388,15 +388,22 @@ fn intervals(times: &[i64]) -> Vec<(u64, i64)> {
 
 /// What all shards know of a stream.
 #[derive(Default)]
-struct Whole<'a> {
+pub(super) struct Whole<'a> {
     home: Option<&'a StreamSnapshot>,
-    viewers: u64,
+    pub(super) viewers: u64,
     views: u64,
     view_seconds: u64,
     sent: u64,
 }
 
-fn live(shards: &[ShardSnapshot]) -> BTreeMap<&StreamName, Whole<'_>> {
+impl Whole<'_> {
+    pub(super) fn has_publisher(&self) -> bool {
+        self.home.is_some_and(|home| home.publisher.is_some())
+    }
+}
+
+/// The streams that are live somewhere.
+pub(super) fn live(shards: &[ShardSnapshot]) -> BTreeMap<&StreamName, Whole<'_>> {
     let mut streams: BTreeMap<&StreamName, Whole<'_>> = BTreeMap::new();
     for stream in shards.iter().flat_map(|shard| &shard.streams) {
         let whole = streams.entry(&stream.name).or_default();

@@ -40,8 +40,13 @@ impl Exchange {
 
     fn tally(&self) -> Tally {
         let mut tally = Tally::new();
+        let mut viewers = [0; Container::ALL.len()];
+        for (_, viewer) in &self.viewers {
+            viewers[viewer.container as usize] += 1;
+        }
         for container in Container::ALL {
             let figures = Figures {
+                viewers: viewers[container as usize],
                 up: self.counters.bytes_out[container as usize],
                 ..Figures::default()
             };
@@ -56,12 +61,6 @@ impl Exchange {
                 ..Figures::default()
             };
             tally.entry(form.connector()).or_default().add(&figures);
-        }
-        for (_, viewer) in &self.viewers {
-            tally
-                .entry(viewer.container.connector())
-                .or_default()
-                .viewers += 1;
         }
         let publishers = Figures {
             inputs: self.begun_publishers().count() as u64,

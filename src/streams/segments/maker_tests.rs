@@ -515,7 +515,7 @@ fn a_second_video_track_with_long_groups_loses_nothing() {
         bench
             .segments()
             .iter()
-            .any(|segment| !is_independent(&segment))
+            .any(|segment| !is_independent(segment))
     );
 }
 

@@ -1,5 +1,8 @@
 //! Runs the API on the control shard: a call waits here for the shards, the worker and the disk.
 
+mod file;
+mod sampling;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,14 +12,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use crate::base::ids::{ConnId, ShardId};
-use crate::config::{Certificate, Changes, Config, Loaded, Notice, Protocols};
+use crate::config::{Certificate, Config, Notice, Protocols};
 use crate::io::Waker;
 use crate::proto::http::{Request, Response};
-use crate::server::config_file::SaveError;
+use crate::proto::websocket;
+use crate::server::api_events::{Frame, Listeners};
 use crate::server::log_layer::Log;
 use crate::server::worker::{Job, Report, Worker, key_beside, random};
 use crate::shard::clock;
 use crate::streams::api::accounts::{Accounts, Key};
+use crate::streams::api::events::Subscription;
 use crate::streams::api::{
     Api, Attempt, Call, Caller, Effect, Listing, Machine, Needs, Reply, Verdict, World,
 };
@@ -37,9 +42,15 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the API wants of the control shard.
 #[derive(Debug)]
-pub(super) enum Errand {
+pub(in crate::server) enum Errand {
     /// Answer a connection.
     Respond(ConnId, Response),
+    /// Make a connection a WebSocket.
+    Upgrade(ConnId, Box<websocket::Accepted>),
+    /// Send a text over one.
+    Send(ConnId, String),
+    /// Close one.
+    Close(ConnId),
     /// Ask all media shards what they have.
     AskSnapshots { token: u64 },
     /// Ask all media shards who is there.
@@ -57,7 +68,7 @@ pub(super) enum Errand {
 }
 
 /// The API with its calls.
-pub(super) struct ApiHost {
+pub(in crate::server) struct ApiHost {
     api: Api,
     worker: Worker,
     log: Log,
@@ -78,6 +89,8 @@ pub(super) struct ApiHost {
     saving: bool,
     next_sample: Instant,
     sample: Option<Sampling>,
+    listeners: Listeners,
+    websocket: Arc<websocket::Options>,
     errands: Vec<Errand>,
 }
 
@@ -119,25 +132,25 @@ struct Sampling {
 }
 
 /// What the host is made with.
-pub(super) struct Options<'a> {
-    pub(super) config: Arc<Config>,
-    pub(super) config_path: Option<&'a Path>,
-    pub(super) environment: Option<Certificate>,
-    pub(super) notices: Vec<Notice>,
-    pub(super) log: Log,
-    pub(super) media_shards: usize,
-    pub(super) waker: Waker,
-    pub(super) now: Instant,
-    pub(super) first_token: u64,
+pub(in crate::server) struct Options<'a> {
+    pub(in crate::server) config: Arc<Config>,
+    pub(in crate::server) config_path: Option<&'a Path>,
+    pub(in crate::server) environment: Option<Certificate>,
+    pub(in crate::server) notices: Vec<Notice>,
+    pub(in crate::server) log: Log,
+    pub(in crate::server) media_shards: usize,
+    pub(in crate::server) waker: Waker,
+    pub(in crate::server) now: Instant,
+    pub(in crate::server) first_token: u64,
 }
 
 impl ApiHost {
-    pub(super) fn new(options: Options<'_>) -> std::io::Result<Self> {
+    pub(in crate::server) fn new(options: Options<'_>) -> std::io::Result<Self> {
         let key = options.config_path.and_then(key_beside);
         Ok(Self {
             api: Api::new(random()),
             worker: Worker::start(options.config_path, options.waker)?,
-            log: options.log,
+            log: options.log.clone(),
             accounts: Accounts::open(&options.config, key.as_ref()),
             listening: options.config.protocols.clone(),
             environment: options.environment,
@@ -151,17 +164,19 @@ impl ApiHost {
             saving: false,
             next_sample: options.now,
             sample: None,
+            listeners: Listeners::new(options.log.clone()),
+            websocket: Arc::new(websocket_options()),
             errands: Vec::new(),
         })
     }
 
     /// What is to be done, in order.
-    pub(super) fn take_errands(&mut self) -> Vec<Errand> {
+    pub(in crate::server) fn take_errands(&mut self) -> Vec<Errand> {
         std::mem::take(&mut self.errands)
     }
 
     /// When [`ApiHost::tick`] has to be called at the latest.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(in crate::server) fn deadline(&self) -> Instant {
         let calls = self.calls.values().map(|call| call.until);
         calls
             .chain(self.save_at.filter(|_| !self.saving))
@@ -171,7 +186,7 @@ impl ApiHost {
     }
 
     /// A request. False if it is not for the API.
-    pub(super) fn request(
+    pub(in crate::server) fn request(
         &mut self,
         now: Instant,
         conn: ConnId,
@@ -208,8 +223,81 @@ impl ApiHost {
         true
     }
 
+    /// Somebody wants to listen. False if the request is for something else.
+    pub(in crate::server) fn listen(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        (peer, own): (IpAddr, Option<IpAddr>),
+        request: &Request,
+    ) -> bool {
+        let Some(subscription) = Subscription::read(request) else {
+            return false;
+        };
+        let accepted = match websocket::accept(request, &self.websocket, &[]) {
+            Ok(_) if self.listeners.is_full() => Err(Response::text(503, "Too many listen.")),
+            Ok(accepted) => Ok(accepted),
+            Err(error) => Err(error.response()),
+        };
+        match accepted {
+            Err(response) => self.errands.push(Errand::Respond(conn, response)),
+            Ok(accepted) => {
+                let trusted = &self.config.general.trusted_proxies;
+                let caller = Caller::of(request, peer, own, trusted);
+                // Without an account only callers of this machine may, as in a call.
+                let is_authorized = caller.is_local;
+                self.errands.push(Errand::Upgrade(conn, Box::new(accepted)));
+                self.listeners
+                    .come(now, conn, subscription, caller, is_authorized);
+                self.hand_over_frames();
+            }
+        }
+        true
+    }
+
+    /// What the sessions of WebSockets are made with.
+    pub(in crate::server) fn websocket_options(&self) -> &Arc<websocket::Options> {
+        &self.websocket
+    }
+
+    /// A listener sent a text.
+    pub(in crate::server) fn heard(&mut self, now: Instant, conn: ConnId, text: &str) {
+        let Some((caller, commands)) = self.listeners.login(conn, text) else {
+            return;
+        };
+        let caller = Caller {
+            // The login is of this connection, which nobody else shares from here on.
+            is_proxied: true,
+            ..caller.clone()
+        };
+        let attempt = Attempt {
+            now,
+            conn,
+            caller: &caller,
+            commands: &commands,
+            authorization: None,
+            random: random(),
+        };
+        match self.api.authorizer.decide(&attempt, &self.accounts) {
+            Verdict::Granted(_) => self.listeners.begin(conn),
+            Verdict::Refused(reply) => self.listeners.refuse(conn, &reply),
+            // The first account is made by a call, and a password is shown in a field.
+            Verdict::Verify { .. } | Verdict::MakeAccount { .. } => {}
+        }
+        self.hand_over_frames();
+    }
+
+    fn hand_over_frames(&mut self) {
+        let frames = self.listeners.take_frames().into_iter();
+        self.errands.extend(frames.map(|frame| match frame {
+            Frame::Send(conn, text) => Errand::Send(conn, text),
+            Frame::Close(conn) => Errand::Close(conn),
+        }));
+    }
+
     /// A connection is gone.
-    pub(super) fn connection_gone(&mut self, conn: ConnId) {
+    pub(in crate::server) fn connection_gone(&mut self, conn: ConnId) {
+        self.listeners.connection_gone(conn);
         self.api.authorizer.connection_gone(conn);
     }
 
@@ -390,64 +478,8 @@ impl ApiHost {
         );
     }
 
-    fn save_job(&mut self, ticket: Option<u64>) -> Job {
-        self.saving = true;
-        self.save_at = None;
-        Job::Save {
-            ticket,
-            document: self.config.to_document(),
-            keeps_md5: self.config.general.challenge_login,
-        }
-    }
-
-    fn read_job(&self, ticket: Option<u64>) -> Job {
-        Job::Read {
-            ticket,
-            unsaved: self.save_at.map(|_| self.config.to_document()),
-        }
-    }
-
-    /// Reads the file again, as SIGHUP asks.
-    pub(super) fn read_again(&self) {
-        let job = self.read_job(None);
-        if self.worker.send(job).is_err() {
-            tracing::error!("the configuration is not read: too much to do");
-        }
-    }
-
-    /// Takes another configuration into use.
-    fn use_config(&mut self, loaded: Loaded, how: &str) {
-        let Loaded {
-            mut config,
-            notices,
-        } = loaded;
-        if let Some(certificate) = &self.environment {
-            config.add_certificate(certificate.clone());
-        }
-        for notice in notices
-            .iter()
-            .filter(|notice| !self.notices.contains(notice))
-        {
-            tracing::warn!("{notice}");
-        }
-        self.notices = notices;
-        let changes = Changes::between(&self.config, &config);
-        if config.protocols != self.listening && changes.protocols {
-            tracing::warn!("ports and interfaces change when the server is started again");
-        }
-        tracing::info!(
-            added = changes.added.join(","),
-            changed = changes.changed.join(","),
-            removed = changes.removed.join(","),
-            "{how}"
-        );
-        self.config = Arc::new(config);
-        self.accounts = Accounts::open(&self.config, self.key.as_ref());
-        self.errands.push(Errand::Use(Arc::clone(&self.config)));
-    }
-
     /// What the worker has done.
-    pub(super) fn receive_reports(&mut self, now: Instant) {
+    pub(in crate::server) fn receive_reports(&mut self, now: Instant) {
         while let Some(report) = self.worker.receive() {
             self.report(now, report);
         }
@@ -518,213 +550,10 @@ impl ApiHost {
         }
     }
 
-    /// The first account has its hash: it holds from here on, and is written at once.
-    fn account_made(
-        &mut self,
-        now: Instant,
-        token: u64,
-        name: String,
-        account: Value,
-        key: Option<Key>,
-    ) {
-        self.key = self.key.take().or(key);
-        let Some(waiting) = self.calls.remove(&token) else {
-            return;
-        };
-        if !self.accounts.is_empty() {
-            // Two callers made the first account at once: the first one has.
-            let attempt = waiting.attempt(now);
-            let verdict = self.api.authorizer.decide(&attempt, &self.accounts);
-            self.proceed(now, token, waiting, verdict);
-            return;
-        }
-        let mut document = self.config.document().clone();
-        let accounts = Map::from_iter([(name, account)]);
-        document.insert("account".to_owned(), Value::Object(accounts));
-        match crate::config::read_document(document) {
-            Ok(loaded) => {
-                self.use_config(loaded, "the first account was made");
-            }
-            Err(error) => tracing::error!(error, "the account cannot be used"),
-        }
-        self.save_at = Some(now);
-        let authorize = Map::from_iter([("status".to_owned(), "ACC_MADE".into())]);
-        self.gather(now, token, waiting, authorize);
-    }
-
-    /// Takes over what was saved of accounts, unless they have changed meanwhile.
-    fn accounts_protected(&mut self, before: Value, after: Value) {
-        if self.config.document().get("account") != Some(&before) {
-            return;
-        }
-        let mut document = self.config.document().clone();
-        document.insert("account".to_owned(), after);
-        if let Ok(mut loaded) = crate::config::read_document(document) {
-            if let Some(certificate) = &self.environment {
-                loaded.config.add_certificate(certificate.clone());
-            }
-            self.config = Arc::new(loaded.config);
-            self.accounts = Accounts::open(&self.config, self.key.as_ref());
-            self.errands.push(Errand::Use(Arc::clone(&self.config)));
-        }
-    }
-
-    fn file_was_read(&mut self, result: Result<Loaded, String>) -> Result<(), String> {
-        match result {
-            Ok(loaded) => {
-                if self.save_at.take().is_some() {
-                    tracing::warn!(
-                        "the file holds, and what was changed over the API since it was saved last \
-                         does not"
-                    );
-                }
-                self.use_config(loaded, "the configuration was read again");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!("{error}; the running configuration stays");
-                self.errands.push(Errand::LookAtCertificates);
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes note of what became of a save. What failed is tried again a while later.
-    fn saved(&mut self, now: Instant, result: Result<(), SaveError>) -> Option<String> {
-        let error = match result {
-            Ok(()) => {
-                tracing::info!("the configuration was saved");
-                return None;
-            }
-            Err(SaveError::Changed(loaded)) => {
-                let text = "the file was changed by somebody else meanwhile: it holds, and what \
-                            was to be saved is beside it";
-                self.save_at = None;
-                let _ = self.file_was_read(*loaded);
-                tracing::warn!("{text}");
-                return Some(text.to_owned());
-            }
-            Err(SaveError::NoFile) => SaveError::NoFile,
-            Err(error) => {
-                self.save_at.get_or_insert(now + SAVE_AFTER);
-                error
-            }
-        };
-        tracing::error!(%error, "the configuration was not saved; the old file is whole");
-        Some(format!("not saved: {error}"))
-    }
-
-    fn disk_done(&mut self, ticket: Option<u64>, error: Option<String>) {
-        let Some(token) = ticket else {
-            return;
-        };
-        let Some(mut waiting) = self.calls.remove(&token) else {
-            return;
-        };
-        let Step::Disk(mut reply, left) = waiting.step else {
-            return;
-        };
-        if let Some(error) = error {
-            reply.note_error(error);
-        }
-        if left > 1 {
-            waiting.step = Step::Disk(reply, left - 1);
-            self.calls.insert(token, waiting);
-        } else {
-            self.answer(waiting.conn, reply, &waiting.call);
-        }
-    }
-
-    /// A shard's answer. False if the API has not asked.
-    pub(super) fn snapshot(
-        &mut self,
-        now: Instant,
-        from: ShardId,
-        token: u64,
-        snapshot: ShardSnapshot,
-    ) {
-        if let Some(gathered) = self.gathered(token) {
-            gathered.snapshots.insert(from, snapshot);
-            self.execute_if_ready(now, token);
-        } else if let Some(sample) = self.sample.as_mut().filter(|sample| sample.token == token) {
-            if let Some(snapshots) = &mut sample.snapshots {
-                snapshots.insert(from, snapshot);
-            }
-            self.finish_sample(now);
-        }
-    }
-
-    /// A shard's answer.
-    pub(super) fn clients(
-        &mut self,
-        now: Instant,
-        from: ShardId,
-        token: u64,
-        clients: ShardClients,
-    ) {
-        if let Some(gathered) = self.gathered(token) {
-            gathered.clients.insert(from, clients);
-            self.execute_if_ready(now, token);
-        } else if let Some(sample) = self.sample.as_mut().filter(|sample| sample.token == token) {
-            sample.clients.insert(from, clients);
-            self.finish_sample(now);
-        }
-    }
-
-    /// Whether a snapshot with this number was asked for here.
-    pub(super) fn has_asked(&self, token: u64) -> bool {
-        self.calls.contains_key(&token)
-            || self
-                .sample
-                .as_ref()
-                .is_some_and(|sample| sample.token == token)
-    }
-
-    fn begin_sample(&mut self, now: Instant) {
-        let token = self.next_token();
-        let each = self.api.history.watches_clients(now);
-        let watches_streams = self.api.history.watches_streams(now);
-        self.errands.push(Errand::AskClients { token, each });
-        if watches_streams {
-            self.errands.push(Errand::AskSnapshots { token });
-        }
-        // One that is not complete by now never will be: its second is left out.
-        self.sample = Some(Sampling {
-            token,
-            clients: BTreeMap::new(),
-            snapshots: watches_streams.then(BTreeMap::new),
-        });
-    }
-
-    fn finish_sample(&mut self, now: Instant) {
-        let is_complete = self.sample.as_ref().is_some_and(|sample| {
-            sample.clients.len() == self.media_shards
-                && sample
-                    .snapshots
-                    .as_ref()
-                    .is_none_or(|snapshots| snapshots.len() == self.media_shards)
-        });
-        let Some(sample) = self.sample.take_if(|_| is_complete) else {
-            return;
-        };
-        let shards: Vec<ShardClients> = sample.clients.into_values().collect();
-        let tally = ShardClients::sum(&shards);
-        let clients = ShardClients::merge(shards);
-        let snapshots: Vec<ShardSnapshot> = sample
-            .snapshots
-            .into_iter()
-            .flat_map(BTreeMap::into_values)
-            .collect();
-        self.api
-            .history
-            .add(clock::unix_millis() / 1000, tally, &snapshots);
-        if !clients.is_empty() {
-            self.api.history.pace(now, &clients);
-        }
-    }
-
     /// Does what is due.
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(in crate::server) fn tick(&mut self, now: Instant) {
+        self.listeners.tick(now);
+        self.hand_over_frames();
         if now >= self.next_sample {
             self.next_sample = now + SAMPLE_EVERY;
             self.begin_sample(now);
@@ -749,32 +578,15 @@ impl ApiHost {
             }
         }
     }
+}
 
-    /// Writes what is not written, at the end of the server.
-    pub(super) fn finish(&mut self, now: Instant) {
-        self.receive_reports(now);
-        if self.save_at.is_none() {
-            return;
-        }
-        let job = self.save_job(Some(u64::MAX));
-        if self.worker.send(job).is_err() {
-            tracing::error!("the configuration was not saved: too much to do");
-            return;
-        }
-        while let Some(report) = self.worker.wait(ANSWER_MAX) {
-            let is_last = matches!(
-                report,
-                Report::Saved {
-                    ticket: Some(u64::MAX),
-                    ..
-                }
-            );
-            self.report(now, report);
-            if is_last {
-                return;
-            }
-        }
-        tracing::error!("the configuration was not saved: the disk does not answer");
+/// A listener sends a login and nothing else.
+fn websocket_options() -> websocket::Options {
+    websocket::Options {
+        frame_bytes_max: 4096,
+        message_bytes_max: 4096,
+        deflate: None,
+        ..websocket::Options::default()
     }
 }
 
