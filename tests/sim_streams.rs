@@ -18,8 +18,8 @@ use ringside::base::ids::ConnId;
 use ringside::base::prng::Prng;
 use ringside::streams::Container;
 
-use sim::audience::Style;
 use sim::media::Tracks;
+use sim::player::Style;
 use sim::viewer::{Pace, Stage};
 use sim::world::{Climate, NAMES, World};
 

@@ -155,7 +155,9 @@ impl Hall {
                 Output::Http(conn, HttpReply::EndStream) => (conn, Sent::End),
                 Output::Abort(conn) => (conn, Sent::Abort),
                 Output::Rtmp(..) | Output::Establish(_) => continue,
-                other => panic!("nobody plays here: {other:?}"),
+                Output::Send { .. } | Output::Http(..) | Output::Close(_) => {
+                    panic!("nobody plays here")
+                }
             };
             self.sent.entry(conn).or_default().push(sent);
         }
@@ -173,7 +175,7 @@ impl Hall {
 const CROWD: u64 = 5000;
 
 /// The number of the segment that is open, and of the part that comes next.
-fn next(hall: &mut Hall) -> (u64, u32) {
+fn next(hall: &Hall) -> (u64, u32) {
     // Segments of 50 frames, parts of 8 and a last one of 2.
     let number = 1_700_000_000 + u64::from((hall.frames - 1) / 50);
     (number, ((hall.frames - 1) % 50) / 8)
@@ -182,7 +184,7 @@ fn next(hall: &mut Hall) -> (u64, u32) {
 #[test]
 fn five_thousand_are_answered_with_one_text_when_the_part_comes() {
     let mut hall = Hall::new(130);
-    let (number, part) = next(&mut hall);
+    let (number, part) = next(&hall);
     let path = format!("index.m3u8?_HLS_msn={number}&_HLS_part={part}");
     hall.ask_all(10..10 + CROWD, &path);
     assert_eq!(hall.waiters(), CROWD);
@@ -203,7 +205,7 @@ fn five_thousand_are_answered_with_one_text_when_the_part_comes() {
 #[test]
 fn five_thousand_waiters_then_the_publisher_dies() {
     let mut hall = Hall::new(130);
-    let (number, part) = next(&mut hall);
+    let (number, part) = next(&hall);
     hall.ask_all(
         10..2010,
         &format!("index.m3u8?_HLS_msn={number}&_HLS_part={part}"),
@@ -252,7 +254,7 @@ fn five_thousand_waiters_then_the_publisher_dies() {
 fn so_many_wait_and_no_more() {
     const MOST: u64 = 50_000;
     let mut hall = Hall::new(130);
-    let (number, part) = next(&mut hall);
+    let (number, part) = next(&hall);
     let path = format!("index.m3u8?_HLS_msn={number}&_HLS_part={part}");
     hall.ask_all(10..10 + MOST, &path);
     assert_eq!((hall.waiters(), hall.sent.len()), (MOST, 0));

@@ -22,6 +22,10 @@ const STAYS: Duration = Duration::from_secs(1);
 /// The longest segment, in ticks of 90 kHz, less a frame.
 const LONG_TICKS: u64 = 90_000 * 119 / 10;
 
+/// No stream of the world keeps more, in microseconds, and a playlist has few segments beyond that.
+const WINDOW: u64 = 15_000_000;
+const SEGMENTS_MIN: usize = 5;
+
 /// No part is longer, in microseconds: a third of a second, and what times are rounded by. Where frames
 /// are lost on their way, two in a row may be further apart than that.
 const PART_MAX: u64 = 340_000;
@@ -139,6 +143,13 @@ impl Shelf {
                 life: scene.life,
                 at: scene.now,
             };
+        }
+        let kept = media.segments.iter().skip(1);
+        let kept: u64 = kept.map(|segment| segment.micros).sum();
+        // Three of the longest segments stay.
+        let most = WINDOW.max(3_000_000 * media.target_s + 1_500_000);
+        if kept > most && media.segments.len() > SEGMENTS_MIN {
+            return Err(format!("{kept} us are kept: {media:?}"));
         }
         let mut discontinuity = Some(media.discontinuity);
         for number in media.msn..media.msn + media.skipped {

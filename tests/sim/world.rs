@@ -14,8 +14,9 @@ use ringside::streams::{
     Container, Exchange, HttpReply, Message, Output, Registrar, RtmpReply, StreamSnapshot,
 };
 
-use super::audience::{Asked, Audience, Scene, Style, Then};
+use super::audience::{Asked, Audience, Scene, Then};
 use super::media::Tracks;
+use super::player::Style;
 use super::publisher::{Publisher, Standing};
 use super::viewer::{Pace, Stage, Viewer};
 
@@ -648,7 +649,11 @@ impl World {
         let name = self.audience.name_of(asked);
         let life = match reply {
             HttpReply::Run(_) | HttpReply::Begin(_) => None,
-            _ => name.and_then(|name| self.life(shard, name)),
+            HttpReply::Respond(_)
+            | HttpReply::Shared(..)
+            | HttpReply::Stream(_)
+            | HttpReply::StreamHead(_)
+            | HttpReply::EndStream => name.and_then(|name| self.life(shard, name)),
         };
         let scene = Scene {
             shard,

@@ -432,3 +432,192 @@ fn timeline(segments: &[Segment]) -> Vec<dash::TimelineEntry> {
 fn ticks(time: MediaTime) -> u64 {
     u64::try_from(time.as_ticks(TIMESCALE)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::base::ids::TrackId;
+    use crate::hub::Pieces;
+    use crate::media::Codec;
+    use crate::streams::segments::listing::{Opening, Update};
+
+    const ZERO_UNIX_MS: i64 = 1_700_000_000_000;
+
+    /// A publisher of 4 segments of 2 s, and one that came back 7 s later.
+    fn epoch(number: u64) -> Epoch {
+        if number < 104 {
+            Epoch {
+                number: 100,
+                start: MediaTime::ZERO,
+                unix_ms: ZERO_UNIX_MS,
+            }
+        } else {
+            Epoch {
+                number: 104,
+                start: MediaTime::from_millis(8033),
+                unix_ms: ZERO_UNIX_MS + 15_000,
+            }
+        }
+    }
+
+    /// Segments of a track whose frames are `later_ms` after those of the first; the last is open.
+    fn listing(numbers: std::ops::Range<u64>, later_ms: i64) -> Listing {
+        let mut listing = Listing::new(Duration::from_millis(1900), Duration::from_millis(336));
+        for number in numbers.clone() {
+            let epoch = epoch(number);
+            let since_ms = (number - epoch.number) as i64 * 2000;
+            listing.update(Update::Open(Opening {
+                number,
+                start: epoch.start + MediaTime::from_millis(since_ms + later_ms),
+                unix_ms: epoch.unix_ms + since_ms + later_ms,
+                epoch,
+                is_discontinuity: number == 104,
+                discontinuities: u64::from(number >= 104),
+                init: 1 + u32::from(number >= 104),
+            }));
+            if number + 1 < numbers.end {
+                listing.update(Update::Close {
+                    duration: Duration::from_secs(2),
+                    pieces: Pieces::new(),
+                });
+            }
+        }
+        listing
+    }
+
+    fn facts(id: u16, codec: Codec) -> Facts {
+        let track = Track {
+            id: TrackId(id),
+            codec,
+            init: Bytes::new(),
+            video: None,
+            audio: None,
+            language: String::new(),
+        };
+        Facts {
+            track,
+            rate: 1,
+            rate_max: 1,
+        }
+    }
+
+    fn describe(video: &Listing, audio: &Listing) -> dash::Mpd {
+        mpd(&Presentation {
+            zero_unix_ms: ZERO_UNIX_MS,
+            unix_ms: ZERO_UNIX_MS + 20_000,
+            window: Duration::from_secs(50),
+            time_url: String::new(),
+            tracks: vec![
+                (facts(0, Codec::H264), video),
+                (facts(1, Codec::Aac), audio),
+            ],
+        })
+    }
+
+    /// Of each period its name, its start, and of each representation the first number, the
+    /// initialisation segment, and start and length in ticks of its segments.
+    type Seen = (String, u64, Vec<(u64, String, Vec<(u64, u64)>)>);
+
+    fn periods(mpd: &dash::Mpd) -> Vec<Seen> {
+        let of_period = |period: &dash::Period| {
+            let sets = period.adaptation_sets.iter();
+            let templates = sets
+                .flat_map(|set| &set.representations)
+                .map(|it| &it.template);
+            let representations = templates.map(|template| {
+                let entries = template.timeline.iter();
+                (
+                    template.start_number,
+                    template.initialization.clone(),
+                    entries.map(|entry| (entry.start, entry.duration)).collect(),
+                )
+            });
+            (
+                period.id.clone(),
+                period.start_ms,
+                representations.collect(),
+            )
+        };
+        mpd.periods.iter().map(of_period).collect()
+    }
+
+    const SECOND: u64 = 90_000;
+
+    #[test]
+    fn each_discontinuity_begins_a_period_at_its_own_time() {
+        // The rendition of the sound was made a little later.
+        let mpd = describe(&listing(100..107, 0), &listing(102..107, 20));
+        let periods = periods(&mpd);
+        assert_eq!(periods.len(), 2);
+        let (id, start_ms, tracks) = &periods[0];
+        assert_eq!((id.as_str(), *start_ms), ("100", 0));
+        let two = 2 * SECOND;
+        assert_eq!(
+            tracks[0].2,
+            [(0, two), (two, two), (2 * two, two), (3 * two, two)],
+            "it ends where its publisher did"
+        );
+        let late = SECOND / 50;
+        assert_eq!(
+            (tracks[1].0, tracks[1].1.as_str()),
+            (102, "$RepresentationID$/init_1.m4s")
+        );
+        assert_eq!(tracks[1].2, [(2 * two + late, two), (3 * two + late, two)]);
+
+        let (id, start_ms, tracks) = &periods[1];
+        assert_eq!((id.as_str(), *start_ms), ("104", 15_000));
+        assert_eq!((tracks[0].0, tracks[1].0), (104, 104));
+        assert_eq!(tracks[0].1, "$RepresentationID$/init_2.m4s");
+        let begin = 8033 * 90;
+        assert_eq!(
+            tracks[0].2[..3],
+            [(begin, two), (begin + two, two), (begin + 2 * two, two)]
+        );
+        let offset = |period: usize| {
+            let set = &mpd.periods[period].adaptation_sets[1];
+            set.representations[0].template.presentation_time_offset
+        };
+        assert_eq!((offset(0), offset(1)), (0, begin), "also of the sound");
+    }
+
+    #[test]
+    fn a_period_stays_what_it_is_when_its_beginning_leaves() {
+        let mut video = listing(100..108, 0);
+        let before = periods(&describe(&video, &video));
+        video.trim(Duration::from_secs(8), usize::MAX);
+        let after = periods(&describe(&video, &video));
+        assert!(after[0].2[0].0 > 100, "something has left");
+        assert_eq!(after[0].0, before[0].0);
+        assert_eq!(after[0].1, before[0].1);
+        assert_eq!(after[1], before[1]);
+        video.trim(Duration::ZERO, usize::MAX);
+        let mut last = listing(100..112, 0);
+        last.trim(Duration::ZERO, usize::MAX);
+        let last = periods(&describe(&last, &last));
+        assert_eq!(last.len(), 1);
+        assert_eq!((last[0].0.as_str(), last[0].1), ("104", 15_000));
+    }
+
+    #[test]
+    fn renditions_that_were_made_at_different_times_count_discontinuities_alike() {
+        let sequence = |listing: &Listing, clip| {
+            let playlist = media(Form::Ts, listing, true, clip, Vec::new());
+            (playlist.media_sequence, playlist.discontinuity_sequence)
+        };
+        let all = Clip::default();
+        assert_eq!(sequence(&listing(100..107, 0), all), (100, 0));
+        assert_eq!(
+            sequence(&listing(104..107, 0), all),
+            (104, 0),
+            "its own is a tag"
+        );
+        assert_eq!(sequence(&listing(105..107, 0), all), (105, 1));
+        let clip = Clip {
+            start: Some(MediaTime::from_millis(10_100)),
+            stop: None,
+        };
+        assert_eq!(sequence(&listing(100..107, 0), clip), (105, 1));
+    }
+}
