@@ -51,6 +51,8 @@ pub(in crate::streams) struct Maker {
     /// The cuts that the main track has not reached.
     cuts: VecDeque<Cut>,
     open: Option<Open>,
+    /// Where the last gap ends: segments do not overlap.
+    gap_end: MediaTime,
     /// The frame of the main track before this one, how far apart those before it were, the newest
     /// last, and how long a frame is taken to last.
     last: Option<MediaTime>,
@@ -114,6 +116,7 @@ impl Maker {
             part,
             cuts: VecDeque::new(),
             open: None,
+            gap_end: MediaTime::ZERO,
             last: None,
             apart: VecDeque::new(),
             alone: 0,
@@ -168,11 +171,17 @@ impl Maker {
     ) {
         // A track that has not reached the cut before by now has nothing for that segment.
         while let Some(missed) = self.cuts.pop_front() {
-            self.close(pool, self.at(&missed), updates);
+            // What waits for its discontinuity is not in the gap.
+            let waiting = self.changed.first().map(|frame| frame.dts);
+            let before = |time: MediaTime| waiting.map_or(time, |waiting| time.min(waiting));
+            // The track may be ahead of the one that cuts, and pause.
+            let ahead = self.open.as_ref().map_or(self.gap_end, |open| open.end);
+            let start = before(self.at(&missed)).max(self.gap_end).max(ahead);
+            let until = before(self.at(cut)).max(start);
+            self.close(pool, start, updates);
             self.has_changed &= !missed.is_discontinuity;
-            let until = self.at(cut);
             self.renew_init(updates);
-            let start = self.at(&missed);
+            self.gap_end = until;
             updates.push(Update::Gap {
                 opening: self.opening(&missed, start),
                 duration: until.since(start),
@@ -349,7 +358,8 @@ impl Maker {
         self.store.forget();
         self.has_changed = false;
         self.renew_init(updates);
-        updates.push(Update::Open(self.opening(cut, frame.dts)));
+        let start = frame.dts.max(self.gap_end);
+        updates.push(Update::Open(self.opening(cut, start)));
         let from = self.store.end();
         self.open = Some(Open {
             start: frame.dts,
