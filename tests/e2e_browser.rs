@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::tls::{Files, Secure};
 use support::{Background, Server, clips, ffmpeg9, free_port, repository, run, scratch, wait_for};
 
 const BROWSE_MAX: Duration = Duration::from_secs(60);
@@ -26,7 +27,8 @@ fn watch_page(browser: &str, name: &str, url: &str) -> Value {
         Command::new("node")
             .arg(repository().join("tests/browser/player.mjs"))
             .args([browser, url])
-            .arg(&screenshot),
+            .arg(&screenshot)
+            .env("RINGSIDE_ANY_CERTIFICATE", "1"),
         BROWSE_MAX,
     );
     assert!(
@@ -75,6 +77,16 @@ fn chromium_plays_the_page() {
         first < FIRST_PICTURE_MS_MAX,
         "first picture after {first} ms"
     );
+}
+
+#[test]
+fn chromium_plays_the_page_over_http2() {
+    let files = Files::new(&["localhost"]);
+    let secure = Secure::open(&[&files]);
+    let _publisher = secure.server.publish("clip", &clips::demo());
+    let report = watch_page("chromium", "page-https", &secure.url("/clip.html"));
+    assert_eq!(report["protocol"], "h2", "{report}");
+    assert_plays(&report);
 }
 
 #[test]

@@ -78,7 +78,10 @@ export async function chromium() {
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync',
       '--disable-dev-shm-usage', '--mute-audio', '--autoplay-policy=no-user-gesture-required',
-      '--window-size=1000,700', '--remote-debugging-port=0', `--user-data-dir=${profile}`, 'about:blank',
+      '--window-size=1000,700', '--remote-debugging-port=0', `--user-data-dir=${profile}`,
+      // The tests' own certificates are nobody's.
+      ...(process.env.RINGSIDE_ANY_CERTIFICATE ? ['--ignore-certificate-errors'] : []),
+      'about:blank',
     ],
     /DevTools listening on (ws:\S+)/,
   );

@@ -34,6 +34,7 @@ const state = `(() => {
     frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, muted: video.muted,
     width: video.videoWidth, height: video.videoHeight, ready: video.readyState,
     ahead: buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : null,
+    protocol: performance.getEntriesByType('navigation')[0]?.nextHopProtocol,
     errors: w.__errors, text: document.body.innerText.slice(0, 600),
   };
 })()`;
