@@ -460,11 +460,21 @@ fn join(before: &Volume, after: &Volume, is_cmaf: bool, may_gap: bool) -> Result
         return Err(format!("it begins with {next:?} after {ticks} ticks"));
     }
     if let Some(listed) = &before.listed {
-        let micros = ticks * 1000 / 90;
         let is_paused = next.time - last.time > 85_000;
         let slack = if is_cmaf { 120_000 } else { 20_000 };
-        if micros + slack < listed.micros || (!is_paused && listed.micros + slack < micros) {
-            return Err(format!("it lasts {micros} us and is listed as {listed:?}"));
+        let fits = |begin: u64, end: u64| {
+            let micros = end.saturating_sub(begin) * 1000 / 90;
+            micros + slack >= listed.micros && (is_paused || listed.micros + slack >= micros)
+        };
+        // Where the pictures pause, a segment may begin with sound.
+        let sound = |reel: &Reel| reel.of(Kind::Audio).next().map(|shot| shot.time);
+        let begins = [Some(begin.time), sound(first)];
+        let ends = [Some(next.time), sound(second)];
+        let any = |begin: u64| ends.iter().flatten().any(|end| fits(begin, *end));
+        if !begins.iter().flatten().any(|begin| any(*begin)) {
+            return Err(format!(
+                "it lasts {ticks} ticks and is listed as {listed:?}"
+            ));
         }
     }
     Ok(())
