@@ -16,7 +16,7 @@ pub(crate) type Key = (usize, bool, String);
 /// A rendition that nobody has asked for in this time may be made anew.
 const REMADE_AFTER: Duration = Duration::from_secs(55);
 
-/// The newest segments stay for this time at least.
+/// The newest whole segment stays for this time at least, though media may come in bursts.
 const STAYS: Duration = Duration::from_secs(1);
 
 /// The longest segment, in ticks of 90 kHz, less a frame.
@@ -113,7 +113,7 @@ impl Shelf {
             .get(&scene.shard)
             .filter(|shown| shown.life == scene.life && scene.now < shown.at + STAYS)
             .filter(|_| !scene.is_closed && !is_gap)
-            .is_some_and(|shown| number < shown.open && number + 2 >= shown.open)
+            .is_some_and(|shown| number < shown.open && number + 1 >= shown.open)
     }
 
     /// A playlist.
