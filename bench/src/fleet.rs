@@ -115,7 +115,9 @@ impl Fleet {
                         let text = match reason {
                             Gone::Closed => "closed by the server",
                             Gone::Failed => "the connection failed",
-                            Gone::Displaced | Gone::Overfull | Gone::Stalled => "closed by this side",
+                            Gone::Displaced | Gone::Overfull | Gone::Stalled => {
+                                "closed by this side"
+                            }
                         };
                         self.lost(conn, text);
                     }

@@ -86,7 +86,10 @@ pub(crate) fn run(data: &[u8]) {
     };
     // The corpus knows the password, for the sake of what comes behind it.
     let shows = request.header("authorization").is_some();
-    assert!(caller.is_local || shows, "a caller from elsewhere has shown nothing");
+    assert!(
+        caller.is_local || shows,
+        "a caller from elsewhere has shown nothing"
+    );
     let _ = Needs::of(&call, &CONFIG);
     let world = World {
         config: &CONFIG,

@@ -137,7 +137,7 @@ fn hasher() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-/// Hashes an MD5. Takes tens of milliseconds and [`MEMORY_KIB`]: not for a shard's thread.
+/// Hashes an MD5. Takes tens of milliseconds and `MEMORY_KIB` of memory: not for a shard's thread.
 pub fn hash(md5: &str, salt: [u8; 16]) -> String {
     let salt = SaltString::encode_b64(&salt).expect("16 bytes are a salt");
     hasher()
