@@ -16,7 +16,7 @@ pub(crate) type Key = (usize, bool, String);
 /// A rendition that nobody has asked for in this time may be made anew.
 const REMADE_AFTER: Duration = Duration::from_secs(55);
 
-/// The newest segments stay for this time at least.
+/// The newest whole segment stays for this time at least, though media may come in bursts.
 const STAYS: Duration = Duration::from_secs(1);
 
 /// The longest segment, in ticks of 90 kHz, less a frame.
@@ -113,7 +113,7 @@ impl Shelf {
             .get(&scene.shard)
             .filter(|shown| shown.life == scene.life && scene.now < shown.at + STAYS)
             .filter(|_| !scene.is_closed && !is_gap)
-            .is_some_and(|shown| number < shown.open && number + 2 >= shown.open)
+            .is_some_and(|shown| number < shown.open && number + 1 >= shown.open)
     }
 
     /// A playlist.
@@ -460,11 +460,21 @@ fn join(before: &Volume, after: &Volume, is_cmaf: bool, may_gap: bool) -> Result
         return Err(format!("it begins with {next:?} after {ticks} ticks"));
     }
     if let Some(listed) = &before.listed {
-        let micros = ticks * 1000 / 90;
         let is_paused = next.time - last.time > 85_000;
         let slack = if is_cmaf { 120_000 } else { 20_000 };
-        if micros + slack < listed.micros || (!is_paused && listed.micros + slack < micros) {
-            return Err(format!("it lasts {micros} us and is listed as {listed:?}"));
+        let fits = |begin: u64, end: u64| {
+            let micros = end.saturating_sub(begin) * 1000 / 90;
+            micros + slack >= listed.micros && (is_paused || listed.micros + slack >= micros)
+        };
+        // Where the pictures pause, a segment may begin with sound.
+        let sound = |reel: &Reel| reel.of(Kind::Audio).next().map(|shot| shot.time);
+        let begins = [Some(begin.time), sound(first)];
+        let ends = [Some(next.time), sound(second)];
+        let any = |begin: u64| ends.iter().flatten().any(|end| fits(begin, *end));
+        if !begins.iter().flatten().any(|begin| any(*begin)) {
+            return Err(format!(
+                "it lasts {ticks} ticks and is listed as {listed:?}"
+            ));
         }
     }
     Ok(())
