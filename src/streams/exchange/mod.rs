@@ -7,6 +7,7 @@ mod delivery;
 mod home;
 mod http;
 mod publishers;
+mod renditions;
 mod segmented;
 mod sessions;
 mod viewers;
