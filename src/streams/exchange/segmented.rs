@@ -1,7 +1,7 @@
 //! Requests for playlists, segments and parts.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::http::not_found;
 use super::{Business, Exchange, HttpReply, Output, Want};
@@ -14,7 +14,7 @@ use crate::streams::name::StreamName;
 use crate::streams::segment_request::{File, SegmentRequest};
 use crate::streams::segments::listing::Listing;
 use crate::streams::segments::playlists::{self, Presentation};
-use crate::streams::segments::rendition::{Follower, Version, Waiter, compress};
+use crate::streams::segments::rendition::{Follower, Rendition, Version, Waiter, compress};
 use crate::streams::segments::{Form, Key};
 use crate::streams::stream::Stream;
 
@@ -339,17 +339,9 @@ impl Exchange {
         request: Box<SegmentRequest>,
         target: Option<(u64, Option<u32>)>,
     ) {
-        if self.waiters >= WAITERS_MAX || self.business.contains_key(&conn) {
-            self.counters.waiters_refused += 1;
-            self.respond(conn, answers::busy());
-            return;
-        }
-        let now = self.now;
-        let Some(rendition) = self.rendition(id, key) else {
-            self.respond(conn, not_found());
+        let Some((rendition, until)) = self.admit(conn, id, key) else {
             return;
         };
-        let until = now + patience(rendition.listing.as_ref());
         rendition.waiters.insert(
             conn,
             Waiter {
@@ -358,10 +350,32 @@ impl Exchange {
                 target,
             },
         );
+    }
+
+    /// Makes room for one who waits, or says that there is none. Until when it may wait.
+    fn admit(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        key: &Key,
+    ) -> Option<(&mut Rendition<Box<SegmentRequest>>, Instant)> {
+        if self.waiters >= WAITERS_MAX || self.business.contains_key(&conn) {
+            self.counters.waiters_refused += 1;
+            self.respond(conn, answers::busy());
+            return None;
+        }
+        let now = self.now;
+        if self.rendition(id, key).is_none() {
+            self.respond(conn, not_found());
+            return None;
+        }
         self.waiters += 1;
         self.business
             .insert(conn, Business::Segmented(id, key.clone()));
         self.outputs.push_back(Output::Establish(conn));
+        let rendition = self.rendition(id, key)?;
+        let until = now + patience(rendition.listing.as_ref());
+        Some((rendition, until))
     }
 
     /// Answers as the part or segment is made.
@@ -377,17 +391,9 @@ impl Exchange {
             self.wait(conn, id, key, request, Some((number, part)));
             return;
         }
-        if self.waiters >= WAITERS_MAX || self.business.contains_key(&conn) {
-            self.counters.waiters_refused += 1;
-            self.respond(conn, answers::busy());
-            return;
-        }
-        let now = self.now;
-        let Some(rendition) = self.rendition(id, key) else {
-            self.respond(conn, not_found());
+        let Some((rendition, until)) = self.admit(conn, id, key) else {
             return;
         };
-        let until = now + patience(rendition.listing.as_ref());
         let so_far = rendition
             .listing
             .as_ref()
@@ -408,9 +414,6 @@ impl Exchange {
                 until,
             },
         );
-        self.waiters += 1;
-        self.business
-            .insert(conn, Business::Segmented(id, key.clone()));
         if has_begun {
             let response = answers::growing(key);
             self.http(conn, HttpReply::Begin(response));
