@@ -429,7 +429,6 @@ impl Exchange {
         }
         self.http(conn, HttpReply::Run(pieces));
     }
-
 }
 
 /// How far the other renditions of a stream are, as far as this shard has them.
