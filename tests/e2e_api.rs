@@ -264,6 +264,7 @@ fn pages_of_other_sites_are_not_local() {
     let server = server();
     for field in [
         "Origin: https://evil.example",
+        "Origin: http://203.0.113.9",
         "Origin: null",
         "Sec-Fetch-Site: cross-site",
         "Referer: https://evil.example/page",

@@ -39,7 +39,7 @@ impl Caller {
             || [origin.as_deref(), request.header("referer")]
                 .into_iter()
                 .flatten()
-                .any(|url| !is_url_of_this_machine(url));
+                .any(|url| !is_of_site(url, request.host()));
         Self {
             address: client_address(peer, trusted, request),
             is_local: is_here && !is_proxied && !is_foreign && names_this_machine(request.host()),
@@ -51,10 +51,12 @@ impl Caller {
     }
 }
 
-fn is_url_of_this_machine(url: &str) -> bool {
+/// Whether a page is of the site that was called. A page of another site may have an address for
+/// its name as well, so that the names this machine goes by say nothing here.
+fn is_of_site(url: &str, host: &str) -> bool {
     url.split_once("://").is_some_and(|(_, rest)| {
-        let host = rest.split('/').next().unwrap_or("");
-        !host.is_empty() && names_this_machine(host)
+        let site = rest.split('/').next().unwrap_or("");
+        !site.is_empty() && site.eq_ignore_ascii_case(host)
     })
 }
 
@@ -120,7 +122,22 @@ mod tests {
     #[test]
     fn nobody_is_local_through_a_proxy_or_a_page_of_another_site() {
         for (fields, is_local) in [
-            ("Host: localhost\r\nOrigin: http://localhost:4242\r\n", true),
+            (
+                "Host: localhost:4242\r\nOrigin: http://localhost:4242\r\n",
+                true,
+            ),
+            (
+                "Host: localhost:4242\r\nOrigin: http://localhost:3000\r\n",
+                false,
+            ),
+            (
+                "Host: 127.0.0.1:4242\r\nOrigin: http://203.0.113.9:4242\r\n",
+                false,
+            ),
+            (
+                "Host: 127.0.0.1:4242\r\nReferer: http://203.0.113.9/x\r\n",
+                false,
+            ),
             ("Host: localhost\r\nSec-Fetch-Site: same-origin\r\n", true),
             ("Host: evil.example\r\n", false),
             ("Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n", false),
