@@ -5,6 +5,7 @@ mod buffer_ring;
 mod datagram;
 mod net;
 pub mod probe;
+mod random;
 mod sending;
 mod tcp;
 mod udp;
@@ -16,6 +17,7 @@ pub use datagram::{
 pub use net::{
     Completion, ListenerIndex, Net, Options, Received, SocketIndex, Statistics, Wait, Waker,
 };
+pub use random::fill_random;
 pub use sending::Piece;
 pub use tcp::listen;
 pub use udp::bind_udp;

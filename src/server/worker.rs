@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Loaded, Secret};
-use crate::io::{Waker, open_beneath};
+use crate::io::{Waker, fill_random, open_beneath};
 use crate::server::config_file::{ConfigFile, SaveError, read_key, write_key};
 use crate::streams::api::accounts::{self, Key, Seeds};
 use crate::streams::api::authorize::is_account_name;
@@ -220,7 +220,7 @@ pub(super) fn set_account(path: &Path, account: &Secret) -> anyhow::Result<()> {
 /// Random bytes from the kernel.
 pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    fill_random(&mut bytes).expect("the kernel gives random bytes");
     bytes
 }
 
