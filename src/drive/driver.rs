@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use slab::Slab;
 
+use super::round_rate::RoundRate;
 use super::tls::WIRE_BYTES;
+use super::{Notice, Session, Wire};
 use crate::base::ids::ConnId;
 use crate::io::{
     Completion, Datagram, DatagramIndex, ListenerIndex, Net, Options, Piece, ReceivedDatagram,
@@ -25,71 +26,9 @@ use crate::shard::clock;
 /// How long a connection that this side closes may take to read what it was sent.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// More rounds a second than this, and the shard gathers completions before it goes round: a
-/// round costs about 5 µs when it wakes for one packet.
-const BUSY_ROUNDS_PER_S: u32 = 4000;
-
-/// How often the round rate is looked at.
-const RATE_WINDOW: Duration = Duration::from_millis(20);
-
 /// Bytes that a session may have waiting to be sent; beyond it the peer does not read what it
 /// asked for, and is closed. The largest single answer is a page or playlist of some 100 kB.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
-
-/// The calls that every session has.
-pub trait Session {
-    /// What the session tells its door.
-    type Event;
-
-    /// Bytes arrived.
-    fn handle_input(&mut self, now: Instant, bytes: &[u8]);
-    /// The time of [`Session::poll_timeout`] has come.
-    fn handle_timeout(&mut self, now: Instant);
-    /// The next bytes to send.
-    fn poll_transmit(&mut self) -> Option<Bytes>;
-    /// The next event.
-    fn poll_event(&mut self) -> Option<Self::Event>;
-    /// When [`Session::handle_timeout`] wants to be called, and why.
-    fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
-
-    /// Called when the socket can take more: what goes on the wire, made of the first of `queue`,
-    /// which holds what the session and its owner have to send in their order. Memory for much of it
-    /// comes from `pool`. A session without
-    /// encryption leaves it as it is, and pays nothing for the ones that have it.
-    fn seal(&mut self, _queue: &mut VecDeque<Piece>, _pool: &mut Pool) -> Wire {
-        Wire::AsIs
-    }
-
-    /// No more will be queued: [`Session::seal`] may end with a goodbye.
-    fn finish(&mut self) {}
-
-    /// What the driver has to know besides bytes and events.
-    fn poll_notice(&mut self) -> Option<Notice> {
-        None
-    }
-}
-
-/// What [`Session::seal`] has made.
-#[derive(Debug)]
-pub enum Wire {
-    /// The queue goes out as it is.
-    AsIs,
-    /// This goes out; what it was made of is no longer in the queue.
-    Sealed(Piece),
-    /// Nothing can go out.
-    Nothing,
-}
-
-/// What a session tells its driver.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Notice {
-    /// The peer is somebody else's messenger: this is who it speaks for.
-    Peer(SocketAddr),
-    /// The peer sends no more, though its socket is open.
-    Ended,
-    /// The connection is of no use any more. What the session still has to say is sent.
-    Failed,
-}
 
 /// Bounds of a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -942,114 +881,6 @@ impl<S: Session> Driver<S> {
     }
 }
 
-/// Rounds a second, over short windows.
-struct RoundRate {
-    since: Instant,
-    rounds: u32,
-    is_busy: bool,
-}
-
-impl RoundRate {
-    fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            rounds: 0,
-            is_busy: false,
-        }
-    }
-
-    fn count(&mut self, now: Instant) {
-        self.rounds += 1;
-        let elapsed = now.saturating_duration_since(self.since);
-        if elapsed >= RATE_WINDOW {
-            let rate = f64::from(self.rounds) / elapsed.as_secs_f64();
-            // Gathering itself lowers the rate, so going back takes a lower one.
-            let threshold = if self.is_busy {
-                BUSY_ROUNDS_PER_S / 4
-            } else {
-                BUSY_ROUNDS_PER_S
-            };
-            self.is_busy = rate > f64::from(threshold);
-            self.since = now;
-            self.rounds = 0;
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::UdpSocket;
-
-    use crate::io::bind_udp;
-
-    /// A session of a driver that has datagram sockets only.
-    struct Idle;
-
-    impl Session for Idle {
-        type Event = ();
-
-        fn handle_input(&mut self, _now: Instant, _bytes: &[u8]) {}
-        fn handle_timeout(&mut self, _now: Instant) {}
-        fn poll_transmit(&mut self) -> Option<Bytes> {
-            None
-        }
-        fn poll_event(&mut self) -> Option<()> {
-            None
-        }
-        fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-            None
-        }
-    }
-
-    fn bound() -> (Driver<Idle>, DatagramIndex, SocketAddr) {
-        let mut driver = Driver::new(Options::default(), Limits::default()).unwrap();
-        let fd = bind_udp("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        let address = UdpSocket::from(fd.try_clone().unwrap())
-            .local_addr()
-            .unwrap();
-        let socket = driver.bind_datagram(fd).unwrap();
-        (driver, socket, address)
-    }
-
-    fn turn_once(driver: &mut Driver<Idle>) {
-        let deadline = clock::now() + Duration::from_millis(500);
-        driver.turn(true, Some(deadline)).unwrap();
-    }
-
-    #[test]
-    fn a_datagram_is_answered_from_where_it_lies() {
-        let (mut driver, socket, address) = bound();
-        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        peer.set_read_timeout(Some(Duration::from_millis(500)))
-            .unwrap();
-        peer.send_to(b"ping", address).unwrap();
-
-        turn_once(&mut driver);
-        let Some(Occurrence::Datagram(at, received)) = driver.poll() else {
-            panic!("the datagram has arrived");
-        };
-        let datagram = driver.datagram(&received);
-        let (from, answer) = (datagram.from, Bytes::copy_from_slice(datagram.bytes));
-        driver.give_back_datagram(received);
-        driver.send_datagrams(at, from, std::iter::once(Piece::Bytes(answer)), None);
-        driver.submit().unwrap();
-
-        let mut buffer = [0; 64];
-        let len = peer.recv(&mut buffer).unwrap();
-        assert_eq!((at, &buffer[..len]), (socket, &b"ping"[..]));
-        assert_eq!(driver.counters().0.received_bytes, 4);
-    }
-
-    #[test]
-    fn nothing_is_told_of_a_closed_datagram_socket() {
-        let (mut driver, socket, address) = bound();
-        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        peer.send_to(b"unread", address).unwrap();
-        turn_once(&mut driver);
-
-        driver.close_datagram(socket);
-
-        assert!(driver.poll().is_none());
-    }
-}
+#[path = "driver_tests.rs"]
+mod tests;

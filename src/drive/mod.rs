@@ -3,13 +3,16 @@
 mod certificates;
 mod driver;
 mod prefaced;
+mod round_rate;
 mod server_session;
+mod session;
 mod tls;
 
 pub use certificates::{CertificateError, Certificates, Identity, server_config};
-pub use driver::{Counters, Driver, Gone, Limits, Notice, Occurrence, Session, Wire};
+pub use driver::{Counters, Driver, Gone, Limits, Occurrence};
 pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
+pub use session::{Notice, Session, Wire};
 pub use tls::{ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, Inner, SEAL_BYTES, TlsCounters, TlsSession};
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod segment_request;
 mod segments;
 mod snapshot;
 mod stream;
+mod track_statistics;
 mod viewing;
 
 pub use client::{ClientSnapshot, SessionFilter, ShardClients};

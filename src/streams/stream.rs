@@ -20,6 +20,7 @@ use crate::streams::segments::cutter::{Cut, Cutter};
 use crate::streams::segments::playlists::Facts;
 use crate::streams::segments::rendition::Rendition;
 use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
+use crate::streams::track_statistics::TrackStatistics;
 
 /// Containers and track selections that viewers of one stream may have at once. Each is muxed
 /// and kept on its own.
@@ -33,9 +34,6 @@ const RETIRE_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a feed without viewers is kept up.
 const FEED_LINGER: Duration = Duration::from_secs(5);
-
-/// The time over which a track's bit rate is taken.
-const RATE_WINDOW: Duration = Duration::from_secs(2);
 
 /// A stream on one shard.
 #[derive(Debug)]
@@ -116,23 +114,6 @@ pub(super) struct Mirror {
     /// A frame was lost: nothing is shown until the next entry.
     is_broken: bool,
     pub(super) idle_since: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct TrackStatistics {
-    frames: u64,
-    keyframes: u64,
-    bytes: u64,
-    rate: u64,
-    rate_max: u64,
-    window_start: Option<Instant>,
-    window_bytes: u64,
-    last_ms: i64,
-    is_reordered: bool,
-    /// The first keyframe has been looked at.
-    has_learned: bool,
-    /// On a mirror: the oldest frame that the home shard kept when the mirror began.
-    oldest: Option<MediaTime>,
 }
 
 /// Tracks, the current group of pictures and the number of the next frame, for a new mirror.
@@ -874,37 +855,6 @@ fn is_entry(tracks: &[Track], retired: &BTreeSet<TrackId>, frame: &Frame) -> boo
     match active.find(|track| track.kind() == Kind::Video) {
         Some(video) => frame.keyframe && frame.track == video.id,
         None => true,
-    }
-}
-
-impl TrackStatistics {
-    /// Over the last seconds, and the most that it was; before these have passed, what the track
-    /// has brought so far.
-    fn bits_per_second(&self) -> (u64, u64) {
-        if self.rate > 0 {
-            return (self.rate * 8, self.rate_max * 8);
-        }
-        let elapsed = Duration::from_millis(self.last_ms.unsigned_abs())
-            .clamp(Duration::from_millis(200), RATE_WINDOW);
-        let rate = (self.bytes as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
-        (rate, rate)
-    }
-
-    fn count(&mut self, now: Instant, frame: &Frame) {
-        self.frames += 1;
-        self.keyframes += u64::from(frame.keyframe);
-        self.bytes += frame.data.len() as u64;
-        self.last_ms = frame.dts.as_millis();
-        self.is_reordered |= frame.pts != frame.dts;
-        let start = *self.window_start.get_or_insert(now);
-        self.window_bytes += frame.data.len() as u64;
-        let elapsed = now.saturating_duration_since(start);
-        if elapsed >= RATE_WINDOW {
-            self.rate = (self.window_bytes as f64 / elapsed.as_secs_f64()) as u64;
-            self.rate_max = self.rate_max.max(self.rate);
-            self.window_start = Some(now);
-            self.window_bytes = 0;
-        }
     }
 }
 
