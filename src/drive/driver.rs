@@ -178,6 +178,7 @@ pub struct Driver<S: Session> {
     timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
     /// Connections in the order they arrived, established and closed ones among them.
     arrivals: VecDeque<ConnId>,
+    datagram_sockets: usize,
     /// Connections whose peers have finished sending in the last turn.
     ended: Vec<ConnId>,
     unestablished: usize,
@@ -201,6 +202,7 @@ impl<S: Session> Driver<S> {
             generation: 0,
             timers: BinaryHeap::new(),
             arrivals: VecDeque::new(),
+            datagram_sockets: 0,
             ended: Vec::new(),
             unestablished: 0,
             occurrences: VecDeque::new(),
@@ -227,7 +229,9 @@ impl<S: Session> Driver<S> {
 
     /// Receives from a datagram socket that is bound already.
     pub fn bind_datagram(&mut self, fd: OwnedFd) -> io::Result<DatagramIndex> {
-        self.net.bind_datagram(fd)
+        let socket = self.net.bind_datagram(fd)?;
+        self.datagram_sockets += 1;
+        Ok(socket)
     }
 
     /// The datagram that arrived, where the kernel has put it.
@@ -268,6 +272,17 @@ impl<S: Session> Driver<S> {
             }
         }
         self.net.close_datagram(socket);
+        self.datagram_sockets -= 1;
+    }
+
+    /// The completions that a busy shard waits for: no more than can come. A connection has about
+    /// one under way; a datagram socket has any number.
+    fn completions_wanted(&self) -> u32 {
+        if self.datagram_sockets > 0 {
+            return self.limits.gather_completions;
+        }
+        let connections = u32::try_from(self.connections.len()).unwrap_or(u32::MAX);
+        self.limits.gather_completions.min(connections / 2).max(1)
     }
 
     /// Runs a session on a connected socket. `None` if there is no room for it.
@@ -514,7 +529,7 @@ impl<S: Session> Driver<S> {
             let limit = until.map(|until| until.saturating_duration_since(clock::now()));
             if self.rate.is_busy && self.limits.gather > Duration::ZERO {
                 Wait::Batch {
-                    completions: self.limits.gather_completions,
+                    completions: self.completions_wanted(),
                     gather: self.limits.gather,
                     limit,
                 }
