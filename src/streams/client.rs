@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::base::ids::{ConnId, ShardId};
 use crate::streams::name::StreamName;
+use crate::streams::output::Container;
+use crate::streams::segments::Form;
 
 /// What a client does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -76,6 +78,32 @@ impl Figures {
 
 /// Sums by MistServer's name of the protocol.
 pub type Tally = BTreeMap<&'static str, Figures>;
+
+/// Viewers of continuous streams by container, and the bytes that were sent in each and in each form
+/// of segments.
+pub(super) fn tally_of(
+    viewers: &[u64; Container::ALL.len()],
+    bytes: &[u64; Container::ALL.len()],
+    segment_bytes: &[u64; 2],
+) -> Tally {
+    let mut tally = Tally::new();
+    let mut add = |connector, viewers, up| {
+        let figures = Figures {
+            viewers,
+            up,
+            ..Figures::default()
+        };
+        tally.entry(connector).or_default().add(&figures);
+    };
+    for container in Container::ALL {
+        let index = container as usize;
+        add(container.connector(), viewers[index], bytes[index]);
+    }
+    for form in [Form::Ts, Form::Cmaf] {
+        add(form.connector(), 0, segment_bytes[form as usize]);
+    }
+    tally
+}
 
 /// What a shard says of its clients.
 #[derive(Clone, Debug, Default)]

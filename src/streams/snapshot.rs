@@ -2,10 +2,9 @@
 
 use crate::base::ids::{ShardId, StreamId};
 use crate::media::Track;
-use crate::streams::client::{Figures, Tally};
+use crate::streams::client::{Tally, tally_of};
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
-use crate::streams::segments::Form;
 use crate::streams::viewing::Session;
 
 /// One shard at one moment.
@@ -111,26 +110,7 @@ pub struct StreamSnapshot {
 impl StreamSnapshot {
     /// Viewers, apart from those of playlists, and what was sent to all, by MistServer's names.
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally::new();
-        for container in Container::ALL {
-            let figures = Figures {
-                viewers: self.viewers[container as usize],
-                up: self.bytes_out[container as usize],
-                ..Figures::default()
-            };
-            tally
-                .entry(container.connector())
-                .or_default()
-                .add(&figures);
-        }
-        for form in [Form::Ts, Form::Cmaf] {
-            let figures = Figures {
-                up: self.segment_bytes_out[form as usize],
-                ..Figures::default()
-            };
-            tally.entry(form.connector()).or_default().add(&figures);
-        }
-        tally
+        tally_of(&self.viewers, &self.bytes_out, &self.segment_bytes_out)
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn bytes(request: &SegmentRequest, pieces: Pieces) -> (Response, Piec
 
 /// An initialisation segment.
 pub(super) fn init(request: &SegmentRequest, version: u32, body: Bytes) -> Response {
-    let tag = format!("\"init-{version}-{}\"", body.len());
+    let tag = format!("W/\"init-{version}-{}\"", body.len());
     if is_known(request, &tag) {
         return Response::new(304).with_header("ETag", tag).with_cors();
     }
@@ -173,10 +173,12 @@ pub(super) fn late() -> Response {
         .with_cors()
 }
 
+/// Weak: a rendition that is made anew has the same frames under the same names, with other counters
+/// in its packets (RFC 9110 8.8.1).
 fn tag(file: &File, length: usize) -> String {
     match file {
-        File::Segment(_, number) => format!("\"{number}-{length}\""),
-        File::Part(_, number, part) => format!("\"{number}.{part}-{length}\""),
+        File::Segment(_, number) => format!("W/\"{number}-{length}\""),
+        File::Part(_, number, part) => format!("W/\"{number}.{part}-{length}\""),
         File::Init(..) | File::Master | File::Description | File::Playlist(_) => String::new(),
     }
 }
@@ -185,7 +187,8 @@ fn is_known(request: &SegmentRequest, tag: &str) -> bool {
     request.if_none_match.as_deref().is_some_and(|known| {
         known.split(',').any(|known| {
             let known = known.trim();
-            known == "*" || known.trim_start_matches("W/") == tag
+            // Compared weakly, as If-None-Match is (RFC 9110 13.1.2).
+            known == "*" || known.trim_start_matches("W/") == tag.trim_start_matches("W/")
         })
     })
 }

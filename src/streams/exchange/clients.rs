@@ -8,11 +8,11 @@ use super::{Exchange, RtmpReply};
 use crate::base::ids::{ConnId, StreamId};
 use crate::streams::client::{
     ClientSnapshot, EVERYWHERE, Figures, Role as ClientRole, SessionFilter, ShardClients, Tally,
+    tally_of,
 };
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
-use crate::streams::segments::Form;
 use crate::streams::snapshot::ShardSnapshot;
 use crate::streams::stream::{Role, Viewer};
 
@@ -39,29 +39,12 @@ impl Exchange {
     }
 
     fn tally(&self) -> Tally {
-        let mut tally = Tally::new();
         let mut viewers = [0; Container::ALL.len()];
         for (_, viewer) in &self.viewers {
             viewers[viewer.container as usize] += 1;
         }
-        for container in Container::ALL {
-            let figures = Figures {
-                viewers: viewers[container as usize],
-                up: self.counters.bytes_out[container as usize],
-                ..Figures::default()
-            };
-            tally
-                .entry(container.connector())
-                .or_default()
-                .add(&figures);
-        }
-        for form in [Form::Ts, Form::Cmaf] {
-            let figures = Figures {
-                up: self.counters.segment_bytes_out[form as usize],
-                ..Figures::default()
-            };
-            tally.entry(form.connector()).or_default().add(&figures);
-        }
+        let counters = &self.counters;
+        let mut tally = tally_of(&viewers, &counters.bytes_out, &counters.segment_bytes_out);
         let publishers = Figures {
             inputs: self.begun_publishers().count() as u64,
             down: self.counters.bytes_in,

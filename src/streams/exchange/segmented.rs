@@ -52,7 +52,7 @@ impl Exchange {
         match SegmentRequest::read(request, form, file) {
             Ok(mut request) => {
                 request.address = Some(from);
-                self.note_session(conn, &name, &mut request);
+                self.note_session(&name, &mut request);
                 if self.sessions.is_stopped(self.now, request.session) {
                     let text = "This session was ended.";
                     self.respond(conn, Response::text(403, text).with_cors());

@@ -1,7 +1,6 @@
 //! Which viewer a request for a playlist or a segment is of.
 
 use super::Exchange;
-use crate::base::ids::ConnId;
 use crate::streams::name::StreamName;
 use crate::streams::segment_request::{File, SegmentRequest};
 use crate::streams::viewing::{Visitor, derived_token};
@@ -16,12 +15,7 @@ mod token {
 
 impl Exchange {
     /// Finds or begins the session that a request is of.
-    pub(super) fn note_session(
-        &mut self,
-        _conn: ConnId,
-        name: &StreamName,
-        request: &mut SegmentRequest,
-    ) {
+    pub(super) fn note_session(&mut self, name: &StreamName, request: &mut SegmentRequest) {
         let modes = self.config.general.sessions;
         let may = |bit| modes.token & bit != 0;
         let in_query = request

@@ -306,10 +306,8 @@ pub(in crate::streams) fn mpd(presentation: &Presentation<'_>) -> dash::Mpd {
             min: 2 * part,
             max: 4 * target,
         }),
-        utc_timing: vec![
-            dash::UtcTiming::HttpIso(presentation.time_url.clone()),
-            dash::UtcTiming::Direct(presentation.unix_ms),
-        ],
+        // Not the time itself: a cache may keep the description.
+        utc_timing: vec![dash::UtcTiming::HttpIso(presentation.time_url.clone())],
         periods,
     }
 }
