@@ -154,3 +154,28 @@ export async function firefox() {
     picture: async () => (await call('browsingContext.captureScreenshot', { context })).data,
   };
 }
+
+// The loudest sample in a second of the video's own sound. Recorded from the element and decoded
+// again, because an AudioContext does not run in every browser on a machine without a loudspeaker.
+export const sound = `(async () => {
+  const video = document.querySelector('video');
+  video.muted = false;
+  if (video.paused) await video.play();
+  const stream = video.captureStream ? video.captureStream() : video.mozCaptureStream();
+  const tracks = stream.getAudioTracks();
+  if (tracks.length === 0) return { tracks: 0, peak: 0 };
+  const recorder = new MediaRecorder(new MediaStream(tracks));
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
+  recorder.start();
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  recorder.stop();
+  await stopped;
+  const bytes = await new Blob(parts).arrayBuffer();
+  const decoded = await new OfflineAudioContext(2, 48000, 48000).decodeAudioData(bytes);
+  let peak = 0;
+  for (let channel = 0; channel < decoded.numberOfChannels; channel++)
+    for (const sample of decoded.getChannelData(channel)) peak = Math.max(peak, Math.abs(sample));
+  return { tracks: tracks.length, peak, seconds: decoded.duration };
+})()`;

@@ -6,7 +6,7 @@
 // live edge, errors. Exits 1 when no picture or no sound came in time.
 
 import { writeFileSync } from 'node:fs';
-import { chromium, end, endAfter, firefox, sleep } from './browser.mjs';
+import { chromium, end, endAfter, firefox, sleep, sound } from './browser.mjs';
 
 const [, , browserName, url, screenshot] = process.argv;
 const PLAY_MS = 6_000;
@@ -37,31 +37,6 @@ const state = `(() => {
     protocol: performance.getEntriesByType('navigation')[0]?.nextHopProtocol,
     errors: w.__errors, text: document.body.innerText.slice(0, 600),
   };
-})()`;
-
-// The loudest sample in a second of the video's own sound. Recorded from the element and decoded
-// again, because an AudioContext does not run in every browser on a machine without a loudspeaker.
-const sound = `(async () => {
-  const video = document.querySelector('video');
-  video.muted = false;
-  if (video.paused) await video.play();
-  const stream = video.captureStream ? video.captureStream() : video.mozCaptureStream();
-  const tracks = stream.getAudioTracks();
-  if (tracks.length === 0) return { tracks: 0, peak: 0 };
-  const recorder = new MediaRecorder(new MediaStream(tracks));
-  const parts = [];
-  recorder.ondataavailable = (event) => parts.push(event.data);
-  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
-  recorder.start();
-  await new Promise((resolve) => setTimeout(resolve, 1200));
-  recorder.stop();
-  await stopped;
-  const bytes = await new Blob(parts).arrayBuffer();
-  const decoded = await new OfflineAudioContext(2, 48000, 48000).decodeAudioData(bytes);
-  let peak = 0;
-  for (let channel = 0; channel < decoded.numberOfChannels; channel++)
-    for (const sample of decoded.getChannelData(channel)) peak = Math.max(peak, Math.abs(sample));
-  return { tracks: tracks.length, peak, seconds: decoded.duration };
 })()`;
 
 try {

@@ -8,7 +8,7 @@
 
 import { createServer } from 'node:http';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { chromium, end, endAfter, sleep } from './browser.mjs';
+import { chromium, end, endAfter, sleep, sound } from './browser.mjs';
 
 const [, , kind, manifest, seconds, screenshot] = process.argv;
 const START_MAX_MS = 20_000;
@@ -84,28 +84,6 @@ const state = `(() => {
   };
   document.querySelector('pre').textContent = JSON.stringify(state, null, 1);
   return state;
-})()`;
-
-// The loudest sample of a second of the video's own sound.
-const sound = `(async () => {
-  const video = document.querySelector('video');
-  video.muted = false;
-  if (video.paused) await video.play();
-  const tracks = video.captureStream().getAudioTracks();
-  if (tracks.length === 0) return { tracks: 0, peak: 0 };
-  const recorder = new MediaRecorder(new MediaStream(tracks));
-  const parts = [];
-  recorder.ondataavailable = (event) => parts.push(event.data);
-  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
-  recorder.start();
-  await new Promise((resolve) => setTimeout(resolve, 1200));
-  recorder.stop();
-  await stopped;
-  const decoded = await new OfflineAudioContext(2, 48000, 48000).decodeAudioData(await new Blob(parts).arrayBuffer());
-  let peak = 0;
-  for (let channel = 0; channel < decoded.numberOfChannels; channel++)
-    for (const sample of decoded.getChannelData(channel)) peak = Math.max(peak, Math.abs(sample));
-  return { tracks: tracks.length, peak };
 })()`;
 
 try {

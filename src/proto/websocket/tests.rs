@@ -598,44 +598,6 @@ fn an_owner_that_takes_nothing_bounds_the_input() {
     assert_eq!(events(&mut session).last(), Some(&closed));
 }
 
-/// `cargo test --release --lib proto::websocket::tests::cost -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn cost() {
-    const COUNT: u32 = 100_000;
-    for length in [100, 1000, 60_000] {
-        let (now, mut session) = server(Options::default());
-        let input = frame(TEXT, &vec![b'a'; length]);
-        let began = start();
-        for _ in 0..COUNT {
-            session.handle_input(now, &input);
-            assert!(matches!(session.poll_event(), Some(Event::Message(_))));
-        }
-        let each = began.elapsed().as_nanos() / u128::from(COUNT);
-        eprintln!("{each} ns to read a message of {length} bytes");
-        let shared = Shared::text(&"a".repeat(length), None);
-        let began = start();
-        for _ in 0..COUNT {
-            session.send_shared(&shared);
-            std::hint::black_box(session.poll_transmit());
-        }
-        let each = began.elapsed().as_nanos() / u128::from(COUNT);
-        eprintln!("{each} ns to send a shared one");
-    }
-    let json = r#"{"id":17,"position":[1.5,0.25,-3.75],"rotation":[0,0,0,1]}"#.repeat(20);
-    let (_, mut session, _) = connected(Options::default(), Options::default());
-    let began = start();
-    for _ in 0..COUNT {
-        session.send_text(&json);
-        std::hint::black_box(session.poll_transmit());
-    }
-    let each = began.elapsed().as_nanos() / u128::from(COUNT);
-    eprintln!(
-        "{each} ns to compress and send {} bytes of JSON",
-        json.len()
-    );
-}
-
 fn deflates() -> impl Strategy<Value = Option<DeflateOptions>> {
     let some = (any::<bool>(), 9u8..=15, 1u8..=9).prop_map(|(context_takeover, bits, level)| {
         DeflateOptions {

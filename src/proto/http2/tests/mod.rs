@@ -2,7 +2,6 @@
 
 mod bounds;
 mod client;
-mod cost;
 mod frames;
 
 use std::task::{Context, Poll, Waker};
