@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod codec;
 mod frame;
+mod packet;
 #[cfg(test)]
 pub(crate) mod samples;
 mod time;
@@ -10,5 +11,6 @@ mod track;
 
 pub use codec::{Codec, Kind};
 pub use frame::Frame;
+pub use packet::{Extras, Packet, Start};
 pub use time::MediaTime;
 pub use track::{AudioFormat, Track, VideoFormat};

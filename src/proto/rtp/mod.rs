@@ -1,0 +1,5 @@
+//! RTP packets (RFC 3550 section 5) and their header extensions (RFC 8285).
+
+mod extension;
+
+pub use extension::{Extension, ExtensionMap};

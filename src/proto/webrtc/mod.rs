@@ -1,0 +1,8 @@
+//! A WebRTC peer: ICE-lite, DTLS, SRTP and RTCP, and data channels, of one session; and what its
+//! offer and our answer agree on.
+
+mod negotiated;
+
+pub use negotiated::{
+    DataSupport, Fingerprint, Format, Incoming, Negotiated, Outgoing, Setup, Stream,
+};
