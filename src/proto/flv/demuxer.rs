@@ -247,6 +247,7 @@ impl Demuxer {
             video,
             audio,
             language: String::new(),
+            rid: String::new(),
         }));
     }
 
