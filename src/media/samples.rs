@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::base::ids::TrackId;
-use crate::media::{Frame, MediaTime};
+use crate::media::{Extras, Frame, MediaTime, Packet, Start};
 
 /// A frame that is shown when it is decoded.
 #[expect(
@@ -21,5 +21,20 @@ pub(crate) fn frame(track: u16, millis: i64, keyframe: bool, bytes: usize) -> Fr
         keyframe,
         data: Bytes::from(vec![0; bytes]),
         received: <Instant>::now(),
+    }
+}
+
+/// A packet of ten bytes.
+pub(crate) fn packet(track: u16, number: u64, millis: i64, start: Start) -> Packet {
+    let frame = frame(track, millis, start == Start::Keyframe, 10);
+    Packet {
+        track: frame.track,
+        number,
+        time: frame.pts,
+        marker: true,
+        start,
+        payload: frame.data,
+        extras: Extras::default(),
+        received: frame.received,
     }
 }

@@ -2,6 +2,7 @@
 //! offer and our answer agree on.
 
 mod negotiated;
+mod numbering;
 
 pub use negotiated::{
     DataSupport, Fingerprint, Format, Incoming, Negotiated, Outgoing, Setup, Stream,
