@@ -30,6 +30,7 @@ targets! {
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
     stream_name "../fuzz/entry/stream_name.rs"
+    stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"
 }
 
