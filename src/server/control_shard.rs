@@ -324,7 +324,7 @@ impl ControlShard {
                 }
             }
             ServerEvent::WebSocket(websocket::Event::Closed(_)) => self.driver.close(conn),
-            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
+            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) | ServerEvent::Frame(_) => {
                 unreachable!("the control port speaks HTTP/1 only")
             }
         }
