@@ -8,6 +8,7 @@ mod error;
 mod extension;
 mod header;
 mod kind;
+pub mod payload;
 mod writer;
 
 pub use elements::{Elements, Values};
