@@ -271,6 +271,7 @@ impl Hand {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         };
         self.shards[shard].publisher_track(PUBLISHER, track);
         self.collect();

@@ -273,6 +273,7 @@ mod tests {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         }
     }
 
