@@ -9,6 +9,8 @@ pub enum Gone {
     Silent,
     /// The DTLS session has ended or could not begin.
     Dtls(dtls::CloseReason),
+    /// The offer has no fingerprint that can be checked.
+    NoFingerprint,
     /// The peer has nothing in common with us to encrypt media with.
     NoSrtp,
     /// This side closed it.

@@ -6,26 +6,25 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::arena::{Arena, Burst, SEGMENTS_MAX};
 use super::error::Gone;
 use super::negotiated::{Negotiated, Setup};
 use super::pacer::{Pace, Pacer};
 use super::receivers::{Arrived, Receivers};
 use super::reports::Reports;
-use super::sender::{Round, Sender};
+use super::sender::Sender;
 use crate::base::ids::TrackId;
-use crate::media::{Kind, Packet, Track};
+use crate::media::{Packet, Track};
 use crate::proto::ice::{self, Path};
-use crate::proto::rtp::{self, abs_send_time};
+use crate::proto::rtp;
 use crate::proto::srtp::{Inbound, Outbound};
-use crate::proto::{dtls, rtcp, sctp, srtp};
-
-/// Packets that wait for their turn to one receiver: 2.4 MB of video. A receiver that is further
-/// behind goes on with the next keyframe.
-const QUEUE_PACKETS_MAX: usize = 2048;
+use super::stub::sctp;
+use crate::proto::{dtls, rtcp, srtp};
 
 /// How often a receiver's request for a keyframe is repeated while none comes.
 const KEYFRAME_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a request for a packet costs of the pace, whether it can be answered or not.
+const NACK_COST_BYTES: usize = 100;
 
 /// Parameters that all peers of a process share.
 #[derive(Clone)]
@@ -112,33 +111,35 @@ pub struct PeerStatistics {
     pub estimate: u64,
 }
 
-struct Keys {
-    inbound: Inbound,
-    outbound: Outbound,
+pub(super) struct Keys {
+    pub(super) inbound: Inbound,
+    pub(super) outbound: Outbound,
 }
 
 /// A peer.
 pub struct Peer {
-    agent: ice::Agent,
-    handshake: Option<Box<dtls::Session>>,
+    pub(super) agent: ice::Agent,
+    pub(super) handshake: Option<Box<dtls::Session>>,
     shared: Arc<Shared>,
     negotiated: Box<Negotiated>,
-    keys: Option<Box<Keys>>,
+    pub(super) keys: Option<Box<Keys>>,
     /// Where everything goes.
-    path: Option<Path>,
-    senders: Vec<Sender>,
-    receivers: Receivers,
-    reports: Reports,
-    association: Option<Box<sctp::Association>>,
-    pacer: Pacer,
-    queue: VecDeque<Packet>,
+    pub(super) path: Option<Path>,
+    pub(super) senders: Vec<Sender>,
+    pub(super) receivers: Receivers,
+    pub(super) reports: Reports,
+    pub(super) association: Option<Box<sctp::Association>>,
+    pub(super) pacer: Pacer,
+    pub(super) queue: VecDeque<Packet>,
     /// Counts the packets of the transport.
-    number: u16,
-    began: Instant,
-    is_gone: bool,
-    transmits: VecDeque<(Path, Bytes)>,
-    events: VecDeque<Event>,
-    statistics: PeerStatistics,
+    pub(super) number: u16,
+    pub(super) began: Instant,
+    /// The handshake is complete.
+    pub(super) is_open: bool,
+    pub(super) is_gone: bool,
+    pub(super) transmits: VecDeque<(Path, Bytes)>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) statistics: PeerStatistics,
 }
 
 impl Peer {
@@ -172,6 +173,7 @@ impl Peer {
             queue: VecDeque::new(),
             number: 0,
             began: now,
+            is_open: false,
             is_gone: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -197,7 +199,7 @@ impl Peer {
 
     /// Media and data can go.
     pub fn is_connected(&self) -> bool {
-        self.keys.is_some() && !self.is_gone
+        self.is_open && !self.is_gone
     }
 
     /// Bytes arrived. Media is opened in a piece of `inbox`, which then holds its payload.
@@ -212,7 +214,10 @@ impl Peer {
             }
             rtp::Kind::Dtls => {
                 if self.agent.is_valid(path) {
-                    self.handshake(now).handle_input(now, bytes);
+                    self.begin_handshake(now);
+                    if let Some(session) = &mut self.handshake {
+                        session.handle_input(now, bytes);
+                    }
                     self.drain_handshake(now);
                 }
             }
@@ -222,23 +227,30 @@ impl Peer {
         }
     }
 
-    fn handshake(&mut self, now: Instant) -> &mut dtls::Session {
-        let (shared, negotiated) = (&self.shared, &self.negotiated);
-        self.handshake.get_or_insert_with(|| {
-            let role = match negotiated.setup {
-                Setup::Passive => dtls::Role::Server,
-                Setup::Active => dtls::Role::Client,
-            };
-            let expected = negotiated
-                .fingerprints
-                .iter()
-                .filter_map(|known| dtls::Fingerprint::new(&known.algorithm, &known.bytes))
-                .collect();
-            Box::new(dtls::Session::new(now, role, &shared.dtls, expected))
-        })
+    fn has_media(&self) -> bool {
+        !self.negotiated.incoming.is_empty() || !self.negotiated.outgoing.is_empty()
     }
 
-    fn drain_agent(&mut self, now: Instant) {
+    /// Begins the handshake, if it has not begun.
+    fn begin_handshake(&mut self, now: Instant) {
+        if self.handshake.is_some() {
+            return;
+        }
+        let role = match self.negotiated.setup {
+            Setup::Passive => dtls::Role::Server,
+            Setup::Active => dtls::Role::Client,
+        };
+        let known = self.negotiated.fingerprints.iter();
+        let expected: Vec<dtls::Fingerprint> = known
+            .filter_map(|known| dtls::Fingerprint::new(&known.algorithm, &known.bytes))
+            .collect();
+        match dtls::Session::new(now, role, &self.shared.dtls, expected) {
+            Ok(session) => self.handshake = Some(Box::new(session)),
+            Err(_) => self.go(Gone::NoFingerprint),
+        }
+    }
+
+    pub(super) fn drain_agent(&mut self, now: Instant) {
         while let Some(transmit) = self.agent.poll_transmit() {
             self.transmits.push_back(transmit);
         }
@@ -248,7 +260,7 @@ impl Peer {
                     self.path.get_or_insert(path);
                     self.events.push_back(Event::Validated(path));
                     if self.negotiated.setup == Setup::Active && self.handshake.is_none() {
-                        self.handshake(now);
+                        self.begin_handshake(now);
                         self.drain_handshake(now);
                     }
                 }
@@ -259,7 +271,8 @@ impl Peer {
         }
     }
 
-    fn drain_handshake(&mut self, now: Instant) {
+    pub(super) fn drain_handshake(&mut self, now: Instant) {
+        let has_media = self.has_media();
         let Some(session) = &mut self.handshake else {
             return;
         };
@@ -267,9 +280,15 @@ impl Peer {
         let mut gone = None;
         while let Some(event) = session.poll_event() {
             match event {
-                dtls::Event::Connected(keys) => {
-                    let (inbound, outbound) = key_pair(&keys, self.negotiated.setup);
-                    self.keys = Some(Box::new(Keys { inbound, outbound }));
+                dtls::Event::Connected { srtp } => {
+                    let setup = self.negotiated.setup;
+                    let keys = srtp.and_then(|keys| key_pair(&keys, setup));
+                    if keys.is_none() && has_media {
+                        gone = Some(Gone::NoSrtp);
+                        continue;
+                    }
+                    self.keys = keys.map(Box::new);
+                    self.is_open = true;
                     self.reports.begin(now);
                     if let Some(data) = self.negotiated.data {
                         let is_client = self.negotiated.setup == Setup::Active;
@@ -300,7 +319,7 @@ impl Peer {
         }
     }
 
-    fn send_handshake(&mut self) {
+    pub(super) fn send_handshake(&mut self) {
         if let Some(session) = &mut self.handshake
             && let Some(path) = self.path
         {
@@ -311,7 +330,7 @@ impl Peer {
         }
     }
 
-    fn drain_association(&mut self, now: Instant) {
+    pub(super) fn drain_association(&mut self, now: Instant) {
         let (Some(association), Some(session)) = (&mut self.association, &mut self.handshake)
         else {
             return;
@@ -320,7 +339,8 @@ impl Peer {
             self.events.push_back(Event::Data(event));
         }
         while let Some(bytes) = association.poll_transmit(now) {
-            session.write(now, &bytes);
+            // One that does not fit is lost, as on any network: SCTP sends it again.
+            let _ = session.write(now, &bytes);
         }
         self.send_handshake();
     }
@@ -365,60 +385,68 @@ impl Peer {
             self.statistics.refused += 1;
             return;
         };
-        let mut packet = BytesMut::from(bytes);
+        let mut packet = bytes.to_vec();
         let Ok(length) = keys.inbound.unprotect_rtcp(&mut packet) else {
             self.statistics.refused += 1;
             return;
         };
         self.statistics.received_bytes += bytes.len() as u64;
-        packet.truncate(length);
-        for part in rtcp::packets(&packet) {
-            self.handle_report(now, &part);
+        for part in rtcp::packets(&packet[..length]) {
+            match part {
+                Ok(part) => self.handle_report(now, part),
+                Err(_) => self.statistics.refused += 1,
+            }
         }
     }
 
-    fn handle_report(&mut self, now: Instant, part: &rtcp::Packet<'_>) {
+    fn handle_report(&mut self, now: Instant, part: rtcp::Packet<'_>) {
         match part {
             rtcp::Packet::SenderReport(report) => {
-                self.receivers.sender_report(now, report);
-                self.round_trip(now, report.blocks());
+                self.receivers.sender_report(now, &report);
+                self.note_round_trip(now, report.blocks);
             }
-            rtcp::Packet::ReceiverReport(report) => self.round_trip(now, report.blocks()),
-            rtcp::Packet::Nack(nack) => {
-                let Some(slot) = self.slot_of_ssrc(nack.media_ssrc) else {
-                    return;
-                };
-                for sequence in nack.sequences() {
-                    self.statistics.asked += 1;
-                    // A flood of them costs no more than the pace allows.
-                    if self.pacer.room(now) <= 0 {
-                        continue;
-                    }
-                    let Some((track, number, sequence)) = self.senders[slot].missing(sequence)
-                    else {
-                        continue;
-                    };
-                    self.events.push_back(Event::Lost(Asked {
-                        slot,
-                        track,
-                        number,
-                        sequence,
-                    }));
+            rtcp::Packet::ReceiverReport(report) => self.note_round_trip(now, report.blocks),
+            rtcp::Packet::Nack(nack) => self.handle_nack(now, &nack),
+            rtcp::Packet::Pli(pli) => self.want_keyframe(now, pli.media),
+            rtcp::Packet::Fir(request) => {
+                for refresh in request.refreshes() {
+                    self.want_keyframe(now, refresh.media);
                 }
             }
-            rtcp::Packet::PictureLoss(loss) => self.want_keyframe(now, loss.media_ssrc),
-            rtcp::Packet::FullIntra(request) => {
-                for entry in request.entries() {
-                    self.want_keyframe(now, entry.ssrc);
-                }
+            rtcp::Packet::Remb(estimate) => self.statistics.estimate = estimate.bitrate,
+            rtcp::Packet::Goodbye(goodbye) => self.receivers.goodbye(&goodbye),
+            rtcp::Packet::TransportCc(_)
+            | rtcp::Packet::Descriptions(_)
+            | rtcp::Packet::Application(_) => {}
+        }
+    }
+
+    fn note_round_trip(&mut self, now: Instant, blocks: rtcp::ReportBlocks<'_>) {
+        if let Some(round_trip) = self.reports.round_trip(now, blocks) {
+            self.statistics.round_trip = round_trip;
+        }
+    }
+
+    fn handle_nack(&mut self, now: Instant, nack: &rtcp::Nack<'_>) {
+        let Some(slot) = self.slot_of_ssrc(nack.media) else {
+            return;
+        };
+        for sequence in nack.numbers() {
+            self.statistics.asked += 1;
+            // A flood of them costs no more than the pace allows: one is worth a packet.
+            if self.pacer.room(now) <= 0 {
+                continue;
             }
-            rtcp::Packet::MaxBitrate(estimate) => {
-                self.statistics.estimate = estimate.bits_per_second;
-            }
-            rtcp::Packet::Goodbye(goodbye) => self.receivers.goodbye(goodbye),
-            rtcp::Packet::Feedback(_)
-            | rtcp::Packet::Description(_)
-            | rtcp::Packet::Other(_) => {}
+            self.pacer.take(NACK_COST_BYTES);
+            let Some((track, number, sequence)) = self.senders[slot].missing(sequence) else {
+                continue;
+            };
+            self.events.push_back(Event::Lost(Asked {
+                slot,
+                track,
+                number,
+                sequence,
+            }));
         }
     }
 
@@ -431,11 +459,39 @@ impl Peer {
     fn want_keyframe(&mut self, now: Instant, ssrc: u32) {
         if let Some(slot) = self.slot_of_ssrc(ssrc) {
             let sender = &mut self.senders[slot];
-            if sender.asked_at.is_none_or(|at| now >= at + KEYFRAME_AGAIN) {
-                sender.asked_at = Some(now);
-                let track = sender.numbering.track().unwrap_or(sender.numbering.wanted());
+            if sender
+                .keyframe_wanted
+                .is_none_or(|at| now >= at + KEYFRAME_AGAIN)
+            {
+                sender.keyframe_wanted = Some(now);
+                let numbering = &sender.numbering;
+                let track = numbering.track().unwrap_or(numbering.wanted());
                 self.events.push_back(Event::KeyframeWanted(track));
             }
         }
     }
+
+    /// The peer is of no use any more.
+    pub(super) fn go(&mut self, gone: Gone) {
+        if !self.is_gone {
+            self.is_gone = true;
+            self.queue.clear();
+            self.events.push_back(Event::Gone(gone));
+        }
+    }
+}
+
+/// The keys of both directions.
+fn key_pair(keys: &dtls::SrtpKeys, setup: Setup) -> Option<Keys> {
+    let profile = srtp::Profile::from_id(keys.profile().number())?;
+    let client = (keys.client_key(), keys.client_salt());
+    let server = (keys.server_key(), keys.server_salt());
+    let (ours, theirs) = match setup {
+        Setup::Active => (client, server),
+        Setup::Passive => (server, client),
+    };
+    Some(Keys {
+        inbound: Inbound::new(profile, theirs.0, theirs.1),
+        outbound: Outbound::new(profile, ours.0, ours.1),
+    })
 }

@@ -7,20 +7,19 @@ use bytes::Bytes;
 use super::negotiated::{Format, Incoming};
 use crate::base::ids::TrackId;
 use crate::media::{
-    AudioFormat, Codec, Extras, Kind, NtpTime, Packet, Start, Track, codec,
+    AudioFormat, Codec, Extras, Kind, Packet, Track, codec,
 };
 use crate::proto::rtcp::{self, ReportBlock, twcc, write_nack, write_pli};
 use crate::proto::rtp::payload::StartFinder;
-use crate::proto::rtp::{Clock, ExtensionMap, Extension, Header, Origin, Received, Values, incoming};
+use super::stub::{Clock, Origin, Received};
+use super::stub as incoming;
+use crate::proto::rtp::{ExtensionMap, Header, Values};
 
 /// Streams of one peer: three simulcast layers and sound, with a repair stream each, twice over.
 const STREAMS_MAX: usize = 16;
 
 /// How often it is looked whether packets are missing, while some are.
 const NACK_EVERY: Duration = Duration::from_millis(10);
-
-/// How often the times of arrival are told: browsers reckon with 50 to 250 ms.
-const FEEDBACK_EVERY: Duration = Duration::from_millis(100);
 
 /// The least time between two requests for a keyframe of one track.
 const KEYFRAME_AGAIN: Duration = Duration::from_millis(300);
@@ -48,7 +47,6 @@ pub(super) struct Receivers {
     /// Our own source in what is said of them.
     ssrc: u32,
     arrivals: twcc::Recorder,
-    feedback_due: Option<Instant>,
     nack_due: Option<Instant>,
 }
 
@@ -71,6 +69,8 @@ struct Stream {
     clock: Clock,
     start: StartFinder,
     keyframe_asked: Option<Instant>,
+    /// Counts the requests for keyframes (RFC 5104 section 4.3.1.1).
+    refreshes: u8,
     is_announced: bool,
 }
 
@@ -101,8 +101,7 @@ impl Receivers {
             repairs: Vec::new(),
             origin: Origin::new(now),
             ssrc,
-            arrivals: twcc::Recorder::new(now),
-            feedback_due: None,
+            arrivals: twcc::Recorder::default(),
             nack_due: None,
         }
     }
@@ -136,7 +135,6 @@ impl Receivers {
     fn note_arrival(&mut self, now: Instant, values: &Values<'_>) {
         if let Some(number) = values.transport_cc {
             self.arrivals.record(now, number);
-            self.feedback_due.get_or_insert(now + FEEDBACK_EVERY);
         }
     }
 
@@ -146,9 +144,10 @@ impl Receivers {
         let Some((section, is_repair)) = self.section_of(header) else {
             return Arrived::Refused;
         };
+        let map = self.sections[section].incoming.extensions;
+        let values = header.extensions().values(&map);
+        self.note_arrival(now, &values);
         let incoming = &self.sections[section].incoming;
-        let values = header.extensions().values(&incoming.extensions);
-        self.arrivals_of(now, &values);
         let rid = values.rid.or(values.repaired_rid).unwrap_or_default();
         let rid = String::from_utf8_lossy(rid).into_owned();
         if self.streams.len() + self.repairs.len() >= STREAMS_MAX {
@@ -204,19 +203,13 @@ impl Receivers {
             start: StartFinder::new(format.codec),
             format,
             keyframe_asked: None,
+            refreshes: 0,
             is_announced: false,
         });
         let at = self.streams.len() - 1;
         let map = self.map_of(at);
         let values = header.extensions().values(&map);
         self.receive_media(now, at, packet, header, &values)
-    }
-
-    fn arrivals_of(&mut self, now: Instant, values: &Values<'_>) {
-        if let Some(number) = values.transport_cc {
-            self.arrivals.record(now, number);
-            self.feedback_due.get_or_insert(now + FEEDBACK_EVERY);
-        }
     }
 
     fn forget(&mut self, at: usize) {
@@ -273,7 +266,7 @@ impl Receivers {
     ) -> Arrived {
         let map = self.map_of(at);
         let values = header.extensions().values(&map);
-        self.arrivals_of(now, &values);
+        self.note_arrival(now, &values);
         let payload = header.payload_range();
         // The original sequence number comes first (RFC 4588 section 4). Without more it is a
         // probe for bandwidth.
@@ -288,7 +281,7 @@ impl Receivers {
             ..*header
         };
         let payload = packet.slice(payload.start + 2..payload.end);
-        self.take(now, at, &original, payload, &values, true)
+        self.take(now, at, &original, (packet, payload), &values, true)
     }
 
     fn receive_media(
@@ -316,7 +309,7 @@ impl Receivers {
             stream.format = format.clone();
         }
         let payload = packet.slice(header.payload_range());
-        self.take(now, at, header, payload, values, false)
+        self.take(now, at, header, (packet, payload), values, false)
     }
 
     fn take(
@@ -324,7 +317,7 @@ impl Receivers {
         now: Instant,
         at: usize,
         header: &Header<'_>,
-        payload: Bytes,
+        (whole, payload): (&Bytes, Bytes),
         values: &Values<'_>,
         is_repair: bool,
     ) -> Arrived {
@@ -347,7 +340,7 @@ impl Receivers {
             marker: header.marker,
             start: stream.start.look(time, &payload),
             payload,
-            extras: extras(values),
+            extras: extras(whole, values),
             received: now,
         };
         if stream.is_announced {
@@ -396,7 +389,8 @@ impl Receivers {
         match stream.format.pli || !stream.format.fir {
             true => write_pli(&mut packet, ssrc, stream.ssrc),
             false => {
-                let number = stream.next_fir();
+                stream.refreshes = stream.refreshes.wrapping_add(1);
+                let number = stream.refreshes;
                 let media = stream.ssrc;
                 rtcp::write_fir(&mut packet, ssrc, rtcp::Refresh { media, number });
             }
@@ -414,7 +408,7 @@ impl Receivers {
 
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let nack = self.nack_due.map(|at| (at, "missing packets"));
-        let feedback = self.feedback_due.map(|at| (at, "times of arrival"));
+        let feedback = self.arrivals.poll_timeout().map(|at| (at, "times of arrival"));
         nack.into_iter().chain(feedback).min_by_key(|(at, _)| *at)
     }
 
@@ -441,13 +435,10 @@ impl Receivers {
             }
             self.nack_due = has_gaps.then_some(now + NACK_EVERY);
         }
-        if self.feedback_due.is_some_and(|due| now >= due) {
-            self.feedback_due = None;
-            let media = self.streams.first().map_or(0, |stream| stream.ssrc);
-            let mut packet = Vec::new();
-            while self.arrivals.write(&mut packet, self.ssrc, media) {
-                packets.push(std::mem::take(&mut packet));
-            }
+        let media = self.streams.first().map_or(0, |stream| stream.ssrc);
+        let mut packet = Vec::new();
+        while self.arrivals.write(now, self.ssrc, media, &mut packet) {
+            packets.push(std::mem::take(&mut packet));
         }
         packets
     }
@@ -479,8 +470,9 @@ impl Stream {
     }
 }
 
-fn extras(values: &Values<'_>) -> Extras {
-    let owned = |value: Option<&[u8]>| value.map_or(Bytes::new(), Bytes::copy_from_slice);
+/// What a packet's extensions say; longer values stay where they are.
+fn extras(packet: &Bytes, values: &Values<'_>) -> Extras {
+    let owned = |value: Option<&[u8]>| value.map_or(Bytes::new(), |value| packet.slice_ref(value));
     Extras {
         audio_level: values.audio_level,
         dependency: owned(values.dependency),

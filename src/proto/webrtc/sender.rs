@@ -54,8 +54,8 @@ pub(super) struct Sender {
     pub(super) octets: u32,
     /// The newest point of the stream that was sent, and when it was received.
     pub(super) newest: Option<(MediaTime, Instant)>,
-    /// Whether a packet went out since the last report.
-    pub(super) has_sent: bool,
+    /// When the receiver last asked for a keyframe and was heard.
+    pub(super) keyframe_wanted: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Sender {
             packets: 0,
             octets: 0,
             newest: None,
-            has_sent: false,
+            keyframe_wanted: None,
         }
     }
 
@@ -255,7 +255,6 @@ impl Sender {
                 self.newest = Some((packet.time, packet.received));
             }
         }
-        self.has_sent = true;
         bursts.push(Burst {
             path: round.path,
             bytes: arena.since(begin),
