@@ -55,7 +55,8 @@ pub struct Incoming {
     pub kind: Kind,
     /// Payload types that the peer may send, the preferred one first.
     pub formats: Vec<Format>,
-    /// Streams that the offer names by SSRC; empty if they are found by `mid` or `rid`.
+    /// Streams that the offer names by SSRC; empty if they are found by `mid` or `rid`. Several
+    /// are simulcast layers, in the order of their `SIM` group if there is one.
     pub streams: Vec<Stream>,
     /// Simulcast layers in the offer's order (RFC 8853); empty without simulcast.
     pub rids: Vec<String>,
@@ -95,6 +96,8 @@ pub struct Format {
     pub fir: bool,
     /// The peer takes and gives `transport-cc`.
     pub transport_cc: bool,
+    /// The peer takes and gives `goog-remb`.
+    pub remb: bool,
 }
 
 /// A track that we send.
@@ -108,7 +111,8 @@ pub struct Outgoing {
     pub kind: Kind,
     /// What it is sent as.
     pub format: Format,
-    /// Ours; the answer names them.
+    /// Ours; the answer names them. Retransmissions go without `mid`: Firefox stops playing where
+    /// they carry one (quirk 23).
     pub stream: Stream,
     /// Numbers of the header extensions.
     pub extensions: ExtensionMap,
