@@ -60,6 +60,8 @@ impl Hand {
                     Output::Rtmp(_, reply) => self.replies.push((index, reply)),
                     Output::Send { .. }
                     | Output::Http(..)
+                    | Output::Rtc(..)
+                    | Output::Packets { .. }
                     | Output::Establish(_)
                     | Output::Close(_)
                     | Output::Abort(_) => panic!("nobody plays here"),

@@ -299,6 +299,9 @@ impl Door {
                     self.http2_reply(driver, conn, reply);
                 }
                 Output::Http(conn, reply) => http_reply(driver, conn, reply),
+                Output::Rtc(..) | Output::Packets { .. } => {
+                    unreachable!("there are no WebRTC sessions")
+                }
                 Output::Mesh {
                     to,
                     message,
