@@ -85,7 +85,7 @@ pub struct Agent {
     options: Options,
     current: Generation,
     /// What a restart replaced: in use until the new one selects.
-    previous: Option<Generation>,
+    previous: Option<Box<Generation>>,
     paths: Vec<Known>,
     selected: Option<Path>,
     /// The selected path is of the current generation.
@@ -175,7 +175,7 @@ impl Agent {
     pub fn restart(&mut self, local: Credentials, remote: Option<Credentials>) {
         let replaced = std::mem::replace(&mut self.current, Generation::new(local, remote));
         if self.is_settled || self.previous.is_none() {
-            self.previous = Some(replaced);
+            self.previous = Some(Box::new(replaced));
         }
         self.is_settled = false;
         for known in &mut self.paths {
@@ -218,7 +218,7 @@ impl Agent {
         let (generation, is_current) = if self.current.has_username(username) {
             (&self.current, true)
         } else {
-            match &self.previous {
+            match self.previous.as_deref() {
                 Some(previous) if previous.has_username(username) => (previous, false),
                 Some(_) | None => {
                     self.statistics.wrong_username += 1;
@@ -387,7 +387,7 @@ impl Agent {
 
     /// Fragments by which requests for this agent are known: one, or two during a restart.
     pub fn ufrags(&self) -> impl Iterator<Item = &str> {
-        let previous = self.previous.as_ref();
+        let previous = self.previous.as_deref();
         std::iter::once(&self.current)
             .chain(previous)
             .map(|generation| generation.local.ufrag.as_str())
