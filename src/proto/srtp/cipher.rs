@@ -56,16 +56,16 @@ impl Cipher {
 }
 
 /// The session keys (RFC 3711 section 4.3.1, with a key derivation rate of zero).
-struct Derived {
+pub(super) struct Derived {
     /// As many bytes as the master key has are used.
-    key: [u8; 32],
-    mac: [u8; MAC_KEY_BYTES],
+    pub(super) key: [u8; 32],
+    pub(super) mac: [u8; MAC_KEY_BYTES],
     /// GCM uses the first twelve bytes.
-    salt: [u8; 14],
+    pub(super) salt: [u8; 14],
 }
 
 impl Derived {
-    fn new(purpose: Purpose, key: &[u8], salt: &[u8]) -> Self {
+    pub(super) fn new(purpose: Purpose, key: &[u8], salt: &[u8]) -> Self {
         let first = match purpose {
             Purpose::Rtp => 0,
             Purpose::Rtcp => 3,
@@ -94,14 +94,14 @@ fn derive(function: &EncryptingKey, salt: &[u8], label: u8, out: &mut [u8]) {
     apply_keystream(function, block, out);
 }
 
-fn counter_key(key: &[u8]) -> EncryptingKey {
+pub(super) fn counter_key(key: &[u8]) -> EncryptingKey {
     let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
     UnboundCipherKey::new(algorithm, key)
         .and_then(EncryptingKey::ctr)
         .expect("the key is of the cipher's length")
 }
 
-fn apply_keystream(key: &EncryptingKey, block: [u8; 16], bytes: &mut [u8]) {
+pub(super) fn apply_keystream(key: &EncryptingKey, block: [u8; 16], bytes: &mut [u8]) {
     let context = EncryptionContext::Iv128(FixedLength::from(block));
     key.less_safe_encrypt(bytes, context)
         .expect("counter mode takes any length");
@@ -114,7 +114,7 @@ pub(super) struct Gcm {
 }
 
 impl Gcm {
-    fn new(key: &[u8], salt: &[u8; 14]) -> Self {
+    pub(super) fn new(key: &[u8], salt: &[u8; 14]) -> Self {
         let algorithm = if key.len() == 32 {
             &AES_256_GCM
         } else {
