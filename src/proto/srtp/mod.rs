@@ -16,6 +16,8 @@ mod outbound;
 mod profile;
 mod replay;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use inbound::{Inbound, Opened};
