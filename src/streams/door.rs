@@ -98,7 +98,7 @@ impl Door {
             }
             ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
             // No connection of this door becomes one.
-            ServerEvent::WebSocket(_) => driver.close(conn),
+            ServerEvent::WebSocket(_) | ServerEvent::Frame(_) => driver.close(conn),
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
         }
     }

@@ -61,7 +61,7 @@ impl Container {
     /// Whether a track of this codec can be carried.
     pub fn carries(self, codec: Codec) -> bool {
         match self {
-            Self::Rtmp | Self::Flv => true,
+            Self::Rtmp | Self::Flv => flv::carries(codec),
             Self::Ts => match codec {
                 Codec::H264
                 | Codec::Hevc
@@ -70,7 +70,13 @@ impl Container {
                 | Codec::Opus
                 | Codec::Ac3
                 | Codec::Eac3 => true,
-                Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Flac => false,
+                Codec::Av1
+                | Codec::Vp8
+                | Codec::Vp9
+                | Codec::Flac
+                | Codec::Ulaw
+                | Codec::Alaw
+                | Codec::G722 => false,
             },
             Self::Mp4 => match codec {
                 Codec::H264
@@ -83,7 +89,7 @@ impl Container {
                 | Codec::Flac
                 | Codec::Ac3
                 | Codec::Eac3 => true,
-                Codec::Vp8 => false,
+                Codec::Vp8 | Codec::Ulaw | Codec::Alaw | Codec::G722 => false,
             },
             Self::WebRtc => match codec {
                 Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Opus => {
@@ -302,6 +308,9 @@ mod tests {
         let selection = Selection::default();
         assert_eq!(ids(&selection, Container::Mp4), [0, 2]);
         assert_eq!(ids(&selection, Container::Ts), [1, 2]);
+        for container in Container::ALL {
+            assert!(!container.carries(Codec::G722));
+        }
     }
 
     #[test]
