@@ -114,7 +114,7 @@ impl Peers {
 
     /// Whether an id is that of a peer.
     pub fn is_peer(conn: ConnId) -> bool {
-        conn.0 & PEER != 0 && conn.0 & (1 << 31) == 0
+        conn.0 & PEER != 0
     }
 
     /// Takes part in a datagram socket; the channel is what its paths have.
@@ -184,6 +184,13 @@ impl Peers {
     pub fn peer(&self, conn: ConnId) -> Option<&Peer> {
         let entry = self.entries.get(Self::index(conn))?;
         (Self::id(Self::index(conn), entry.generation) == conn).then_some(&entry.peer)
+    }
+
+    /// The paths that lead to a peer.
+    pub fn paths(&self, conn: ConnId) -> impl Iterator<Item = Path> {
+        let entry = self.entries.get(Self::index(conn));
+        let entry = entry.filter(|entry| Self::id(Self::index(conn), entry.generation) == conn);
+        entry.into_iter().flat_map(|entry| entry.paths.iter().copied())
     }
 
     /// Calls a peer, and sends what it has to send.
@@ -340,7 +347,8 @@ impl Peers {
                 let bytes = Bytes::from(burst.bytes);
                 for at in (0..bytes.len()).step_by(segment) {
                     let end = bytes.len().min(at + segment);
-                    self.framed.push_back((ConnId(channel.0), bytes.slice(at..end)));
+                    self.framed
+                        .push_back((ConnId(channel.0), bytes.slice(at..end)));
                 }
                 continue;
             }

@@ -210,7 +210,11 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.finish(),
             Self::Prefaced(session) => session.finish(),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => {}
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => {}
         }
     }
 
@@ -218,7 +222,11 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.poll_notice(),
             Self::Prefaced(session) => session.poll_notice(),
-            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) | Self::Framed(_) => None,
+            Self::Http(_)
+            | Self::Rtmp(_)
+            | Self::Http2(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod doctor;
 mod log_layer;
 mod media_shard;
+mod rtc;
 mod worker;
 
 use std::env;
@@ -206,8 +207,10 @@ impl Server {
         let ring = ring_options(pinning);
 
         let mut plans = Vec::new();
-        for end in ends {
+        let rtc_plans = rtc::plans(&config, cpus.len())?;
+        for (end, rtc) in ends.into_iter().zip(rtc_plans) {
             plans.push(media_shard::Plan {
+                rtc: Some(rtc),
                 listening: listening(&config, &store)?,
                 mesh: end,
                 control: control_id,

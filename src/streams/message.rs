@@ -8,6 +8,7 @@ use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Packet, Track};
 use crate::streams::client::{SessionFilter, ShardClients};
 use crate::streams::name::StreamName;
+use crate::streams::rtc::RtcMessage;
 use crate::streams::packets::Wishes;
 use crate::streams::segments::Key;
 use crate::streams::segments::listing::{Listing, Update};
@@ -249,6 +250,8 @@ pub enum Message {
         /// The stream.
         stream: StreamId,
     },
+    /// About a WebRTC session.
+    Rtc(Box<RtcMessage>),
     /// To all shards: the configuration has changed.
     Config(Arc<Config>),
     /// To all shards: stop accepting, let viewers go.

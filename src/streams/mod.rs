@@ -20,6 +20,7 @@ pub mod page;
 mod payload;
 mod registrar;
 mod request;
+pub mod rtc;
 mod segment_request;
 mod segments;
 mod snapshot;

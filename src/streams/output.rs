@@ -92,9 +92,15 @@ impl Container {
                 Codec::Vp8 | Codec::Ulaw | Codec::Alaw | Codec::G722 => false,
             },
             Self::WebRtc => match codec {
-                Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Opus => {
-                    true
-                }
+                Codec::H264
+                | Codec::Hevc
+                | Codec::Av1
+                | Codec::Vp8
+                | Codec::Vp9
+                | Codec::Opus
+                | Codec::Ulaw
+                | Codec::Alaw
+                | Codec::G722 => true,
                 Codec::Aac | Codec::Mp3 | Codec::Flac | Codec::Ac3 | Codec::Eac3 => false,
             },
         }

@@ -18,16 +18,13 @@ mod sender;
 mod stub;
 mod text;
 
-pub use answer::{
-    Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, answer_publish,
-};
+pub use answer::{Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, answer_publish};
+pub use arena::{Arena, Burst};
+pub use error::Gone;
 pub use negotiated::{
     DataSupport, Fingerprint, Format, Incoming, Negotiated, Outgoing, Setup, Stream,
 };
 pub use offer::Offer;
-pub use problem::{LeftOut, Place, Problem};
-pub use arena::{Arena, Burst};
-pub use error::Gone;
-pub use numbering::{Numbering, Place};
 pub use pacer::Pace;
 pub use peer::{Asked, Event, Peer, PeerStatistics, Shared};
+pub use problem::{LeftOut, Place, Problem};

@@ -156,14 +156,16 @@ impl Peer {
         }
     }
 
-    /// Sends another track in the place of one from its next keyframe on. False if `from` is not
-    /// sent.
-    pub fn select(&mut self, from: TrackId, to: TrackId) -> bool {
-        let Some(slot) = self.slot_for(from) else {
-            return false;
-        };
-        self.senders[slot].numbering.want(to);
-        true
+    /// Sends another track in the place of one of its kind, from its next keyframe on. Says which
+    /// one, or nothing if there is none to replace.
+    pub fn replace(&mut self, kind: Kind, to: TrackId) -> Option<TrackId> {
+        let sender = self
+            .senders
+            .iter_mut()
+            .find(|sender| sender.outgoing.kind == kind)?;
+        let from = sender.numbering.track().unwrap_or(sender.numbering.wanted());
+        sender.numbering.want(to);
+        Some(from).filter(|from| *from != to)
     }
 
     /// The tracks that are sent or will be.
@@ -240,11 +242,16 @@ impl Peer {
             return;
         }
         self.send_queued(now, arena, bursts);
-        for packet in self.receivers.handle_timeout(now, self.statistics.round_trip) {
+        for packet in self
+            .receivers
+            .handle_timeout(now, self.statistics.round_trip)
+        {
             self.send_control(packet);
         }
         if now >= self.reports.due() {
-            let packet = self.reports.write(now, &mut self.senders, &mut self.receivers);
+            let packet = self
+                .reports
+                .write(now, &mut self.senders, &mut self.receivers);
             if let Some(packet) = packet {
                 self.send_control(packet);
             }

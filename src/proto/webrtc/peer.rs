@@ -12,12 +12,12 @@ use super::pacer::{Pace, Pacer};
 use super::receivers::{Arrived, Receivers};
 use super::reports::Reports;
 use super::sender::Sender;
+use super::stub::sctp;
 use crate::base::ids::TrackId;
 use crate::media::{Packet, Track};
 use crate::proto::ice::{self, Path};
 use crate::proto::rtp;
 use crate::proto::srtp::{Inbound, Outbound};
-use super::stub::sctp;
 use crate::proto::{dtls, rtcp, srtp};
 
 /// How often a receiver's request for a keyframe is repeated while none comes.
@@ -297,9 +297,8 @@ impl Peer {
                             peer_message_bytes_max: data.message_bytes_max,
                             ..self.shared.sctp
                         };
-                        self.association = Some(Box::new(sctp::Association::new(
-                            now, is_client, options,
-                        )));
+                        self.association =
+                            Some(Box::new(sctp::Association::new(now, is_client, options)));
                     }
                     self.events.push_back(Event::Connected);
                 }

@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::negotiated::{Format, Incoming};
+use super::stub as incoming;
+use super::stub::{Clock, Origin, Received};
 use crate::base::ids::TrackId;
-use crate::media::{
-    AudioFormat, Codec, Extras, Kind, Packet, Track, codec,
-};
+use crate::media::{AudioFormat, Codec, Extras, Kind, Packet, Track, codec};
 use crate::proto::rtcp::{self, ReportBlock, twcc, write_nack, write_pli};
 use crate::proto::rtp::payload::StartFinder;
-use super::stub::{Clock, Origin, Received};
-use super::stub as incoming;
 use crate::proto::rtp::{ExtensionMap, Header, Values};
 
 /// Streams of one peer: three simulcast layers and sound, with a repair stream each, twice over.
@@ -88,7 +86,7 @@ impl Receivers {
             .iter()
             .map(|incoming| {
                 let first_track = next_track;
-                next_track += incoming.rids.len().max(1) as u16;
+                next_track += incoming.rids.len().max(incoming.streams.len()).max(1) as u16;
                 Section {
                     incoming: incoming.clone(),
                     first_track,
@@ -161,9 +159,10 @@ impl Receivers {
                     .find(|pair| pair.rtx_ssrc == Some(header.ssrc));
                 pair.is_none_or(|pair| pair.ssrc == stream.ssrc)
             };
-            let stream = self.streams.iter().position(|stream| {
-                stream.section == section && stream.rid == rid && named(stream)
-            });
+            let stream = self
+                .streams
+                .iter()
+                .position(|stream| stream.section == section && stream.rid == rid && named(stream));
             let Some(stream) = stream else {
                 return Arrived::Nothing; // Padding before the first packet.
             };
@@ -173,8 +172,12 @@ impl Receivers {
             });
             return self.receive_repair(now, stream, packet, header);
         }
+        let by_source = incoming
+            .streams
+            .iter()
+            .position(|pair| pair.ssrc == header.ssrc);
         let layer = match rid.is_empty() {
-            true => 0,
+            true => by_source.unwrap_or(0),
             false => match incoming.rids.iter().position(|known| *known == rid) {
                 Some(layer) => layer,
                 None => return Arrived::Refused,
@@ -238,11 +241,12 @@ impl Receivers {
                 .enumerate()
                 .filter_map(|(at, section)| Some((at, section, kind_of(section)?)))
         };
-        let by_source = fitting().find(|(_, section, _)| {
-            section.incoming.streams.iter().any(|stream| {
-                stream.ssrc == header.ssrc || stream.rtx_ssrc == Some(header.ssrc)
-            })
-        });
+        let by_source =
+            fitting().find(|(_, section, _)| {
+                section.incoming.streams.iter().any(|stream| {
+                    stream.ssrc == header.ssrc || stream.rtx_ssrc == Some(header.ssrc)
+                })
+            });
         let by_tag = || {
             fitting().find(|(_, section, _)| {
                 let values = header.extensions().values(&section.incoming.extensions);
@@ -276,12 +280,9 @@ impl Receivers {
         if rest.is_empty() {
             return Arrived::Nothing;
         }
-        let original = Header {
-            sequence: u16::from_be_bytes([*high, *low]),
-            ..*header
-        };
+        let sequence = Some(u16::from_be_bytes([*high, *low]));
         let payload = packet.slice(payload.start + 2..payload.end);
-        self.take(now, at, &original, (packet, payload), &values, true)
+        self.take(now, at, (header, sequence), (packet, payload), &values)
     }
 
     fn receive_media(
@@ -309,23 +310,27 @@ impl Receivers {
             stream.format = format.clone();
         }
         let payload = packet.slice(header.payload_range());
-        self.take(now, at, header, (packet, payload), values, false)
+        self.take(now, at, (header, None), (packet, payload), values)
     }
 
     fn take(
         &mut self,
         now: Instant,
         at: usize,
-        header: &Header<'_>,
+        (header, repaired): (&Header<'_>, Option<u16>),
         (whole, payload): (&Bytes, Bytes),
         values: &Values<'_>,
-        is_repair: bool,
     ) -> Arrived {
+        let sequence = repaired.unwrap_or(header.sequence);
+        let is_repair = repaired.is_some();
         let stream = &mut self.streams[at];
-        let number = match stream
-            .state
-            .receive(now, header.sequence, header.timestamp, payload.len(), is_repair)
-        {
+        let number = match stream.state.receive(
+            now,
+            sequence,
+            header.timestamp,
+            payload.len(),
+            is_repair,
+        ) {
             Received::New { number, .. } => number,
             Received::Duplicate | Received::Empty | Received::TooOld => return Arrived::Nothing,
         };
@@ -408,7 +413,10 @@ impl Receivers {
 
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let nack = self.nack_due.map(|at| (at, "missing packets"));
-        let feedback = self.arrivals.poll_timeout().map(|at| (at, "times of arrival"));
+        let feedback = self
+            .arrivals
+            .poll_timeout()
+            .map(|at| (at, "times of arrival"));
         nack.into_iter().chain(feedback).min_by_key(|(at, _)| *at)
     }
 

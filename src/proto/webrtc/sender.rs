@@ -12,7 +12,7 @@ use super::numbering::{Numbering, Place};
 use crate::base::ids::TrackId;
 use crate::media::{Kind, MediaTime, Packet};
 use crate::proto::ice::Path;
-use crate::proto::rtp::{Extension, ExtensionMap, Patch, Template, TemplateOptions};
+use crate::proto::rtp::{Extension, Patch, Template, TemplateOptions};
 use crate::proto::srtp::Outbound;
 
 /// Bytes that a packet may grow by to be as long as the others of its burst. A segment saved is
@@ -68,12 +68,8 @@ impl Sender {
     pub(super) fn new(outgoing: Outgoing, seed: u64, is_mixed: bool) -> Self {
         let kind = outgoing.kind;
         let format = &outgoing.format;
-        let numbering = Numbering::new(
-            outgoing.track,
-            format.clock_rate,
-            kind == Kind::Video,
-            seed,
-        );
+        let numbering =
+            Numbering::new(outgoing.track, format.clock_rate, kind == Kind::Video, seed);
         // Without a stream for retransmissions, a packet is sent again under the same number, and
         // has to be the same to the bit: two packets under one number would give the key away.
         let repair = format.rtx.zip(outgoing.stream.rtx_ssrc);
@@ -82,11 +78,11 @@ impl Sender {
             map.set(Extension::AbsSendTime, 0);
             map.set(Extension::TransportCc, 0);
         }
-        let make = |ssrc, payload_type, map: ExtensionMap| {
+        let make = |ssrc, payload_type, mid| {
             Template::new(&TemplateOptions {
                 ssrc,
                 payload_type,
-                mid: &outgoing.mid,
+                mid,
                 map,
                 is_mixed,
             })
@@ -102,9 +98,10 @@ impl Sender {
         .any(|extension| map.id(extension).is_some());
         Self {
             numbering,
-            template: make(outgoing.stream.ssrc, format.payload_type, map),
+            template: make(outgoing.stream.ssrc, format.payload_type, &outgoing.mid),
             retransmission: repair.map(|(payload_type, ssrc)| Retransmission {
-                template: make(ssrc, payload_type, map),
+                // Firefox stops playing where they carry a tag.
+                template: make(ssrc, payload_type, ""),
                 sequence: 1 + (seed >> 16 & 0x3fff),
             }),
             outgoing,
@@ -137,11 +134,18 @@ impl Sender {
             let fits = |header_bytes: usize, least: usize, most: usize| {
                 least.saturating_add(self.padding_max()) >= most.max(header_bytes + bytes_before)
             };
-            let mut header_bytes = self.write_header(packet, place, *number, round, &mut arena.headers[count % SEGMENTS_MAX]);
+            let mut header_bytes = self.write_header(
+                packet,
+                place,
+                *number,
+                round,
+                &mut arena.headers[count % SEGMENTS_MAX],
+            );
             if count == SEGMENTS_MAX || count > 0 && !fits(header_bytes, least, most) {
                 self.seal(round, packets, &planned[..count], most, arena, bursts);
                 (count, least, most) = (0, usize::MAX, 0);
-                header_bytes = self.write_header(packet, place, *number, round, &mut arena.headers[0]);
+                header_bytes =
+                    self.write_header(packet, place, *number, round, &mut arena.headers[0]);
             }
             *number = number.wrapping_add(1);
             let bytes = header_bytes + bytes_before;

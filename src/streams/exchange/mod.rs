@@ -363,6 +363,11 @@ impl Exchange {
         self.outputs.pop_front()
     }
 
+    /// There is something to do.
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// When [`Exchange::tick`] has to be called at the latest, apart from once a second.
     pub fn deadline(&self) -> Option<Instant> {
         self.next_due
@@ -515,6 +520,7 @@ impl Exchange {
                 let snapshot = Box::new(self.snapshot());
                 self.mesh(from, Message::Snapshot { token, snapshot });
             }
+            Message::Rtc(_) => unreachable!("the door takes these"),
             Message::Claim { .. }
             | Message::Unclaim { .. }
             | Message::Release { .. }

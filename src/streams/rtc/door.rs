@@ -1,30 +1,26 @@
 //! Connects WebRTC peers to a shard's sockets, the exchange and the other shards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::key::{ENTROPY_BYTES, Entropy, SessionKey, password};
+use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
 use super::sessions::{Made, Sessions, State};
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
 use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
-use crate::media::{Packet, Track};
-use crate::proto::http::{Method, Request, Response};
+use crate::media::{Kind, Packet};
+use crate::proto::http::Response;
 use crate::proto::ice::{Credentials, Path};
-use crate::proto::webrtc::{
-    Event, Facts, Fingerprint, Negotiated, Offer, OfferLimits, Peer, Preferences, Shared,
-    answer_play, answer_publish,
-};
+use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Offer, Peer, Shared};
 use crate::shard::clock;
-use crate::streams::access::PublishRequest;
 use crate::streams::exchange::{Exchange, RtcReply};
-use crate::streams::message::Message;
 use crate::streams::name::StreamName;
+use crate::streams::output::Selection;
 
 /// Tells the ids of publishers that were made here from those of connections and peers.
 const MADE: u64 = 1 << 29;
@@ -38,7 +34,7 @@ const ROUTES_MAX: usize = 65_536;
 
 /// What WebRTC needs to know of this server.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Identity {
     /// Of all peers.
     pub shared: Arc<Shared>,
     /// Of our certificate.
@@ -57,11 +53,11 @@ pub struct Options {
 
 /// Who asked, while the answer is being found.
 #[derive(Debug)]
-struct Asking {
-    conn: ConnId,
-    name: StreamName,
-    offer: Box<Offer>,
-    selection: Vec<TrackId>,
+pub(super) struct Asking {
+    pub(super) conn: ConnId,
+    pub(super) name: StreamName,
+    pub(super) offer: Box<Offer>,
+    pub(super) selection: Selection,
 }
 
 /// A peer that this shard runs.
@@ -83,26 +79,25 @@ pub(in crate::streams) enum Act {
 
 /// WebRTC on one shard.
 pub struct RtcDoor {
-    me: ShardId,
-    options: Option<Options>,
+    pub(super) me: ShardId,
+    pub(super) identity: Option<Identity>,
     peers: Peers,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
     running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
     by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
     /// Viewers' offers, by the connection that waits for the answer.
-    viewing: BTreeMap<ConnId, Asking>,
+    pub(super) viewing: BTreeMap<ConnId, Asking>,
     /// Publishers' offers, by the publisher's id.
-    publishing: BTreeMap<ConnId, Asking>,
+    pub(super) publishing: BTreeMap<ConnId, Asking>,
     routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
     /// Where datagrams from an address arrive, if not here.
     arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
     next_publisher: u64,
     strays: usize,
     acts: Vec<Act>,
-    /// Packets of one publisher in a row.
     batch: Vec<Packet>,
     scratch: Vec<u8>,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 /// What is counted.
@@ -122,16 +117,18 @@ pub struct Counters {
 
 impl std::fmt::Debug for RtcDoor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RtcDoor").field("me", &self.me).finish_non_exhaustive()
+        f.debug_struct("RtcDoor")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
     }
 }
 
 impl RtcDoor {
-    /// The door of shard `me`. It answers offers if it has options.
+    /// The door of shard `me`. It answers offers if it has an identity.
     pub fn new(me: ShardId) -> Self {
         Self {
             me,
-            options: None,
+            identity: None,
             peers: Peers::new(),
             sessions: Sessions::default(),
             running: HashMap::default(),
@@ -150,8 +147,8 @@ impl RtcDoor {
     }
 
     /// Offers are answered from here on.
-    pub fn set_options(&mut self, options: Options) {
-        self.options = Some(options);
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = Some(identity);
     }
 
     /// Takes part in a datagram socket.
@@ -267,9 +264,9 @@ impl RtcDoor {
             }
         } else if self.strays < STRAYS_PER_ROUND_MAX
             && self
-                .options
+                .identity
                 .as_ref()
-                .is_some_and(|options| maker.0 < options.shards)
+                .is_some_and(|identity| maker.0 < identity.shards)
         {
             self.strays += 1;
             self.mesh(maker, RtcMessage::Claim { key, stray });
@@ -315,7 +312,7 @@ impl RtcDoor {
     }
 
     fn start(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, granted: Granted) {
-        let Some(options) = &self.options else {
+        let Some(identity) = &self.identity else {
             return;
         };
         let mut seed = [0; 8];
@@ -327,7 +324,7 @@ impl RtcDoor {
             driver.now(),
             Duration::from_millis(clock::unix_millis().unsigned_abs()),
             granted.negotiated,
-            &options.shared,
+            &identity.shared,
             u64::from_le_bytes(seed),
         );
         let conn = self.peers.add(peer, &ufrag);
@@ -361,7 +358,14 @@ impl RtcDoor {
                         is_publisher: made.publisher.is_some(),
                         negotiated: *negotiated,
                     });
-                    self.mesh(from, RtcMessage::Granted { key, granted, stray });
+                    self.mesh(
+                        from,
+                        RtcMessage::Granted {
+                            key,
+                            granted,
+                            stray,
+                        },
+                    );
                 }
                 Some(Err(shard)) if shard == self.me => {
                     self.stray(driver, from, stray);
@@ -690,7 +694,7 @@ impl RtcDoor {
         };
         let from = self
             .peers
-            .with(driver, conn, |peer| peer.replace(to))
+            .with(driver, conn, |peer| peer.replace(Kind::Video, to))
             .flatten();
         if let Some(from) = from {
             exchange.rtc_select(conn, from, to);
@@ -717,7 +721,7 @@ impl RtcDoor {
         reply: RtcReply,
     ) {
         match reply {
-            RtcReply::AcceptPublish => self.accept_publisher(exchange, conn),
+            RtcReply::AcceptPublish => self.accept_publisher(exchange, driver.now(), conn),
             RtcReply::PublishBusy => {
                 let text = "The stream has a publisher, or there are too many streams.";
                 self.refuse_publisher(conn, 409, text);
@@ -769,13 +773,42 @@ impl RtcDoor {
         }
     }
 
-    fn respond(&mut self, conn: ConnId, response: Response) {
+    pub(super) fn respond(&mut self, conn: ConnId, response: Response) {
         self.acts.push(Act::Respond(conn, response));
+    }
+
+    /// A new publisher's id.
+    pub(super) fn next_publisher(&mut self) -> ConnId {
+        let number = self.next_publisher;
+        self.next_publisher += 1;
+        // The number goes around the bits that tell ids apart.
+        ConnId((number & !(MADE - 1)) << 3 | MADE | (number & (MADE - 1)))
+    }
+
+    /// Random bytes for one session's names. `None` if the kernel has none.
+    pub(super) fn entropy(&self) -> Option<[u8; ENTROPY_BYTES]> {
+        let mut bytes = [0; ENTROPY_BYTES];
+        fill_random(&mut bytes).ok().map(|()| bytes)
     }
 
     /// What is to be done.
     pub(in crate::streams) fn take_acts(&mut self) -> Vec<Act> {
         std::mem::take(&mut self.acts)
+    }
+
+    /// The exchange wants a session ended.
+    pub(in crate::streams) fn close(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        conn: ConnId,
+    ) {
+        let running = self.running.get(&conn).map(|running| running.key);
+        if let Some(key) = running {
+            self.end_running(driver, exchange, key);
+        } else if let Some(key) = self.sessions.of_publisher(conn) {
+            self.end_made(driver, exchange, key);
+        }
     }
 
     /// Whoever waited for an answer is gone.
@@ -792,7 +825,7 @@ impl RtcDoor {
         for key in running {
             self.end_running(driver, exchange, key);
         }
-        self.options = None;
+        self.identity = None;
     }
 }
 

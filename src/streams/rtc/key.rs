@@ -28,13 +28,18 @@ pub(super) struct Entropy<'a>(pub(super) &'a [u8]);
 
 /// Random bytes that one session's names take.
 pub(super) const ENTROPY_BYTES: usize =
-    RANDOM_BITS as usize / 8 + GENERATION_CHARACTERS + PASSWORD_CHARACTERS + SECRET_CHARACTERS;
+    RANDOM_BITS as usize / 8 + GENERATION_CHARACTERS + PASSWORD_CHARACTERS + SECRET_CHARACTERS + 8;
 
 impl Entropy<'_> {
     fn next(&mut self) -> u8 {
         let (first, rest) = self.0.split_first().expect("enough was asked for");
         self.0 = rest;
         *first
+    }
+
+    /// Eight of them as a number.
+    pub(super) fn number(&mut self) -> u64 {
+        (0..8).fold(0, |number, _| number << 8 | u64::from(self.next()))
     }
 }
 
@@ -55,6 +60,11 @@ impl SessionKey {
     /// Who made the session.
     pub fn shard(self) -> ShardId {
         ShardId((self.0 >> RANDOM_BITS) as u16)
+    }
+
+    /// The key as a number below 2^50.
+    pub(super) fn number(self) -> u64 {
+        self.0
     }
 
     /// The session that a user name fragment of ours is of, or an address' last part.

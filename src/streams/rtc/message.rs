@@ -117,3 +117,20 @@ pub enum RtcMessage {
         packets: Vec<Packet>,
     },
 }
+
+impl RtcMessage {
+    /// It is media, or a datagram, whose sender makes up for a loss.
+    pub fn may_be_lost(&self) -> bool {
+        match self {
+            Self::Packets { .. } | Self::Stray { .. } | Self::Claim { .. } => true,
+            Self::Granted { .. }
+            | Self::Route { .. }
+            | Self::Gone { .. }
+            | Self::End { .. }
+            | Self::Restart { .. }
+            | Self::Select { .. }
+            | Self::Keyframe { .. }
+            | Self::Track { .. } => false,
+        }
+    }
+}

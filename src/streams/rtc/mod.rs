@@ -8,6 +8,7 @@ pub mod door;
 mod key;
 mod message;
 mod sessions;
+mod signalling;
 
 pub use key::SessionKey;
 pub use message::RtcMessage;
