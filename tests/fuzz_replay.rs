@@ -20,6 +20,7 @@ targets! {
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
     config_json "../fuzz/entry/config_json.rs"
+    dtls "../fuzz/entry/dtls.rs"
     flv_file "../fuzz/entry/flv_file.rs"
     hls_query "../fuzz/entry/hls_query.rs"
     http2 "../fuzz/entry/http2.rs"
@@ -29,6 +30,7 @@ targets! {
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
+    sctp "../fuzz/entry/sctp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     websocket "../fuzz/entry/websocket.rs"
 }

@@ -12,7 +12,7 @@ use super::*;
 
 static START: LazyLock<Instant> = LazyLock::new(|| {
     #[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere")]
-    let now = Instant::now();
+    let now = <Instant>::now();
     now
 });
 
