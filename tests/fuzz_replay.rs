@@ -29,6 +29,8 @@ targets! {
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
+    rtcp "../fuzz/entry/rtcp.rs"
+    rtp "../fuzz/entry/rtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     websocket "../fuzz/entry/websocket.rs"
 }

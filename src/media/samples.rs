@@ -23,3 +23,8 @@ pub(crate) fn frame(track: u16, millis: i64, keyframe: bool, bytes: usize) -> Fr
         received: <Instant>::now(),
     }
 }
+
+/// A moment for tests to begin at.
+pub(crate) fn now() -> Instant {
+    frame(0, 0, false, 0).received
+}
