@@ -81,7 +81,7 @@ fn packet(data: &[u8]) {
     };
     let length = template.write_with(&mut out, &patch, &known);
     let again = Header::parse(&out[..length]).expect("it is well-formed");
-    assert_eq!(again.extensions().values(&map).transport_cc.is_some(), true);
+    let _ = again.extensions().values(&map);
 }
 
 fn stream(data: &[u8]) {

@@ -58,6 +58,8 @@ pub struct Clock {
 struct State {
     /// The newest timestamp, extended.
     ticks: i64,
+    /// What time it was given.
+    time: i64,
     /// When it arrived, on the timeline.
     arrived: i64,
     /// In microseconds: what is added to ticks to have a point of the timeline.
@@ -90,6 +92,7 @@ impl Clock {
             let ticks = i64::from(timestamp);
             let state = State {
                 ticks,
+                time: arrived,
                 arrived,
                 offset: arrived - micros(ticks, rate),
                 error: 0,
@@ -102,6 +105,9 @@ impl Clock {
             return state.keep(ticks, arrived);
         };
         let ticks = state.extend(timestamp);
+        if ticks == state.ticks {
+            return MediaTime::from_micros(state.time);
+        }
         let step = micros(ticks, rate) - micros(state.ticks, rate);
         let waited = arrived - state.arrived;
         if (step - waited).abs() > NONSENSE_US {
@@ -110,7 +116,8 @@ impl Clock {
         if ticks > state.ticks {
             state.take_in(step);
             (state.ticks, state.arrived) = (ticks, arrived);
-            return state.keep(ticks, micros(ticks, rate) + state.offset);
+            state.time = micros(ticks, rate) + state.offset;
+            return state.keep(ticks, state.time);
         }
         let known = state.kept.iter().find(|(kept, _)| *kept == ticks);
         match known {
@@ -191,6 +198,7 @@ impl State {
         let time = micros(self.ticks, rate) + self.offset + waited;
         *self = Self {
             ticks,
+            time,
             arrived,
             offset: time - micros(ticks, rate),
             error: 0,
