@@ -32,6 +32,8 @@ targets! {
     rtmp_session "../fuzz/entry/rtmp_session.rs"
     srtp "../fuzz/entry/srtp.rs"
     sctp "../fuzz/entry/sctp.rs"
+    rtcp "../fuzz/entry/rtcp.rs"
+    rtp "../fuzz/entry/rtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"

@@ -57,3 +57,8 @@ pub(crate) fn packet(track: u16, number: u64, millis: i64, start: Start) -> Pack
         received: frame.received,
     }
 }
+
+/// A moment for tests to begin at.
+pub(crate) fn now() -> Instant {
+    frame(0, 0, false, 0).received
+}
