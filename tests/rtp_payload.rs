@@ -141,6 +141,7 @@ fn recorded_packets_become_frames_and_packets_again() {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         };
         codec::learn(&mut track, &units[0].data);
         if codec.kind() == Kind::Video {

@@ -70,6 +70,7 @@ fn read_track(reader: &mut Reader<'_>) -> Result<(Track, Options), Short> {
             bits: 0,
         }),
         language: String::new(),
+        rid: String::new(),
     };
     codec::describe(&mut track);
     let options = Options {
