@@ -29,6 +29,7 @@ targets! {
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
+    sdp "../fuzz/entry/sdp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     websocket "../fuzz/entry/websocket.rs"
 }
