@@ -36,6 +36,7 @@ targets! {
     sctp "../fuzz/entry/sctp.rs"
     rtcp "../fuzz/entry/rtcp.rs"
     rtp "../fuzz/entry/rtp.rs"
+    sdp "../fuzz/entry/sdp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"
