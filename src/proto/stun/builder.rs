@@ -149,8 +149,8 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Message;
     use super::*;
+    use crate::proto::stun::Message;
 
     const ID: TransactionId = TransactionId([9; 12]);
 
