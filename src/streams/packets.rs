@@ -10,7 +10,7 @@ use crate::base::ids::{ConnId, StreamId, TrackId};
 use crate::hub::{Kept, PacketClock, PacketLog, Renumbering};
 use crate::media::{Codec, Frame, Kind, Packet, Start, Track};
 use crate::streams::payload::Packetizer;
-use crate::streams::track_builder::TrackBuilder;
+use crate::streams::track_builder::{DecodingTimes, TrackBuilder};
 
 /// The longest run that somebody who joins is given: a second and a half of 8 Mbit/s. What is longer
 /// would take longer to arrive than a new keyframe.
@@ -59,6 +59,7 @@ pub(super) struct PacketTrack {
     pending: Vec<ConnId>,
     packetizer: Option<Packetizer>,
     pub(super) builder: Option<Box<TrackBuilder>>,
+    pub(super) times: DecodingTimes,
     /// The publisher's keyframes have shown what the track is like.
     pub(super) is_configured: bool,
     asked_at: Option<Instant>,
@@ -169,6 +170,7 @@ impl PacketTrack {
             pending: Vec::new(),
             packetizer: None,
             builder: None,
+            times: DecodingTimes::default(),
             is_configured: codec.kind() == Kind::Audio,
             asked_at: None,
             is_wanted: false,

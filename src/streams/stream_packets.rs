@@ -181,7 +181,7 @@ impl Stream {
             .builder
             .get_or_insert_with(|| Box::new(TrackBuilder::new()));
         for packet in packets {
-            if builder.push(now, track, packet, &mut built.frames)
+            if builder.push(now, track, packet, &mut part.times, &mut built.frames)
                 && !built.needs_keyframe.contains(&id)
             {
                 built.needs_keyframe.push(id);

@@ -31,7 +31,13 @@ pub(super) struct TrackBuilder {
     /// Frames before the next keyframe cannot be decoded.
     is_broken: bool,
     depacketizer: Depacketizer,
-    last_dts: Option<MediaTime>,
+}
+
+/// Decoding times of one track's frames, whoever publishes them and however often it is begun to
+/// build them.
+#[derive(Debug, Default)]
+pub(super) struct DecodingTimes {
+    last: Option<MediaTime>,
     /// How much earlier than they are shown frames are decoded.
     reorder: MediaTime,
 }
@@ -52,6 +58,7 @@ impl TrackBuilder {
         now: Instant,
         track: &Track,
         packet: &Packet,
+        times: &mut DecodingTimes,
         out: &mut Vec<Frame>,
     ) -> bool {
         let next = match self.next {
@@ -64,7 +71,7 @@ impl TrackBuilder {
             return false;
         }
         self.waiting.insert(packet.number, packet.clone());
-        self.drain(track, out);
+        self.drain(track, times, out);
         let mut is_given_up = false;
         while let Some((first, _)) = self.waiting.first_key_value() {
             let since = *self.missing_since.get_or_insert(now);
@@ -77,13 +84,13 @@ impl TrackBuilder {
             self.is_broken |= track.kind() == Kind::Video;
             self.missing_since = None;
             is_given_up = true;
-            self.drain(track, out);
+            self.drain(track, times, out);
         }
         is_given_up && self.is_broken
     }
 
     /// Takes what is in order.
-    fn drain(&mut self, track: &Track, out: &mut Vec<Frame>) {
+    fn drain(&mut self, track: &Track, times: &mut DecodingTimes, out: &mut Vec<Frame>) {
         while let Some(next) = self.next
             && let Some(packet) = self.waiting.remove(&next)
         {
@@ -96,7 +103,7 @@ impl TrackBuilder {
                 if self.is_broken {
                     continue;
                 }
-                let (dts, pts) = self.decoded_at(frame.time);
+                let (dts, pts) = times.place(frame.time);
                 out.push(Frame {
                     track: track.id,
                     dts,
@@ -108,18 +115,20 @@ impl TrackBuilder {
             }
         }
     }
+}
 
+impl DecodingTimes {
     /// A frame's decoding and presentation time. A publisher says only when a frame is shown. Once
     /// one is shown before another that came earlier, all are decoded earlier by as much.
-    fn decoded_at(&mut self, shown: MediaTime) -> (MediaTime, MediaTime) {
+    fn place(&mut self, shown: MediaTime) -> (MediaTime, MediaTime) {
         let mut dts = shown - self.reorder;
-        if let Some(last) = self.last_dts {
+        if let Some(last) = self.last {
             dts = dts.max(last + STEP);
         }
         if dts > shown {
             self.reorder = (self.reorder + (dts - shown)).min(REORDER_MAX);
         }
-        self.last_dts = Some(dts);
+        self.last = Some(dts);
         (dts, shown.max(dts))
     }
 }
@@ -144,10 +153,11 @@ mod tests {
 
     fn build(numbers: &[u64], after: Duration) -> (Vec<i64>, bool) {
         let (mut builder, mut out) = (TrackBuilder::new(), Vec::new());
+        let mut times = DecodingTimes::default();
         let mut now = samples::now();
         let mut is_given_up = false;
         for number in numbers {
-            is_given_up |= builder.push(now, &video(), &packet(*number), &mut out);
+            is_given_up |= builder.push(now, &video(), &packet(*number), &mut times, &mut out);
             now += after;
         }
         let times = out.iter().map(|frame| frame.dts.as_millis());
@@ -173,22 +183,23 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let (mut builder, mut out) = (TrackBuilder::new(), Vec::new());
+        let mut times = DecodingTimes::default();
         let now = samples::now();
-        builder.push(now, &video(), &packet(20), &mut out);
+        builder.push(now, &video(), &packet(20), &mut times, &mut out);
         for number in 0..2 * WAITING_MAX as u64 {
-            builder.push(now, &video(), &packet(22 + number), &mut out);
+            builder.push(now, &video(), &packet(22 + number), &mut times, &mut out);
             assert!(builder.waiting.len() <= WAITING_MAX);
         }
     }
 
     #[test]
     fn pictures_out_of_order_get_decoding_times_that_do_not_fall() {
-        let mut builder = TrackBuilder::new();
+        let mut times = DecodingTimes::default();
         let shown = [0, 120, 40, 80, 240, 160, 200, 360, 280, 320];
         let mut last = None;
         for (index, shown) in shown.into_iter().enumerate() {
             let shown = MediaTime::from_millis(shown);
-            let (dts, pts) = builder.decoded_at(shown);
+            let (dts, pts) = times.place(shown);
             assert!(Some(dts) > last && dts <= pts);
             assert!(index < 5 || pts == shown, "it has been learned");
             last = Some(dts);
@@ -197,10 +208,10 @@ mod tests {
 
     #[test]
     fn without_reordering_frames_are_decoded_when_they_are_shown() {
-        let mut builder = TrackBuilder::new();
+        let mut times = DecodingTimes::default();
         for millis in (0..1000).step_by(20) {
             let time = MediaTime::from_millis(millis);
-            assert_eq!(builder.decoded_at(time), (time, time));
+            assert_eq!(times.place(time), (time, time));
         }
     }
 }
