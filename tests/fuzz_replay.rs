@@ -31,7 +31,9 @@ targets! {
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
     sctp "../fuzz/entry/sctp.rs"
+    srtp "../fuzz/entry/srtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
+    stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"
 }
 
