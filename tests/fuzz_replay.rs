@@ -37,6 +37,8 @@ targets! {
     rtcp "../fuzz/entry/rtcp.rs"
     rtp "../fuzz/entry/rtp.rs"
     sdp "../fuzz/entry/sdp.rs"
+    sctp "../fuzz/entry/sctp.rs"
+    srtp "../fuzz/entry/srtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"
