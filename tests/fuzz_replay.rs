@@ -20,6 +20,7 @@ targets! {
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
     config_json "../fuzz/entry/config_json.rs"
+    dtls "../fuzz/entry/dtls.rs"
     flv_file "../fuzz/entry/flv_file.rs"
     hls_query "../fuzz/entry/hls_query.rs"
     http2 "../fuzz/entry/http2.rs"
@@ -31,7 +32,10 @@ targets! {
     rtmp_session "../fuzz/entry/rtmp_session.rs"
     rtcp "../fuzz/entry/rtcp.rs"
     rtp "../fuzz/entry/rtp.rs"
+    srtp "../fuzz/entry/srtp.rs"
+    sctp "../fuzz/entry/sctp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
+    stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"
 }
 

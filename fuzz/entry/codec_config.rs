@@ -5,7 +5,7 @@ use ringside::base::ids::TrackId;
 use ringside::media::{Codec, Track, codec};
 use ringside::proto::{cmaf, mpegts};
 
-const CODECS: [Codec; 11] = [
+const CODECS: [Codec; 14] = [
     Codec::H264,
     Codec::Hevc,
     Codec::Av1,
@@ -17,6 +17,9 @@ const CODECS: [Codec; 11] = [
     Codec::Flac,
     Codec::Ac3,
     Codec::Eac3,
+    Codec::Ulaw,
+    Codec::Alaw,
+    Codec::G722,
 ];
 
 /// Reads `data` as a configuration, names the codec, and writes the headers that embed it.
@@ -31,6 +34,7 @@ pub(crate) fn run(data: &[u8]) {
         video: None,
         audio: None,
         language: "eng".into(),
+        rid: String::new(),
     };
     codec::describe(&mut track);
     let name = codec::rfc6381(&track);
@@ -82,6 +86,14 @@ fn rebuild(track: &Track) {
                 assert_eq!(codec::vp9::parse_config(&built), Ok(config));
             }
         }
-        Codec::Av1 | Codec::Vp8 | Codec::Aac | Codec::Mp3 | Codec::Opus | Codec::Flac => {}
+        Codec::Av1
+        | Codec::Vp8
+        | Codec::Aac
+        | Codec::Mp3
+        | Codec::Opus
+        | Codec::Flac
+        | Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722 => {}
     }
 }

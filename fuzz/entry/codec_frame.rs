@@ -13,7 +13,7 @@ use ringside::media::codec::{av1, nal};
 use ringside::media::{AudioFormat, Codec, Frame, MediaTime, Track, codec};
 use ringside::proto::{cmaf, mpegts};
 
-const CODECS: [Codec; 11] = [
+const CODECS: [Codec; 14] = [
     Codec::H264,
     Codec::Hevc,
     Codec::Av1,
@@ -25,6 +25,9 @@ const CODECS: [Codec; 11] = [
     Codec::Flac,
     Codec::Ac3,
     Codec::Eac3,
+    Codec::Ulaw,
+    Codec::Alaw,
+    Codec::G722,
 ];
 
 /// Reads `data` as above and writes it with both muxers.
@@ -58,6 +61,7 @@ fn read_track(reader: &mut Reader<'_>) -> Result<Track, Short> {
             bits: 0,
         }),
         language: String::new(),
+        rid: String::new(),
     };
     codec::describe(&mut track);
     Ok(track)

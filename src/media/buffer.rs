@@ -242,6 +242,34 @@ impl Slab {
         count
     }
 
+    /// Appends `parts` one after the other, and then lets `finish` change them in place before
+    /// anybody can have a view of them. False, and nothing is appended, if they do not fit.
+    pub fn compose(&mut self, parts: &[&[u8]], finish: impl FnOnce(&mut [u8])) -> bool {
+        let count: usize = parts.iter().map(|part| part.len()).sum();
+        if count > self.room() {
+            return false;
+        }
+        let begin = self.len;
+        let mut at = begin;
+        for part in parts {
+            // SAFETY: `len..len + count` lies in the block and is not covered by any buffer, since
+            // buffers cover bytes below `len` only.
+            unsafe {
+                let to = Header::data(self.block).add(at);
+                ptr::copy_nonoverlapping(part.as_ptr(), to.as_ptr(), part.len());
+            }
+            at += part.len();
+        }
+        // SAFETY: the loop has written `begin..at`, which no buffer covers before `len` is moved.
+        let written = unsafe {
+            let start = Header::data(self.block).add(begin);
+            std::slice::from_raw_parts_mut(start.as_ptr(), count)
+        };
+        finish(written);
+        self.len = at;
+        true
+    }
+
     /// A view of bytes that have been written.
     ///
     /// # Panics

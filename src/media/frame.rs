@@ -13,7 +13,7 @@ use crate::media::MediaTime;
 /// H.264 and HEVC as NAL units with 4-byte big-endian lengths, AV1 as the temporal unit's OBUs
 /// with sizes and without the temporal delimiter, VP8/VP9 as the raw frame (superframes whole),
 /// AAC as the raw access unit without ADTS, MP3/AC-3/E-AC-3/FLAC as the frame with its own header,
-/// Opus as the packet.
+/// Opus as the packet, G.711 and G.722 as the samples.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// The track of the stream it belongs to.

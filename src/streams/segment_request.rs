@@ -357,7 +357,14 @@ fn rank(codec: Codec) -> Option<u8> {
         Codec::Eac3 => Some(3),
         Codec::Opus => Some(4),
         Codec::Flac => Some(5),
-        Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 => None,
+        Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722
+        | Codec::H264
+        | Codec::Hevc
+        | Codec::Av1
+        | Codec::Vp8
+        | Codec::Vp9 => None,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod ac3;
 pub mod av1;
 mod bits;
 pub mod flac;
+pub mod g7xx;
 pub mod h264;
 pub mod hevc;
 pub mod mp3;
@@ -64,6 +65,12 @@ pub enum Codec {
     Ac3,
     /// Enhanced AC-3.
     Eac3,
+    /// ITU-T G.711, mu-law.
+    Ulaw,
+    /// ITU-T G.711, A-law.
+    Alaw,
+    /// ITU-T G.722.
+    G722,
 }
 
 /// Video or audio.
@@ -80,7 +87,15 @@ impl Codec {
     pub fn kind(self) -> Kind {
         match self {
             Self::H264 | Self::Hevc | Self::Av1 | Self::Vp8 | Self::Vp9 => Kind::Video,
-            Self::Aac | Self::Mp3 | Self::Opus | Self::Flac | Self::Ac3 | Self::Eac3 => Kind::Audio,
+            Self::Aac
+            | Self::Mp3
+            | Self::Opus
+            | Self::Flac
+            | Self::Ac3
+            | Self::Eac3
+            | Self::Ulaw
+            | Self::Alaw
+            | Self::G722 => Kind::Audio,
         }
     }
 
@@ -98,6 +113,9 @@ impl Codec {
             Self::Flac => "FLAC",
             Self::Ac3 => "AC3",
             Self::Eac3 => "EAC-3",
+            Self::Ulaw => "ULAW",
+            Self::Alaw => "ALAW",
+            Self::G722 => "G722",
         }
     }
 }
@@ -174,7 +192,10 @@ fn video_format(codec: Codec, init: &[u8]) -> Result<VideoFormat, Error> {
         | Codec::Opus
         | Codec::Flac
         | Codec::Ac3
-        | Codec::Eac3 => return Err(Error::Malformed),
+        | Codec::Eac3
+        | Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722 => return Err(Error::Malformed),
     };
     Ok(VideoFormat {
         width,
@@ -202,9 +223,15 @@ fn audio_format(codec: Codec, init: &[u8]) -> Result<AudioFormat, Error> {
             let config = ac3::parse_dec3(init)?;
             (config.rate(), config.channels(), 0)
         }
-        Codec::Mp3 | Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 => {
-            return Err(Error::Malformed);
-        }
+        Codec::Mp3
+        | Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722
+        | Codec::H264
+        | Codec::Hevc
+        | Codec::Av1
+        | Codec::Vp8
+        | Codec::Vp9 => return Err(Error::Malformed),
     };
     Ok(AudioFormat {
         rate,
@@ -246,6 +273,9 @@ pub fn learn(track: &mut Track, frame: &[u8]) -> bool {
                     bits: 0,
                 });
             }
+        }
+        Codec::Ulaw | Codec::Alaw | Codec::G722 => {
+            track.audio = track.audio.or_else(|| g7xx::usual_format(track.codec));
         }
         Codec::H264
         | Codec::Hevc
@@ -308,7 +338,14 @@ pub fn config_in_frame(codec: Codec, frame: &[u8]) -> Option<Vec<u8>> {
             let config = ac3::parse_eac3_frame(frame).ok()?;
             Some(ac3::build_dec3(&config).to_vec())
         }
-        Codec::Vp8 | Codec::Aac | Codec::Mp3 | Codec::Opus | Codec::Flac => None,
+        Codec::Vp8
+        | Codec::Aac
+        | Codec::Mp3
+        | Codec::Opus
+        | Codec::Flac
+        | Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722 => None,
     }
 }
 
@@ -320,7 +357,15 @@ pub fn is_keyframe(codec: Codec, frame: &[u8]) -> bool {
         Codec::Av1 => av1::is_keyframe(frame),
         Codec::Vp8 => vp9::is_vp8_keyframe(frame),
         Codec::Vp9 => vp9::is_keyframe(frame),
-        Codec::Aac | Codec::Mp3 | Codec::Opus | Codec::Flac | Codec::Ac3 | Codec::Eac3 => true,
+        Codec::Aac
+        | Codec::Mp3
+        | Codec::Opus
+        | Codec::Flac
+        | Codec::Ac3
+        | Codec::Eac3
+        | Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722 => true,
     }
 }
 
@@ -367,6 +412,7 @@ pub fn frame_samples(track: &Track, frame: &[u8]) -> Option<Samples> {
             count: ac3::eac3_samples(frame).ok()?,
             rate: ac3::parse_eac3_frame(frame).ok()?.rate(),
         },
+        Codec::Ulaw | Codec::Alaw | Codec::G722 => g7xx::frame_samples(track, frame)?,
         Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 => return None,
     };
     (samples.count > 0 && samples.rate > 0).then_some(samples)
@@ -428,6 +474,10 @@ pub fn rfc6381(track: &Track) -> String {
         Codec::Flac => "fLaC".into(),
         Codec::Ac3 => "ac-3".into(),
         Codec::Eac3 => "ec-3".into(),
+        // Names of QuickTime; no browser plays them outside of WebRTC.
+        Codec::Ulaw => "ulaw".into(),
+        Codec::Alaw => "alaw".into(),
+        Codec::G722 => "g722".into(),
     }
 }
 
@@ -470,6 +520,7 @@ mod tests {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         };
         describe(&mut track);
         track
@@ -520,6 +571,12 @@ mod tests {
             frame_duration(&opus, &[0xfc]),
             Some(MediaTime::from_millis(20))
         );
+        for codec in [Codec::Ulaw, Codec::Alaw, Codec::G722] {
+            assert_eq!(
+                frame_duration(&track(codec, &[]), &[0; 160]),
+                Some(MediaTime::from_millis(20))
+            );
+        }
         assert_eq!(frame_duration(&track(Codec::H264, &[]), &[]), None);
     }
 }

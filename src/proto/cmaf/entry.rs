@@ -38,7 +38,7 @@ pub(super) fn sample_entry(track: &Track) -> Option<Vec<u8>> {
             let config = vp9::build_config(&vp9::parse_config(init).ok()?);
             Some(visual(track, b"vp09", b"vpcC", &config))
         }
-        Codec::Vp8 => None,
+        Codec::Vp8 | Codec::Ulaw | Codec::Alaw | Codec::G722 => None,
         Codec::Aac if init.is_empty() => None,
         Codec::Aac => Some(audible(track, b"mp4a", |out| {
             push_esds(out, OBJECT_AAC, init);

@@ -7,6 +7,8 @@ use super::{Error, Foreign, fourcc, mod_ex};
 use crate::media::Codec;
 
 const FORMAT_MP3: u8 = 2;
+const FORMAT_ALAW: u8 = 7;
+const FORMAT_ULAW: u8 = 8;
 const FORMAT_EX_HEADER: u8 = 9;
 const FORMAT_AAC: u8 = 10;
 const FORMAT_MP3_8K: u8 = 14;
@@ -57,6 +59,8 @@ pub(super) fn read(payload: &Bytes) -> (Packets, Result<(), Error>) {
 fn read_legacy(first: u8, body: &mut Body<'_>) -> Result<Option<Packet>, Error> {
     let (codec, content) = match first >> 4 {
         FORMAT_MP3 | FORMAT_MP3_8K => (Codec::Mp3, FRAME),
+        FORMAT_ALAW => (Codec::Alaw, FRAME),
+        FORMAT_ULAW => (Codec::Ulaw, FRAME),
         FORMAT_AAC => match body.reader.u8()? {
             aac_packet::SEQUENCE_HEADER => (Codec::Aac, Content::Config),
             aac_packet::RAW => (Codec::Aac, FRAME),
@@ -169,6 +173,8 @@ mod tests {
         assert_eq!(read_ok(&[0xaf, 1, 7]), [(0, Codec::Aac, FRAME, vec![7])]);
         assert_eq!(read_ok(&[0x2f, 7]), [(0, Codec::Mp3, FRAME, vec![7])]);
         assert_eq!(read_ok(&[0xee, 7]), [(0, Codec::Mp3, FRAME, vec![7])]);
+        assert_eq!(read_ok(&[0x72, 7]), [(0, Codec::Alaw, FRAME, vec![7])]);
+        assert_eq!(read_ok(&[0x82, 7]), [(0, Codec::Ulaw, FRAME, vec![7])]);
         assert_eq!(read_ok(&[0xaf, 1]), []);
     }
 

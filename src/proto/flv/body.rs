@@ -12,6 +12,10 @@ pub type Head = SmallVec<[u8; 8]>;
 const AAC: u8 = 0xaf;
 /// First byte of a legacy MP3 tag: 44.1 kHz, 16 bit, stereo, whatever the frame says.
 const MP3: u8 = 0x2f;
+/// First bytes of legacy G.711 tags, of one channel and 16 bit when decoded; the formats imply their
+/// rate.
+const ALAW: u8 = 0x72;
+const ULAW: u8 = 0x82;
 const AVC: u8 = 7;
 const FRAME_KEY: u8 = 1 << 4;
 const FRAME_INTER: u8 = 2 << 4;
@@ -23,8 +27,9 @@ const SEQUENCE_START: u8 = 0;
 const CODED_FRAMES: u8 = 1;
 const CODED_FRAMES_X: u8 = 3;
 
-/// The bytes before the payload of `frame`, which is of a track of `codec`.
-pub fn frame_head(codec: Codec, frame: &Frame) -> Head {
+/// The bytes before the payload of `frame`, which is of `track`. G.722 has no place in FLV.
+pub fn frame_head(track: &Track, frame: &Frame) -> Head {
+    let codec = track.codec;
     let frame_type = if frame.keyframe {
         FRAME_KEY
     } else {
@@ -39,22 +44,25 @@ pub fn frame_head(codec: Codec, frame: &Frame) -> Head {
         }
         Codec::Hevc if composition != [0; 3] => {
             head.push(EX_VIDEO | frame_type | CODED_FRAMES);
-            head.extend_from_slice(&fourcc::code(codec));
+            head.extend(fourcc::code(codec).into_iter().flatten());
             head.extend_from_slice(&composition);
         }
         Codec::Hevc => {
             head.push(EX_VIDEO | frame_type | CODED_FRAMES_X);
-            head.extend_from_slice(&fourcc::code(codec));
+            head.extend(fourcc::code(codec).into_iter().flatten());
         }
         Codec::Av1 | Codec::Vp8 | Codec::Vp9 => {
             head.push(EX_VIDEO | frame_type | CODED_FRAMES);
-            head.extend_from_slice(&fourcc::code(codec));
+            head.extend(fourcc::code(codec).into_iter().flatten());
         }
         Codec::Aac => head.extend_from_slice(&[AAC, 1]),
         Codec::Mp3 => head.push(MP3),
+        Codec::Alaw => head.push(ALAW | stereo(track)),
+        Codec::Ulaw => head.push(ULAW | stereo(track)),
+        Codec::G722 => {}
         Codec::Opus | Codec::Flac | Codec::Ac3 | Codec::Eac3 => {
             head.push(EX_AUDIO | CODED_FRAMES);
-            head.extend_from_slice(&fourcc::code(codec));
+            head.extend(fourcc::code(codec).into_iter().flatten());
         }
     }
     head
@@ -70,13 +78,15 @@ pub fn sequence_header(track: &Track) -> Option<Vec<u8>> {
     match track.codec {
         Codec::H264 => body.extend_from_slice(&[FRAME_KEY | AVC, 0, 0, 0, 0]),
         Codec::Aac => body.extend_from_slice(&[AAC, 0]),
-        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 => return None,
+        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 | Codec::Ulaw | Codec::Alaw | Codec::G722 => {
+            return None;
+        }
         Codec::Hevc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Opus | Codec::Flac => {
             body.push(match track.kind() {
                 Kind::Video => EX_VIDEO | FRAME_KEY | SEQUENCE_START,
                 Kind::Audio => EX_AUDIO | SEQUENCE_START,
             });
-            body.extend_from_slice(&fourcc::code(track.codec));
+            body.extend(fourcc::code(track.codec).into_iter().flatten());
         }
     }
     if track.codec == Codec::Flac {
@@ -85,6 +95,11 @@ pub fn sequence_header(track: &Track) -> Option<Vec<u8>> {
     }
     body.extend_from_slice(&track.init);
     Some(body)
+}
+
+/// `SoundType` of a legacy audio tag.
+fn stereo(track: &Track) -> u8 {
+    u8::from(track.audio.is_some_and(|format| format.channels > 1))
 }
 
 /// Presentation time less decoding time in milliseconds, both rounded as the timestamp is, so that

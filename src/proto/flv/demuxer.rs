@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::packet::{Content, Packet};
 use super::{Error, Foreign, Tag, TagKind, Timeline, audio, av1, metadata, mpeg_audio, nal, video};
 use crate::base::ids::TrackId;
+use crate::media::codec::g7xx;
 use crate::media::{AudioFormat, Codec, Frame, Kind, MediaTime, Track, VideoFormat};
 use crate::proto::amf;
 
@@ -165,7 +166,10 @@ impl Demuxer {
             | Codec::Opus
             | Codec::Flac
             | Codec::Ac3
-            | Codec::Eac3 => packet.payload.clone(),
+            | Codec::Eac3
+            | Codec::Ulaw
+            | Codec::Alaw
+            | Codec::G722 => packet.payload.clone(),
         };
         if data.is_empty() {
             return Ok(());
@@ -205,6 +209,14 @@ impl Demuxer {
                     bits: 0,
                 }),
             ),
+            // The rate bits of the tag cannot tell 8 kHz; metadata can.
+            Codec::Ulaw | Codec::Alaw | Codec::G722 => {
+                let told = self.audio.filter(|format| format.rate > 0);
+                (
+                    Bytes::new(),
+                    told.or_else(|| g7xx::usual_format(packet.codec)),
+                )
+            }
             Codec::Mp3 => {
                 let format = mpeg_audio::format(&packet.payload).ok_or(Error::MpegAudio)?;
                 (Bytes::new(), Some(format))
@@ -247,6 +259,7 @@ impl Demuxer {
             video,
             audio,
             language: String::new(),
+            rid: String::new(),
         }));
     }
 
@@ -289,7 +302,9 @@ fn canonical_config(codec: Codec, config: &Bytes) -> Result<(Bytes, u8), Error> 
             config.clone()
         }
         Codec::Flac => flac_streaminfo(config).ok_or(Error::Config)?,
-        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 => Bytes::new(),
+        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 | Codec::Ulaw | Codec::Alaw | Codec::G722 => {
+            Bytes::new()
+        }
         Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Aac | Codec::Opus => {
             return Err(Error::Config);
         }

@@ -28,9 +28,9 @@ pub(super) fn audio(code: [u8; 4]) -> Result<Codec, Error> {
     }
 }
 
-/// The FourCC of a codec.
-pub(super) fn code(codec: Codec) -> [u8; 4] {
-    *match codec {
+/// The FourCC of a codec; G.711 has an old number only, G.722 neither.
+pub(super) fn code(codec: Codec) -> Option<[u8; 4]> {
+    Some(*match codec {
         Codec::H264 => b"avc1",
         Codec::Hevc => b"hvc1",
         Codec::Av1 => b"av01",
@@ -42,5 +42,6 @@ pub(super) fn code(codec: Codec) -> [u8; 4] {
         Codec::Flac => b"fLaC",
         Codec::Ac3 => b"ac-3",
         Codec::Eac3 => b"ec-3",
-    }
+        Codec::Ulaw | Codec::Alaw | Codec::G722 => return None,
+    })
 }

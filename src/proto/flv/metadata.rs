@@ -90,6 +90,9 @@ fn codec_id(track: &Track) -> f64 {
         Codec::H264 => 7.0,
         Codec::Aac => 10.0,
         Codec::Mp3 => 2.0,
+        Codec::Alaw => 7.0,
+        Codec::Ulaw => 8.0,
+        Codec::G722 => 0.0,
         Codec::Hevc
         | Codec::Av1
         | Codec::Vp8
@@ -97,7 +100,9 @@ fn codec_id(track: &Track) -> f64 {
         | Codec::Opus
         | Codec::Flac
         | Codec::Ac3
-        | Codec::Eac3 => f64::from(u32::from_be_bytes(super::fourcc::code(track.codec))),
+        | Codec::Eac3 => {
+            super::fourcc::code(track.codec).map_or(0.0, |code| f64::from(u32::from_be_bytes(code)))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Flash Video: tags, as FLV files and RTMP messages carry them.
 //!
 //! Specifications: "Adobe Flash Video File Format Specification" version 10.1, annex E, and
-//! "Enhanced RTMP" versions 1 and 2 (Veovera). Read: H.264 and AAC and MP3 in their old form, HEVC
+//! "Enhanced RTMP" versions 1 and 2 (Veovera). Read: H.264, AAC, MP3 and G.711 in their old form, HEVC
 //! with the codec number 12 that was never standard, everything with a FourCC, multitrack and
 //! `ModEx`. Left out: codecs older than those, encrypted tags, video metadata packets (HDR), the
 //! channel layout of `MultichannelConfig`, MPEG-2 TS sequence starts. Written: one video and one
@@ -35,7 +35,7 @@ pub use error::{Error, Foreign};
 pub use file::FileReader;
 pub use metadata::metadata;
 pub use muxer::Muxer;
-pub use selection::Selection;
+pub use selection::{Selection, carries};
 pub use tag::{Tag, TagKind};
 pub use timeline::Timeline;
 

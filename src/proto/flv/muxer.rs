@@ -45,7 +45,7 @@ impl Muxer {
     /// One frame as one tag; nothing if its track is left out.
     pub fn write(&mut self, frame: &Frame, out: &mut Vec<u8>) {
         if let Some(track) = self.selection.track(frame.track) {
-            let head = frame_head(track.codec, frame);
+            let head = frame_head(track, frame);
             self.last_timestamp = timestamp(frame.dts);
             let kind = tag_kind(track.codec);
             write_tag(kind, self.last_timestamp, &[&head, &frame.data], out);
@@ -161,6 +161,18 @@ mod tests {
         assert!(out.is_empty());
         muxer.write(&frame(&tracks[2], 0, 0), &mut out);
         assert!(!out.is_empty());
+    }
+
+    #[test]
+    fn g722_has_no_place_and_takes_none() {
+        let tracks = [track(0, Codec::G722), track(1, Codec::Ulaw)];
+        let mut muxer = Muxer::new(&tracks);
+        assert_eq!(muxer.left_out(), [TrackId(0)]);
+        let mut out = Vec::new();
+        muxer.write(&frame(&tracks[0], 0, 0), &mut out);
+        assert!(out.is_empty());
+        muxer.write(&frame(&tracks[1], 0, 0), &mut out);
+        assert_eq!(out[11], 0x82, "mu-law, one channel");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::{Tag, TagKind};
 use crate::base::ids::TrackId;
 use crate::media::{Codec, Frame, MediaTime, Track};
 
-pub(in crate::proto) const ALL_CODECS: [Codec; 11] = [
+/// All codecs that FLV carries.
+pub(in crate::proto) const ALL_CODECS: [Codec; 13] = [
     Codec::H264,
     Codec::Hevc,
     Codec::Av1,
@@ -20,6 +21,8 @@ pub(in crate::proto) const ALL_CODECS: [Codec; 11] = [
     Codec::Flac,
     Codec::Ac3,
     Codec::Eac3,
+    Codec::Ulaw,
+    Codec::Alaw,
 ];
 
 /// Some instant; tests only look at differences.
@@ -49,7 +52,7 @@ pub(in crate::proto) fn track(id: u16, codec: Codec) -> Track {
         Codec::Aac => vec![0x12, 0x10],
         Codec::Opus => b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0".to_vec(),
         Codec::Flac => vec![7; 34],
-        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 => vec![],
+        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 | Codec::Ulaw | Codec::Alaw | Codec::G722 => vec![],
     };
     Track {
         id: TrackId(id),
@@ -58,6 +61,7 @@ pub(in crate::proto) fn track(id: u16, codec: Codec) -> Track {
         video: None,
         audio: None,
         language: String::new(),
+        rid: String::new(),
     }
 }
 
@@ -74,7 +78,10 @@ pub(in crate::proto) fn frame(track: &Track, dts_ms: i64, pts_ms: i64) -> Frame 
         | Codec::Opus
         | Codec::Flac
         | Codec::Ac3
-        | Codec::Eac3 => &[1, 2, 3, 4],
+        | Codec::Eac3
+        | Codec::Ulaw
+        | Codec::Alaw
+        | Codec::G722 => &[1, 2, 3, 4],
     };
     Frame {
         track: track.id,

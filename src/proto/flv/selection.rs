@@ -1,7 +1,12 @@
 //! Which tracks a stream of tags carries.
 
 use crate::base::ids::TrackId;
-use crate::media::{Kind, Track};
+use crate::media::{Codec, Kind, Track};
+
+/// Whether tags can carry a codec: all but G.722.
+pub fn carries(codec: Codec) -> bool {
+    codec != Codec::G722
+}
 
 /// One video and one audio track: players of FLV and RTMP know no more.
 #[derive(Clone, Debug, Default)]
@@ -14,12 +19,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Takes the first track of each kind.
+    /// Takes the first track of each kind that FLV has a form for.
     pub fn new(tracks: &[Track]) -> Self {
         let mut selection = Self::default();
         for track in tracks {
             let slot = selection.slot(track.kind());
-            if slot.is_none() {
+            if slot.is_none() && carries(track.codec) {
                 *slot = Some(track.clone());
             } else {
                 selection.left_out.push(track.id);

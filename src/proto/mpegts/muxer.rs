@@ -352,7 +352,13 @@ impl Stream {
                 descriptors.push(channels);
                 (0x06, PRIVATE_1, Form::Opus)
             }
-            Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Flac => return None,
+            Codec::Av1
+            | Codec::Vp8
+            | Codec::Vp9
+            | Codec::Flac
+            | Codec::Ulaw
+            | Codec::Alaw
+            | Codec::G722 => return None,
         };
         Some(Self {
             track: track.id,

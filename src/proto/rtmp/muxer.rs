@@ -55,7 +55,7 @@ impl Muxer {
         if let Some(track) = self.selection.track(frame.track) {
             self.last_timestamp = timestamp(frame.dts);
             let envelope = media_envelope(track.codec, self.last_timestamp);
-            let head = frame_head(track.codec, frame);
+            let head = frame_head(track, frame);
             write_message(envelope, OUTPUT_CHUNK_SIZE, &[&head, &frame.data], out);
         }
     }

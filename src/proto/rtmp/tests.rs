@@ -199,7 +199,7 @@ fn recorded_publish() -> (Vec<u8>, Server) {
             client.send_tag(kind, 0, &header);
         }
         let frame = frame(&track, 16_777_300, 16_777_300);
-        let head = frame_head(codec, &frame);
+        let head = frame_head(&track, &frame);
         client.send_tag(kind, 16_777_300, &[&head[..], &frame.data].concat());
     }
     client.send_tag(TagKind::Video, 16_777_301, &[0x27, 1]);

@@ -12,6 +12,7 @@ mod header;
 mod incoming;
 mod kind;
 mod missing;
+pub mod payload;
 mod renumber;
 mod rtx;
 mod writer;

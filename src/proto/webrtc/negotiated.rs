@@ -24,6 +24,8 @@ pub struct Negotiated {
     pub data: Option<DataSupport>,
     /// RTCP packets may go without a leading report (RFC 5506).
     pub rtcp_reduced_size: bool,
+    /// Header extensions of one and of two bytes may be mixed (RFC 8285 section 6).
+    pub mixed_forms: bool,
 }
 
 /// Our role in the DTLS handshake (RFC 5763 section 5).
@@ -53,7 +55,8 @@ pub struct Incoming {
     pub kind: Kind,
     /// Payload types that the peer may send, the preferred one first.
     pub formats: Vec<Format>,
-    /// Streams that the offer names by SSRC; empty if they are found by `mid` or `rid`.
+    /// Streams that the offer names by SSRC; empty if they are found by `mid` or `rid`. Several
+    /// are simulcast layers, in the order of their `SIM` group if there is one.
     pub streams: Vec<Stream>,
     /// Simulcast layers in the offer's order (RFC 8853); empty without simulcast.
     pub rids: Vec<String>,
@@ -93,6 +96,8 @@ pub struct Format {
     pub fir: bool,
     /// The peer takes and gives `transport-cc`.
     pub transport_cc: bool,
+    /// The peer takes and gives `goog-remb`.
+    pub remb: bool,
 }
 
 /// A track that we send.
@@ -106,7 +111,8 @@ pub struct Outgoing {
     pub kind: Kind,
     /// What it is sent as.
     pub format: Format,
-    /// Ours; the answer names them.
+    /// Ours; the answer names them. Retransmissions go without `mid`: Firefox stops playing where
+    /// they carry one (quirk 23).
     pub stream: Stream,
     /// Numbers of the header extensions.
     pub extensions: ExtensionMap,

@@ -215,6 +215,9 @@ fn codecs(container: Container) -> Value {
         Codec::Flac,
         Codec::Ac3,
         Codec::Eac3,
+        Codec::Ulaw,
+        Codec::Alaw,
+        Codec::G722,
     ];
     json!([[carried(&video), carried(&audio)]])
 }

@@ -1,0 +1,181 @@
+// Starts a headless browser and drives it: Chromium by its DevTools protocol, Firefox by WebDriver
+// BiDi; both are JSON over one WebSocket.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import WebSocket from 'ws';
+
+const profile = mkdtempSync(join(tmpdir(), 'ringside-browser-'));
+let browser;
+
+/** Ends the browser, then this process. */
+export function end(code) {
+  try {
+    if (browser?.exitCode === null) browser.kill('SIGKILL');
+  } finally {
+    // A browser that has just been killed may still be writing.
+    setTimeout(() => {
+      rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+      process.exit(code);
+    }, 300);
+  }
+}
+
+/** Ends with a failure when the time is over. */
+export function endAfter(ms) {
+  setTimeout(() => {
+    console.error(`not done after ${ms} ms`);
+    end(1);
+  }, ms).unref();
+}
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Starts a program and gives the first match of `pattern` in what it says. */
+function start(program, args, pattern, environment = {}) {
+  return new Promise((resolve, reject) => {
+    browser = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...environment } });
+    let said = '';
+    browser.stderr.on('data', (data) => {
+      said += data; process.stderr.write(data);
+      const match = said.match(pattern);
+      if (match) resolve(match[1]);
+    });
+    browser.on('error', reject);
+    browser.on('exit', (code) => reject(new Error(`${program} ended with ${code}: ${said.slice(-2000)}`)));
+  });
+}
+
+/** A connection that matches answers to requests by their id. */
+async function dial(address) {
+  const socket = new WebSocket(address, { perMessageDeflate: false, maxPayload: 64 << 20 });
+  await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+  const waiting = new Map();
+  let last = 0;
+  socket.on('message', (text) => {
+    const message = JSON.parse(text);
+    const request = waiting.get(message.id);
+    if (!request) return;
+    waiting.delete(message.id);
+    if (message.error) request.reject(new Error(JSON.stringify(message)));
+    else request.resolve(message.result);
+  });
+  return (method, params = {}, extra = {}) =>
+    new Promise((resolve, reject) => {
+      const id = ++last;
+      waiting.set(id, { resolve, reject });
+      socket.send(JSON.stringify({ id, method, params, ...extra }));
+    });
+}
+
+/** What the tests need of a browser: run a script in the page, and a picture of it. */
+export async function chromium() {
+  const address = await start(
+    'chromium',
+    [
+      '--headless','--enable-logging=stderr','--vmodule=*/webrtc/*=2,*rtp*=2,*packet_buffer*=2,*video_receive*=2', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+      '--disable-background-networking', '--disable-component-update', '--disable-sync',
+      '--disable-dev-shm-usage', '--mute-audio', '--autoplay-policy=no-user-gesture-required',
+      '--window-size=1000,700', '--remote-debugging-port=0', `--user-data-dir=${profile}`,
+      // The tests' own certificates are nobody's.
+      ...(process.env.RINGSIDE_ANY_CERTIFICATE ? ['--ignore-certificate-errors'] : []),
+      'about:blank',
+    ],
+    /DevTools listening on (ws:\S+)/,
+  );
+  const call = await dial(address);
+  const { targetInfos } = await call('Target.getTargets');
+  const { targetId } = targetInfos.find((target) => target.type === 'page');
+  const { sessionId } = await call('Target.attachToTarget', { targetId, flatten: true });
+  const inPage = (method, params) => call(method, params, { sessionId });
+  await inPage('Page.enable');
+  await inPage('Runtime.enable');
+  return {
+    open: (address) => inPage('Page.navigate', { url: address }),
+    async evaluate(script) {
+      const answer = await inPage('Runtime.evaluate', {
+        expression: script, awaitPromise: true, returnByValue: true, userGesture: true,
+      });
+      if (answer.exceptionDetails) throw new Error(JSON.stringify(answer.exceptionDetails));
+      return answer.result.value;
+    },
+    picture: async () => (await inPage('Page.captureScreenshot', { format: 'png' })).data,
+  };
+}
+
+export async function firefox() {
+  const preferences = {
+    'media.autoplay.default': 0,
+    'media.autoplay.blocking_policy': 0,
+    'browser.shell.checkDefaultBrowser': false,
+    'datareporting.policy.dataSubmissionEnabled': false,
+    'toolkit.telemetry.enabled': false,
+    'app.update.enabled': false,
+    'app.normandy.enabled': false,
+    'browser.safebrowsing.malware.enabled': false,
+    'browser.safebrowsing.phishing.enabled': false,
+    'network.captive-portal-service.enabled': false,
+    'network.connectivity-service.enabled': false,
+    'extensions.systemAddon.update.enabled': false,
+    'services.settings.server': 'data:,',
+    'browser.topsites.contile.enabled': false,
+    'browser.newtabpage.enabled': false,
+    'browser.startup.homepage': 'about:blank',
+    'media.gmp-manager.updateEnabled': false,
+  };
+  writeFileSync(
+    join(profile, 'user.js'),
+    Object.entries(preferences).map(([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});\n`).join(''),
+  );
+  const address = await start(
+    'firefox-esr',
+    ['--headless','--enable-logging=stderr','--vmodule=*/webrtc/*=2,*rtp*=2,*packet_buffer*=2,*video_receive*=2', '--no-remote', '--profile', profile, '--remote-debugging-port=0', 'about:blank'],
+    /WebDriver BiDi listening on (ws:\S+)/,
+    { HOME: profile, MOZ_CRASHREPORTER_DISABLE: '1', MOZ_DISABLE_CONTENT_SANDBOX: '1' },
+  );
+  const call = await dial(`${address}/session`);
+  await call('session.new', { capabilities: {} });
+  const { contexts } = await call('browsingContext.getTree');
+  const { context } = contexts[0];
+  await call('browsingContext.setViewport', { context, viewport: { width: 1000, height: 700 } });
+  return {
+    open: (address) => call('browsingContext.navigate', { context, url: address, wait: 'none' }),
+    async evaluate(script) {
+      // A result travels as text: BiDi has a notation of its own for objects.
+      const answer = await call('script.evaluate', {
+        expression: `Promise.resolve(${script}).then(JSON.stringify)`,
+        target: { context }, awaitPromise: true, userActivation: true,
+      });
+      if (answer.type === 'exception') throw new Error(answer.exceptionDetails.text);
+      return answer.result.value === undefined ? undefined : JSON.parse(answer.result.value);
+    },
+    picture: async () => (await call('browsingContext.captureScreenshot', { context })).data,
+  };
+}
+
+// The loudest sample in a second of the video's own sound. Recorded from the element and decoded
+// again, because an AudioContext does not run in every browser on a machine without a loudspeaker.
+export const sound = `(async () => {
+  const video = document.querySelector('video');
+  video.muted = false;
+  if (video.paused) await video.play();
+  const stream = video.captureStream ? video.captureStream() : video.mozCaptureStream();
+  const tracks = stream.getAudioTracks();
+  if (tracks.length === 0) return { tracks: 0, peak: 0 };
+  const recorder = new MediaRecorder(new MediaStream(tracks));
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
+  recorder.start();
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  recorder.stop();
+  await stopped;
+  const bytes = await new Blob(parts).arrayBuffer();
+  const decoded = await new OfflineAudioContext(2, 48000, 48000).decodeAudioData(bytes);
+  let peak = 0;
+  for (let channel = 0; channel < decoded.numberOfChannels; channel++)
+    for (const sample of decoded.getChannelData(channel)) peak = Math.max(peak, Math.abs(sample));
+  return { tracks: tracks.length, peak, seconds: decoded.duration };
+})()`;
