@@ -269,6 +269,7 @@ struct Publisher {
     /// Pictures from one keyframe to the next.
     group: u64,
     offset_ms: i64,
+    is_key: bool,
 }
 
 impl Publisher {
@@ -280,6 +281,7 @@ impl Publisher {
             next: [60_000 * conn, 7],
             group: 10,
             offset_ms: conn as i64 * 1_000_000,
+            is_key: false,
         }
     }
 
@@ -287,6 +289,7 @@ impl Publisher {
         let is_key = self.pictures.is_multiple_of(self.group);
         let millis = self.offset_ms + self.pictures as i64 * 40;
         self.pictures += 1;
+        self.is_key = is_key;
         let mut packets = Vec::new();
         for index in 0..3 {
             let start = match (index, is_key) {
@@ -318,25 +321,26 @@ impl Publisher {
             time: MediaTime::from_millis(millis),
             marker,
             start,
-            payload: payload(track, start, marker),
+            payload: payload(track, start, marker, self.is_key),
             extras: Extras::default(),
             received,
         }
     }
 }
 
-/// A slice of a picture in three parts, or a packet of sound.
-fn payload(track: TrackId, start: Start, marker: bool) -> Bytes {
-    const BODY: [u8; 30] = [0x55; 30];
+/// A slice of a picture in three parts (RFC 6184 section 5.8), or a packet of sound.
+fn payload(track: TrackId, start: Start, marker: bool, is_key: bool) -> Bytes {
+    const BODY: [u8; 30] = [0x95; 30]; // Its first bit begins a picture.
     if track == AUDIO {
         return [&[0xf8][..], &BODY].concat().into();
     }
-    let unit: &[u8] = match (start, marker) {
-        (Start::Keyframe, _) => &[0, 0, 0, 91, 0x65],
-        (Start::Frame, _) => &[0, 0, 0, 91, 0x41],
-        (Start::No, _) => &[],
+    let flags = match (start, marker) {
+        (Start::Keyframe | Start::Frame, _) => 0x80,
+        (Start::No, true) => 0x40,
+        (Start::No, false) => 0,
     };
-    [unit, &BODY].concat().into()
+    let kind = if is_key { 5 } else { 1 };
+    [&[0x7c, flags | kind][..], &BODY].concat().into()
 }
 
 fn video(codec: Codec) -> Track {
@@ -438,7 +442,10 @@ fn no_frame_is_built_while_nobody_needs_frames() {
     hall.run(&mut publisher, 50);
     assert!(hall.bytes[&(1, 20)] > 50 * 90, "{:?}", hall.bytes);
     let built = hall.counters(0).frames_built - built;
-    assert!((150..=190).contains(&built), "{built}: 50 pictures, 100 of sound");
+    assert!(
+        (150..=190).contains(&built),
+        "{built}: 50 pictures, 100 of sound"
+    );
 
     hall.shards[1].connection_gone(ConnId(20));
     for _ in 0..15 {
@@ -595,13 +602,14 @@ impl Hall {
             self.pass(40);
             let time = MediaTime::from_millis(number * 40);
             let is_key = number % 10 == 0;
-            let unit: &[u8] = if is_key { &[0x65; 3000] } else { &[0x41; 3000] };
+            let mut unit = [0x95; 3000];
+            unit[0] = if is_key { 0x65 } else { 0x41 };
             let frame = Frame {
                 track: VIDEO,
                 dts: time,
                 pts: time,
                 keyframe: is_key,
-                data: [&3000_u32.to_be_bytes()[..], unit].concat().into(),
+                data: [&3000_u32.to_be_bytes()[..], &unit].concat().into(),
                 received: self.now,
             };
             self.shards[shard].publisher_frame(ConnId(conn), frame);
@@ -643,7 +651,9 @@ fn frames_are_made_packets_where_somebody_watches() {
     }
     // Who lost something cannot have a keyframe made, and gets what there is again.
     hall.handed.clear();
+    eprintln!("{:?}", hall.counters(1));
     hall.shards[1].rtc_keyframe(ConnId(11), VIDEO);
+    eprintln!("{:?}", hall.counters(1));
     hall.shards[1].rtc_keyframe(ConnId(11), VIDEO);
     hall.deliver();
     assert_eq!(hall.handed.len(), 1, "not as often as it asks");
@@ -837,10 +847,7 @@ fn sessions_are_ended_like_others() {
     assert!(publishers.tally["INPUT:WebRTC"].down > 0);
     let snapshot = hall.shards[1].snapshot();
     assert_eq!(snapshot.viewers[Container::WebRtc as usize], 4);
-    assert_eq!(
-        snapshot.streams[0].viewers[Container::WebRtc as usize],
-        4
-    );
+    assert_eq!(snapshot.streams[0].viewers[Container::WebRtc as usize], 4);
 
     let filter = SessionFilter {
         id: Some((ShardId(1), 10)),
