@@ -43,10 +43,11 @@ fn packet(data: &[u8]) {
     }
     let map = map();
     let values = header.extensions().values(&map);
-    if let Some(level) = values.audio_level {
-        let found = header.extensions().find(&map, Extension::AudioLevel);
-        assert!(found.is_some_and(|value| !value.is_empty()) || level == 0);
-    }
+    let level = header.extensions().find(&map, Extension::AudioLevel);
+    assert_eq!(
+        values.audio_level,
+        level.and_then(|value| value.first().copied())
+    );
     // What was read is written and read back.
     let elements: Vec<_> = header.extensions().collect();
     let fields = Fields {

@@ -360,8 +360,8 @@ pub fn abs_send_time(since: std::time::Duration) -> u32 {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Header, Values};
     use super::*;
+    use crate::proto::rtp::{Header, Values};
 
     fn map(ids: &[(Extension, u8)]) -> ExtensionMap {
         let mut map = ExtensionMap::default();

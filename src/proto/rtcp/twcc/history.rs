@@ -197,10 +197,10 @@ fn extend(newest: &mut Option<i64>, ticks: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Packet, packets};
-    use super::super::Recorder;
     use super::*;
     use crate::media::samples;
+    use crate::proto::rtcp::Recorder;
+    use crate::proto::rtcp::{Packet, packets};
 
     fn feed(history: &mut History, recorder: &mut Recorder, now: Instant) -> Vec<Acked> {
         let mut acked = Vec::new();

@@ -133,9 +133,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::super::{Packet, packets};
     use super::*;
     use crate::media::samples;
+    use crate::proto::rtcp::{Packet, packets};
 
     /// All that a recorder has to say, in the order of its packets.
     fn drain(recorder: &mut Recorder, now: Instant) -> Vec<(u16, Option<i64>)> {
