@@ -130,6 +130,13 @@ impl TrackBuilder {
 }
 
 impl DecodingTimes {
+    /// Another publisher begins. Returns the time of the last one's newest frame, which the next
+    /// one's times are to be behind.
+    pub(super) fn rejoin(&mut self) -> Option<MediaTime> {
+        self.reorder = MediaTime::ZERO;
+        self.last.take()
+    }
+
     /// A frame's decoding and presentation time. A publisher says only when a frame is shown. Once
     /// one is shown before another that came earlier, all are decoded earlier by as much.
     fn place(&mut self, shown: MediaTime) -> (MediaTime, MediaTime) {
