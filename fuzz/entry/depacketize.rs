@@ -57,16 +57,13 @@ fn read_packet(reader: &mut Reader<'_>) -> Result<(u16, Bytes), Short> {
 }
 
 fn assert_canonical(codec: Codec, data: &[u8]) {
-    match codec {
-        Codec::H264 | Codec::Hevc => {
-            assert!(codec::nal::units(data).all(|unit| unit.is_ok()));
+    if matches!(codec, Codec::H264 | Codec::Hevc) {
+        assert!(codec::nal::units(data).all(|unit| unit.is_ok()));
+    }
+    if codec == Codec::Av1 {
+        for obu in codec::av1::obus(data) {
+            let obu = obu.expect("OBUs come whole");
+            assert!(obu.whole[0] & 2 != 0, "with a size");
         }
-        Codec::Av1 => {
-            for obu in codec::av1::obus(data) {
-                let obu = obu.expect("OBUs come whole");
-                assert!(obu.whole[0] & 2 != 0, "with a size");
-            }
-        }
-        _ => {}
     }
 }
