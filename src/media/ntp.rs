@@ -38,7 +38,7 @@ mod tests {
     fn unix_time_is_moved_to_1900() {
         let time = NtpTime::from_unix(Duration::from_millis(1500));
         assert_eq!(time.0, (2_208_988_801 << 32) | 1 << 31);
-        assert_eq!(time.middle(), (2_208_988_801 << 16) as u32 | 1 << 15);
+        assert_eq!(time.middle(), 0x7e81_8000);
     }
 
     #[test]

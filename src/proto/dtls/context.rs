@@ -12,7 +12,7 @@ use super::{Certificate, Error};
 /// Parameters of sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// The largest datagram that a handshake sends, in bytes, 256 to 16384. 1200 passes every path
+    /// The largest datagram that a handshake sends, in bytes, 128 to 16384. 1200 passes every path
     /// that WebRTC is used on.
     pub datagram_bytes_max: usize,
     /// How long a handshake may take from [`Session::new`](super::Session::new) on.
@@ -72,7 +72,7 @@ impl Context {
     ///
     /// If options are out of range or the cryptography does not work.
     pub fn new(certificate: Arc<Certificate>, options: Options) -> Result<Self, Error> {
-        if !(256..=16384).contains(&options.datagram_bytes_max) || options.handshake_max.is_zero() {
+        if !(128..=16384).contains(&options.datagram_bytes_max) || options.handshake_max.is_zero() {
             return Err(Error::Options);
         }
         let mut builder = Config::builder()

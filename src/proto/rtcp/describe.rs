@@ -135,8 +135,8 @@ pub fn write_goodbye(out: &mut Vec<u8>, ssrcs: &[u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Packet, packets};
     use super::*;
+    use crate::proto::rtcp::{Packet, packets};
 
     #[test]
     fn descriptions_are_read_as_written() {

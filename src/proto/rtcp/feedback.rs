@@ -246,8 +246,8 @@ pub fn write_remb(out: &mut Vec<u8>, sender: u32, bitrate: u64, ssrcs: &[u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Packet, packets};
     use super::*;
+    use crate::proto::rtcp::{Packet, packets};
 
     fn nack(numbers: &[u16]) -> Vec<u8> {
         let mut out = Vec::new();

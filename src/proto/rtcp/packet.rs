@@ -177,8 +177,8 @@ pub(super) fn put(out: &mut Vec<u8>, value: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{write_pli, write_receiver_report};
     use super::*;
+    use crate::proto::rtcp::{write_pli, write_receiver_report};
 
     #[test]
     fn unknown_types_are_passed_over() {

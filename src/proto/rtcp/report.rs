@@ -193,8 +193,8 @@ pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, blocks: &[ReportBlock
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Packet, packets};
     use super::*;
+    use crate::proto::rtcp::{Packet, packets};
 
     const BLOCK: ReportBlock = ReportBlock {
         ssrc: 7,

@@ -48,14 +48,14 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The value of one extension.
+    /// The value of one extension; the last one if it is repeated.
     pub fn find(&self, map: &ExtensionMap, extension: Extension) -> Option<&'a [u8]> {
         let wanted = map.id(extension)?;
-        let mut elements = *self;
-        elements.find_map(|(id, value)| (id == wanted).then_some(value))
+        let same = self.filter(|(id, _)| *id == wanted);
+        same.last().map(|(_, value)| value)
     }
 
-    /// All values that are understood, found in one pass.
+    /// All values that are understood, found in one pass; the last one of those repeated.
     pub fn values(self, map: &ExtensionMap) -> Values<'a> {
         let mut values = Values::default();
         for (id, value) in self {
@@ -223,5 +223,8 @@ mod tests {
         assert_eq!(elements.values(&map), expected, "the delay has 2 bytes");
         assert_eq!(elements.find(&map, Extension::Mid), Some(&b"v0"[..]));
         assert_eq!(elements.find(&map, Extension::Rid), None);
+        let repeated = Elements::new(0xbede, &[0x10, 1, 0x10, 2]);
+        assert_eq!(repeated.find(&map, Extension::AudioLevel), Some(&[2][..]));
+        assert_eq!(repeated.values(&map).audio_level, Some(2));
     }
 }

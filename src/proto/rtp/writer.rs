@@ -285,7 +285,7 @@ impl Template {
             return usize::from(layout.length);
         }
         out[0] |= EXTENSION;
-        close(out, end, layout.form).unwrap_or(usize::from(layout.length))
+        close(out, end, layout.form).unwrap_or_else(|| usize::from(layout.length))
     }
 }
 
@@ -311,10 +311,10 @@ impl Layout {
                 .write(&mut layout.bytes, at, *id, value)
                 .expect("the longest values fit, as asserted beside TEMPLATE_BYTES");
             let start = (end - value.len()) as u8;
-            match extension {
-                Extension::TransportCc => layout.transport_cc = start,
-                Extension::AbsSendTime => layout.abs_send_time = start,
-                _ => {}
+            if *extension == Extension::TransportCc {
+                layout.transport_cc = start;
+            } else if *extension == Extension::AbsSendTime {
+                layout.abs_send_time = start;
             }
             at = end;
         }
@@ -360,8 +360,8 @@ pub fn abs_send_time(since: std::time::Duration) -> u32 {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Header, Values};
     use super::*;
+    use crate::proto::rtp::{Header, Values};
 
     fn map(ids: &[(Extension, u8)]) -> ExtensionMap {
         let mut map = ExtensionMap::default();

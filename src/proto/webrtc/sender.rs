@@ -130,31 +130,26 @@ impl Sender {
             let Some(place) = self.numbering.place(packet) else {
                 continue;
             };
-            let bytes_before = packet.payload.len();
-            let fits = |header_bytes: usize, least: usize, most: usize| {
-                least.saturating_add(self.padding_max()) >= most.max(header_bytes + bytes_before)
-            };
-            let mut header_bytes = self.write_header(
-                packet,
-                place,
-                *number,
-                round,
-                &mut arena.headers[count % SEGMENTS_MAX],
-            );
-            if count == SEGMENTS_MAX || count > 0 && !fits(header_bytes, least, most) {
+            if count == SEGMENTS_MAX {
                 self.seal(round, packets, &planned[..count], most, arena, bursts);
                 (count, least, most) = (0, usize::MAX, 0);
-                header_bytes =
-                    self.write_header(packet, place, *number, round, &mut arena.headers[0]);
+            }
+            let out = &mut arena.headers[count];
+            let header_bytes = self.write_header(packet, place, *number, round, out);
+            let bytes = header_bytes + packet.payload.len();
+            if count > 0 && least.saturating_add(self.padding_max()) < most.max(bytes) {
+                let header = arena.headers[count];
+                self.seal(round, packets, &planned[..count], most, arena, bursts);
+                (count, least, most) = (0, usize::MAX, 0);
+                arena.headers[0] = header;
             }
             *number = number.wrapping_add(1);
-            let bytes = header_bytes + bytes_before;
             (least, most) = (least.min(bytes), most.max(bytes));
             planned[count] = Some(Planned {
                 index,
                 place,
                 header_bytes,
-                payload_bytes: bytes_before,
+                payload_bytes: packet.payload.len(),
             });
             count += 1;
         }

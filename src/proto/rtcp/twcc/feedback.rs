@@ -18,8 +18,8 @@
 
 use crate::base::bytes::Reader;
 
-use super::super::error::Error;
-use super::super::packet::{TRANSPORT_CC, TRANSPORT_FEEDBACK, begin, end, put};
+use crate::proto::rtcp::error::Error;
+use crate::proto::rtcp::packet::{TRANSPORT_CC, TRANSPORT_FEEDBACK, begin, end, put};
 
 /// The most statuses in one packet that is read: at 25 packets per millisecond it is more than
 /// 100 ms, the usual interval. A run takes 2 bytes for 8191 statuses, so without a bound a
@@ -86,7 +86,7 @@ pub struct Feedback<'a> {
 }
 
 impl<'a> Feedback<'a> {
-    pub(in super::super) fn parse(body: &'a [u8]) -> Result<Self, Error> {
+    pub(in crate::proto::rtcp) fn parse(body: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(body);
         let (sender, media) = (reader.u32()?, reader.u32()?);
         let (base, statuses) = (reader.u16()?, reader.u16()?);
@@ -316,8 +316,8 @@ fn chunk(symbols: &(impl Iterator<Item = Symbol> + Clone)) -> (u16, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Packet, packets};
     use super::*;
+    use crate::proto::rtcp::{Packet, packets};
 
     const HEAD: Head = Head {
         sender: 1,

@@ -197,10 +197,10 @@ fn extend(newest: &mut Option<i64>, ticks: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Packet, packets};
-    use super::super::Recorder;
     use super::*;
-    use crate::shard::clock;
+    use crate::media::samples;
+    use crate::proto::rtcp::twcc::Recorder;
+    use crate::proto::rtcp::{Packet, packets};
 
     fn feed(history: &mut History, recorder: &mut Recorder, now: Instant) -> Vec<Acked> {
         let mut acked = Vec::new();
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn packets_are_acked_or_lost() {
-        let start = clock::now();
+        let start = samples::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut history = History::new(100);
         let mut recorder = Recorder::default();
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_lost_packet_may_still_come_and_is_acked_once() {
-        let start = clock::now();
+        let start = samples::now();
         let mut history = History::new(16);
         let mut recorder = Recorder::default();
         for _ in 0..3 {
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn numbers_wrap_and_old_ones_are_forgotten() {
-        let start = clock::now();
+        let start = samples::now();
         let mut history = History::new(16);
         let mut recorder = Recorder::default();
         for number in 0..65_540u32 {

@@ -133,9 +133,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::super::{Packet, packets};
     use super::*;
-    use crate::shard::clock;
+    use crate::media::samples;
+    use crate::proto::rtcp::{Packet, packets};
 
     /// All that a recorder has to say, in the order of its packets.
     fn drain(recorder: &mut Recorder, now: Instant) -> Vec<(u16, Option<i64>)> {
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn feedback_is_due_after_the_interval_or_many_packets() {
-        let start = clock::now();
+        let start = samples::now();
         let mut recorder = Recorder::default();
         assert_eq!(recorder.poll_timeout(), None);
         recorder.record(start, 7);
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_late_packet_is_reported_with_those_behind_it() {
-        let start = clock::now();
+        let start = samples::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut recorder = Recorder::default();
         recorder.record(at(0), 65_534);
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_jump_begins_anew() {
-        let start = clock::now();
+        let start = samples::now();
         let mut recorder = Recorder::default();
         recorder.record(start, 1);
         recorder.record(start, 30_000);
@@ -208,11 +208,12 @@ mod tests {
             first: u16,
             steps in prop::collection::vec((0u16..8, 0u16..4, 0u64..40_000_000), 1..600),
         ) {
-            let start = clock::now();
+            let start = samples::now();
             let mut recorder = Recorder::default();
             let mut expected = BTreeMap::new();
             let mut read = BTreeMap::new();
             let (mut now, mut newest, mut position) = (start, first, 0i64);
+            let (mut origin, mut earliest) = (None, None);
             for (ahead, back, micros) in steps {
                 // Long waits are rare, so that packets of feedback have more than one status.
                 now += Duration::from_micros(if micros % 97 == 0 { micros } else { micros % 3000 });
@@ -221,8 +222,13 @@ mod tests {
                 let behind = i64::from(back).min(position);
                 let number = newest.wrapping_sub(behind as u16);
                 recorder.record(now, number);
-                let ticks = ((now - start).as_micros() / 250) as i64;
-                expected.entry(position - behind).or_insert(ticks);
+                let origin = *origin.get_or_insert(now);
+                let ticks = ((now - origin).as_micros() / 250) as i64;
+                // What came before the first packet was sent before it, and is not reported.
+                let earliest = *earliest.get_or_insert(position - behind);
+                if position - behind >= earliest {
+                    expected.entry(position - behind).or_insert(ticks);
+                }
                 for (number, arrival) in drain(&mut recorder, now) {
                     let distance = number.wrapping_sub(newest) as i16;
                     read.insert(position + i64::from(distance), arrival);
