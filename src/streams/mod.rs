@@ -24,6 +24,7 @@ mod snapshot;
 mod stream;
 mod track_statistics;
 mod viewing;
+mod whip;
 
 pub use client::{ClientSnapshot, SessionFilter, ShardClients};
 pub use exchange::{Exchange, HttpReply, Output, RtmpReply};
