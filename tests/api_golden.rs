@@ -165,6 +165,7 @@ fn shard() -> ShardSnapshot {
             video,
             audio,
             language: String::new(),
+            rid: String::new(),
         },
         frames: 600,
         bytes: 1_000_000,

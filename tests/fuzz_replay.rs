@@ -15,22 +15,30 @@ macro_rules! targets {
 }
 
 targets! {
-    api "../fuzz/entry/api.rs"
     amf0 "../fuzz/entry/amf0.rs"
+    api "../fuzz/entry/api.rs"
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
     config_json "../fuzz/entry/config_json.rs"
+    depacketize "../fuzz/entry/depacketize.rs"
+    dtls "../fuzz/entry/dtls.rs"
     flv_file "../fuzz/entry/flv_file.rs"
     hls_query "../fuzz/entry/hls_query.rs"
     http2 "../fuzz/entry/http2.rs"
     http_client "../fuzz/entry/http_client.rs"
     http_request "../fuzz/entry/http_request.rs"
+    packetize "../fuzz/entry/packetize.rs"
     proxy_protocol "../fuzz/entry/proxy_protocol.rs"
+    rtcp "../fuzz/entry/rtcp.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
     rtmp_session "../fuzz/entry/rtmp_session.rs"
+    rtp "../fuzz/entry/rtp.rs"
+    sctp "../fuzz/entry/sctp.rs"
     sdp "../fuzz/entry/sdp.rs"
+    srtp "../fuzz/entry/srtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
+    stun "../fuzz/entry/stun.rs"
     websocket "../fuzz/entry/websocket.rs"
 }
 

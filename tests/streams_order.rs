@@ -60,6 +60,8 @@ impl Hand {
                     Output::Rtmp(_, reply) => self.replies.push((index, reply)),
                     Output::Send { .. }
                     | Output::Http(..)
+                    | Output::Rtc(..)
+                    | Output::Packets { .. }
                     | Output::Establish(_)
                     | Output::Close(_)
                     | Output::Abort(_) => panic!("nobody plays here"),
@@ -271,6 +273,7 @@ impl Hand {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         };
         self.shards[shard].publisher_track(PUBLISHER, track);
         self.collect();

@@ -1,14 +1,16 @@
 //! Load for a ringside server, and what it costs the server.
 //!
 //! [`streams`] publishes and watches, [`segments`] watches by HLS and DASH, [`get`] asks for the
-//! same resources over and over, [`floor`] is the bare loop to compare with, [`churn`] comes and
-//! goes. Clients run on the server's own engine: one driver on one ring for each thread.
+//! same resources over and over, [`floor`] and [`floor_srtp`] are the bare loops to compare with,
+//! [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
+//! thread.
 
 pub mod churn;
 mod container;
 mod control;
 mod fleet;
 pub mod floor;
+pub mod floor_srtp;
 pub mod get;
 mod process;
 mod publisher;

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{churn, floor, get, pin, segments, streams};
+use ringside_load::{churn, floor, floor_srtp, get, pin, segments, streams};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Churn(churn::Options),
     /// The bare loop to compare with: sends the same pieces to as many sockets.
     Floor(floor::FloorOptions),
+    /// The bare loop of WebRTC: seals the same packets for as many receivers.
+    FloorSrtp(floor_srtp::FloorSrtpOptions),
     /// The receiving side of the bare loop.
     Sink(floor::SinkOptions),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             Command::Get(options) => get::run(&options, &mut out),
             Command::Churn(options) => churn::run(&options, &mut out),
             Command::Floor(options) => floor::run(&options, &mut out),
+            Command::FloorSrtp(options) => floor_srtp::run(&options, &mut out),
             Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
         });
     match result {

@@ -34,6 +34,7 @@ pub(crate) fn run(data: &[u8]) {
         video: None,
         audio: None,
         language: "eng".into(),
+        rid: String::new(),
     };
     codec::describe(&mut track);
     let name = codec::rfc6381(&track);

@@ -61,6 +61,7 @@ fn read_track(reader: &mut Reader<'_>) -> Result<Track, Short> {
             bits: 0,
         }),
         language: String::new(),
+        rid: String::new(),
     };
     codec::describe(&mut track);
     Ok(track)

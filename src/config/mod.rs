@@ -7,6 +7,7 @@
 //! starts here too.
 
 mod changes;
+mod environment;
 mod error;
 mod node;
 mod notice;
@@ -16,6 +17,7 @@ mod protocol;
 mod secret;
 mod sections;
 mod stream;
+mod webrtc;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +29,7 @@ use serde_json::{Map, Value};
 use crate::proto::{http, http2};
 
 pub use changes::Changes;
+pub use environment::{Environment, EnvironmentError};
 pub use error::Error;
 pub use notice::Notice;
 pub use pinning::{Count, Host, Pinning};
@@ -34,9 +37,10 @@ pub use protocol::{Http, Https, Protocols, Rtmp, Standing};
 pub use secret::Secret;
 pub use sections::{
     Account, Bandwidth, Certificate, Collab, CollabSession, Delivery, General, Limits, Media,
-    Merge, SessionModes, Spaces, WebRtc,
+    Merge, SessionModes, Spaces,
 };
 pub use stream::{NAME_BYTES_MAX, Source, Stream, base_name};
+pub use webrtc::{IceServer, MediaPorts, WebRtc};
 
 use node::{Fault, Node};
 
@@ -203,7 +207,7 @@ impl Config {
             limits: Limits::read(&root.get("limits"))?,
             delivery: Delivery::read(&root.get("delivery"))?,
             media: Media::read(&root.get("media"))?,
-            webrtc: WebRtc::read(&root.get("webrtc"))?,
+            webrtc: WebRtc::read(&root.get("webrtc"), notices)?,
             spaces: Spaces::read(&root.get("spaces"))?,
             collab: root
                 .get("collab")
@@ -225,7 +229,6 @@ impl Config {
             ("jwks", &["jwks"]),
             ("spaces", &["spaces"]),
             ("variables", &["variables"]),
-            ("webrtc", &["webrtc"]),
         ];
         for (section, keys) in not_served {
             let value = keys.iter().try_fold(document, |value, key| value.get(*key));
@@ -633,7 +636,7 @@ mod tests {
         let config = read("{}").config;
         assert_eq!(config.delivery.merge, Merge::Adaptive);
         assert_eq!(config.delivery.merge_ms_max, Duration::from_millis(100));
-        assert_eq!(config.webrtc.listen.port(), 18_203);
+        assert_eq!(config.webrtc.listen(0).port(), 18_203);
         assert_eq!(config.spaces.listen.port(), 4000);
         assert_eq!(config.collab, None);
         assert_eq!(config.http_options(), http::Options::default());
@@ -657,7 +660,7 @@ mod tests {
         assert_eq!(config.delivery.merge, Merge::Fixed);
         assert_eq!(config.certificates[0].key, "k.pem");
         assert_eq!(config.protocols.https.len(), 1);
-        for section in ["collab", "config.triggers", "webrtc"] {
+        for section in ["collab", "config.triggers"] {
             assert!(notices.contains(&Notice::SectionNotServed { section }));
         }
     }

@@ -1,6 +1,7 @@
 //! What an operator should know about a configuration that can be used.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// Something in the configuration that has no effect, or an effect that was not asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,6 +81,11 @@ pub enum Notice {
         /// As it stands in the file.
         stream: String,
     },
+    /// An address of `webrtc.announced` whose family is not listened on.
+    AnnouncedUnreachable {
+        /// The address.
+        address: IpAddr,
+    },
     /// A trusted proxy that is not an address.
     ProxyNotAddress {
         /// As it stands in the file.
@@ -149,6 +155,11 @@ impl fmt::Display for Notice {
                 f,
                 "stream {stream} cannot be reached: a name has 1 to 100 of a-z, 0-9, _, . and -, \
                  and is there once"
+            ),
+            Self::AnnouncedUnreachable { address } => write!(
+                f,
+                "webrtc.announced: {address} is of IPv6, and webrtc.interface is of IPv4: peers that \
+                 take it do not arrive; set webrtc.interface to \"::\""
             ),
             Self::ProxyNotAddress { proxy } => {
                 write!(

@@ -137,15 +137,6 @@ pub struct Media {
     pub roots: Vec<String>,
 }
 
-/// `webrtc`: the media port.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WebRtc {
-    /// `interface` and `port`; default 0.0.0.0:18203.
-    pub listen: SocketAddr,
-    /// `announced`: addresses that peers are told, instead of the machine's own.
-    pub announced: Vec<IpAddr>,
-}
-
 /// `spaces`: the signalling port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spaces {
@@ -346,25 +337,6 @@ impl Media {
                 .items()?
                 .iter()
                 .map(root)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl WebRtc {
-    pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
-        node.members()?;
-        Ok(Self {
-            listen: listen(node, 18_203)?,
-            announced: node
-                .get("announced")
-                .items()?
-                .iter()
-                .map(|item| {
-                    item.text()?
-                        .parse()
-                        .map_err(|_| item.fault("an IP address"))
-                })
                 .collect::<Result<_, _>>()?,
         })
     }

@@ -2,6 +2,8 @@
 
 mod certificates;
 mod driver;
+mod framed;
+mod peers;
 mod prefaced;
 mod round_rate;
 mod server_session;
@@ -10,6 +12,8 @@ mod tls;
 
 pub use certificates::{CertificateError, Certificates, Identity, server_config};
 pub use driver::{Counters, Driver, Gone, Limits, Occurrence};
+pub use framed::Framed;
+pub use peers::{Arrival, DATAGRAM_BYTES_MAX, PeerCounters, Peers};
 pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
 pub use session::{Notice, Session, Wire};

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::framed::Framed;
 use super::prefaced::Prefaced;
 use super::tls::TlsSession;
 use super::{Notice, Session, Wire};
@@ -25,6 +26,8 @@ pub enum ServerSession {
     Rtmp(Box<rtmp::Session>),
     /// A WebSocket, which was HTTP/1 before.
     WebSocket(Box<websocket::Session>),
+    /// Frames of a WebRTC peer.
+    Framed(Framed),
     /// One of the others inside TLS.
     Tls(Box<TlsSession>),
     /// One of the others on a connection of a trusted proxy.
@@ -42,6 +45,8 @@ pub enum ServerEvent {
     Rtmp(Box<rtmp::Event>),
     /// A WebSocket.
     WebSocket(websocket::Event),
+    /// A frame of a WebRTC peer.
+    Frame(Bytes),
 }
 
 impl ServerSession {
@@ -51,7 +56,7 @@ impl ServerSession {
             Self::Http(session) => Some(session),
             Self::Tls(session) => session.inner()?.http(),
             Self::Prefaced(session) => session.inner().http(),
-            Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) => None,
+            Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) | Self::Framed(_) => None,
         }
     }
 
@@ -61,7 +66,7 @@ impl ServerSession {
             Self::Http2(session) => Some(session),
             Self::Tls(session) => session.inner()?.http2(),
             Self::Prefaced(session) => session.inner().http2(),
-            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) => None,
+            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => None,
         }
     }
 
@@ -71,7 +76,7 @@ impl ServerSession {
             Self::Http2(session) => Some(session),
             Self::Tls(session) => session.as_inner()?.as_http2(),
             Self::Prefaced(session) => session.as_inner().as_http2(),
-            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) => None,
+            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => None,
         }
     }
 
@@ -81,7 +86,7 @@ impl ServerSession {
             Self::WebSocket(session) => Some(session),
             Self::Tls(session) => session.inner()?.websocket(),
             Self::Prefaced(session) => session.inner().websocket(),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) => None,
+            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::Framed(_) => None,
         }
     }
 
@@ -108,7 +113,7 @@ impl ServerSession {
                     next.handle_input(now, &http.into_unread());
                 }
             }
-            Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => {}
+            Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => {}
         }
     }
 
@@ -118,7 +123,7 @@ impl ServerSession {
             Self::Rtmp(session) => Some(session),
             Self::Tls(session) => session.inner()?.rtmp(),
             Self::Prefaced(session) => session.inner().rtmp(),
-            Self::Http(_) | Self::Http2(_) | Self::WebSocket(_) => None,
+            Self::Http(_) | Self::Http2(_) | Self::WebSocket(_) | Self::Framed(_) => None,
         }
     }
 }
@@ -132,6 +137,7 @@ impl Session for ServerSession {
             Self::Http2(session) => session.handle_input(now, bytes),
             Self::Rtmp(session) => session.handle_input(now, bytes),
             Self::WebSocket(session) => session.handle_input(now, bytes),
+            Self::Framed(session) => session.handle_input(bytes),
             Self::Tls(session) => session.handle_input(now, bytes),
             Self::Prefaced(session) => session.handle_input(now, bytes),
         }
@@ -143,6 +149,7 @@ impl Session for ServerSession {
             Self::Http2(session) => session.handle_timeout(now),
             Self::Rtmp(session) => session.handle_timeout(now),
             Self::WebSocket(session) => session.handle_timeout(now),
+            Self::Framed(session) => session.handle_timeout(now),
             Self::Tls(session) => session.handle_timeout(now),
             Self::Prefaced(session) => session.handle_timeout(now),
         }
@@ -154,6 +161,8 @@ impl Session for ServerSession {
             Self::Http2(session) => session.poll_transmit(),
             Self::Rtmp(session) => session.poll_transmit(),
             Self::WebSocket(session) => session.poll_transmit(),
+            // The door frames what is sent.
+            Self::Framed(_) => None,
             Self::Tls(session) => session.poll_transmit(),
             Self::Prefaced(session) => session.poll_transmit(),
         }
@@ -167,6 +176,7 @@ impl Session for ServerSession {
                 .poll_event()
                 .map(|event| ServerEvent::Rtmp(Box::new(event))),
             Self::WebSocket(session) => session.poll_event().map(ServerEvent::WebSocket),
+            Self::Framed(session) => session.poll_event().map(ServerEvent::Frame),
             Self::Tls(session) => session.poll_event(),
             Self::Prefaced(session) => session.poll_event(),
         }
@@ -178,6 +188,7 @@ impl Session for ServerSession {
             Self::Http2(session) => session.poll_timeout(),
             Self::Rtmp(session) => session.poll_timeout(),
             Self::WebSocket(session) => session.poll_timeout(),
+            Self::Framed(session) => session.poll_timeout(),
             Self::Tls(session) => session.poll_timeout(),
             Self::Prefaced(session) => session.poll_timeout(),
         }
@@ -187,7 +198,11 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.seal(queue, pool),
             Self::Prefaced(session) => session.seal(queue, pool),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => Wire::AsIs,
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => Wire::AsIs,
         }
     }
 
@@ -195,7 +210,11 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.finish(),
             Self::Prefaced(session) => session.finish(),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) => {}
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => {}
         }
     }
 
@@ -203,7 +222,11 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.poll_notice(),
             Self::Prefaced(session) => session.poll_notice(),
-            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) => None,
+            Self::Http(_)
+            | Self::Rtmp(_)
+            | Self::Http2(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => None,
         }
     }
 }

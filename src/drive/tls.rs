@@ -325,6 +325,7 @@ impl Session for TlsSession {
             session @ (ServerSession::Http(_)
             | ServerSession::Rtmp(_)
             | ServerSession::WebSocket(_)
+            | ServerSession::Framed(_)
             | ServerSession::Tls(_)
             | ServerSession::Prefaced(_)) => session.poll_transmit(),
         }

@@ -70,6 +70,15 @@ impl FrameLog {
         }
     }
 
+    /// Lets go of all frames.
+    pub fn clear(&mut self) {
+        self.first += self.frames.len() as u64;
+        self.frames.clear();
+        self.entries.clear();
+        self.bytes = 0;
+        self.is_closed = false;
+    }
+
     /// Nobody begins at the newest entry from here on: a track's configuration has changed.
     pub fn close_group(&mut self) {
         self.is_closed = true;

@@ -57,6 +57,15 @@ impl Timeline {
         self.newest
     }
 
+    /// A frame of a track was decoded at a time that was not placed here, as is the case with frames
+    /// that are built from packets: what follows is not to be before it.
+    pub fn advance(&mut self, track: TrackId, time: MediaTime) {
+        if let Some(clock) = self.tracks.get_mut(&track) {
+            clock.last = clock.last.max(Some(time));
+        }
+        self.newest = self.newest.max(Some(time));
+    }
+
     /// A new publisher takes over: its clock is joined to the end of what there is.
     pub fn rejoin(&mut self) {
         for clock in self.tracks.values_mut() {
@@ -69,11 +78,20 @@ impl Timeline {
 
     /// Moves a frame's times onto the timeline.
     pub fn place(&mut self, frame: &mut Frame) -> Adjustment {
+        let composition = frame.pts - frame.dts;
+        let (dts, adjustment) = self.place_time(frame.track, frame.dts);
+        frame.dts = dts;
+        frame.pts = dts + composition;
+        adjustment
+    }
+
+    /// Moves a decoding time of a track onto the timeline.
+    pub fn place_time(&mut self, track: TrackId, time: MediaTime) -> (MediaTime, Adjustment) {
         let joined = match self.joined {
             Some(joined) => joined,
             None => {
                 let begin = self.newest.map_or(MediaTime::ZERO, |newest| newest + SEAM);
-                let offset = begin - frame.dts;
+                let offset = begin - time;
                 self.joined = Some(offset);
                 for clock in self.tracks.values_mut() {
                     clock.offset = offset;
@@ -81,12 +99,11 @@ impl Timeline {
                 offset
             }
         };
-        let clock = self.tracks.entry(frame.track).or_insert(Clock {
+        let clock = self.tracks.entry(track).or_insert(Clock {
             offset: joined,
             last: None,
         });
-        let composition = frame.pts - frame.dts;
-        let mut dts = frame.dts + clock.offset;
+        let mut dts = time + clock.offset;
         let mut adjustment = Adjustment::Steady;
         // A track that has had no frame yet is held against the stream's newest time.
         if let Some(reference) = clock.last.or(self.newest) {
@@ -103,13 +120,13 @@ impl Timeline {
                         reference.since(*at) < SAME_JUMP && at.since(reference) < SAME_JUMP
                     })
                     .map(|(offset, _)| offset)
-                    .filter(|offset| !jumped(frame.dts + *offset));
+                    .filter(|offset| !jumped(time + *offset));
                 let begin = match newest.since(reference) {
                     behind if behind > BACK_MAX => newest,
                     _ => reference,
                 };
-                clock.offset = same.unwrap_or_else(|| begin + SEAM - frame.dts);
-                dts = frame.dts + clock.offset;
+                clock.offset = same.unwrap_or_else(|| begin + SEAM - time);
+                dts = time + clock.offset;
                 self.jump = Some((clock.offset, dts));
                 self.joined = Some(clock.offset);
                 adjustment = Adjustment::Rejoined;
@@ -128,9 +145,7 @@ impl Timeline {
         }
         clock.last = Some(dts);
         self.newest = self.newest.max(Some(dts));
-        frame.dts = dts;
-        frame.pts = dts + composition;
-        adjustment
+        (dts, adjustment)
     }
 }
 

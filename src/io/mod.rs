@@ -1,5 +1,6 @@
 //! The kernel: rings, sockets, receive buffers. The only floor that makes syscalls for data.
 
+mod addresses;
 mod beneath;
 mod buffer_ring;
 mod datagram;
@@ -10,6 +11,7 @@ mod sending;
 mod tcp;
 mod udp;
 
+pub use addresses::addresses;
 pub use beneath::{Folder, open_beneath};
 pub use datagram::{
     COALESCE_BUFFER_BYTES, Datagram, DatagramIndex, ReceivedDatagram, SEGMENTS_MAX,

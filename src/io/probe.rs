@@ -233,10 +233,15 @@ pub fn tcp_bind(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
+/// Binds the address for a moment, by UDP: an error says why a socket could not.
+pub fn udp_bind(address: SocketAddr) -> io::Result<()> {
+    Socket::new(Domain::for_address(address), Type::DGRAM, None)?.bind(&address.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     fn open_descriptors() -> usize {
         std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -254,6 +259,18 @@ mod tests {
         let error = tcp_bind(taken.local_addr().unwrap()).unwrap_err();
 
         assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
+    }
+
+    #[test]
+    fn a_port_that_datagrams_are_taken_on_is_in_use() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+
+        let error = udp_bind(address).unwrap_err();
+
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
+        drop(taken);
+        udp_bind(address).unwrap();
     }
 
     #[test]

@@ -58,3 +58,14 @@ pub struct Extras {
     /// `video-orientation` as it came.
     pub orientation: Option<u8>,
 }
+
+impl Extras {
+    /// Nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.audio_level.is_none()
+            && self.dependency.is_empty()
+            && self.capture_time.is_empty()
+            && self.playout_delay.is_none()
+            && self.orientation.is_none()
+    }
+}

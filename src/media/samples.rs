@@ -1,4 +1,4 @@
-//! Frames for the unit tests of other folders.
+//! Frames and packets for the unit tests of other folders.
 
 use std::time::Instant;
 
@@ -7,11 +7,30 @@ use bytes::Bytes;
 use crate::base::ids::TrackId;
 use crate::media::{Extras, Frame, MediaTime, Packet, Start};
 
-/// A frame that is shown when it is decoded.
+/// Some point in time.
 #[expect(
     clippy::disallowed_methods,
     reason = "an Instant can only be had from the clock, and a frame has to have one"
 )]
+pub(crate) fn now() -> Instant {
+    <Instant>::now()
+}
+
+/// A packet of zeros.
+pub(crate) fn packet(track: u16, number: u64, millis: i64, start: Start, bytes: usize) -> Packet {
+    Packet {
+        track: TrackId(track),
+        number,
+        time: MediaTime::from_millis(millis),
+        marker: false,
+        start,
+        payload: Bytes::from(vec![0; bytes]),
+        extras: Extras::default(),
+        received: now(),
+    }
+}
+
+/// A frame that is shown when it is decoded.
 pub(crate) fn frame(track: u16, millis: i64, keyframe: bool, bytes: usize) -> Frame {
     let time = MediaTime::from_millis(millis);
     Frame {
@@ -20,21 +39,6 @@ pub(crate) fn frame(track: u16, millis: i64, keyframe: bool, bytes: usize) -> Fr
         pts: time,
         keyframe,
         data: Bytes::from(vec![0; bytes]),
-        received: <Instant>::now(),
-    }
-}
-
-/// A packet of ten bytes.
-pub(crate) fn packet(track: u16, number: u64, millis: i64, start: Start) -> Packet {
-    let frame = frame(track, millis, start == Start::Keyframe, 10);
-    Packet {
-        track: frame.track,
-        number,
-        time: frame.pts,
-        marker: true,
-        start,
-        payload: frame.data,
-        extras: Extras::default(),
-        received: frame.received,
+        received: now(),
     }
 }

@@ -22,6 +22,8 @@ pub struct Track {
     pub audio: Option<AudioFormat>,
     /// ISO 639-2 code, or empty.
     pub language: String,
+    /// The name of its simulcast layer (RFC 8853), or empty.
+    pub rid: String,
 }
 
 impl Track {

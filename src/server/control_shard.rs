@@ -14,7 +14,7 @@ use signal_hook::low_level::raise;
 
 use crate::admin::{Family, metrics_text};
 use crate::base::ids::{ConnId, ShardId};
-use crate::config::{Certificate, Config, Notice};
+use crate::config::{Config, Environment, Notice};
 use crate::drive::{Driver, Limits, Occurrence, ServerEvent, ServerSession};
 use crate::io::{Options, Waker};
 use crate::metrics::Engine;
@@ -64,7 +64,7 @@ pub(super) struct Plan {
     pub(super) config: Arc<Config>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) notices: Vec<Notice>,
-    pub(super) environment: Option<Certificate>,
+    pub(super) environment: Environment,
     pub(super) certificates: Option<Sender<Order>>,
     pub(super) log: Log,
     pub(super) ring: Options,
@@ -324,7 +324,7 @@ impl ControlShard {
                 }
             }
             ServerEvent::WebSocket(websocket::Event::Closed(_)) => self.driver.close(conn),
-            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) => {
+            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) | ServerEvent::Frame(_) => {
                 unreachable!("the control port speaks HTTP/1 only")
             }
         }

@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::config::WebRtc;
 use crate::io::probe::{self, Limit, Refusal, Resource, Step};
 
 /// glommio refuses to make an executor with less.
@@ -57,12 +58,58 @@ pub fn examine(ports: &[(String, SocketAddr)]) -> Vec<Finding> {
     }];
     findings.extend(limits);
     findings.extend(cpus());
-    findings.extend(
-        ports
-            .iter()
-            .map(|(purpose, address)| port(purpose, *address, &probe::tcp_bind(*address))),
-    );
+    findings.extend(ports.iter().map(|(purpose, address)| {
+        port(
+            purpose,
+            *address,
+            Transport::Tcp,
+            &probe::tcp_bind(*address),
+        )
+    }));
     findings
+}
+
+/// Looks at the ports of WebRTC that so many shards use, and names the addresses that peers are told.
+pub fn examine_webrtc(webrtc: &WebRtc, shards: usize) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for number in webrtc.ports.used_by(shards) {
+        let address = SocketAddr::new(webrtc.interface, number);
+        let udp = probe::udp_bind(address);
+        findings.push(port("WebRTC by UDP", address, Transport::Udp, &udp));
+        if webrtc.tcp {
+            let tcp = probe::tcp_bind(address);
+            findings.push(port("WebRTC by TCP", address, Transport::Tcp, &tcp));
+        }
+    }
+    findings.push(announced(webrtc, &crate::io::addresses()));
+    findings
+}
+
+fn announced(webrtc: &WebRtc, local: &io::Result<Vec<IpAddr>>) -> Finding {
+    const MEND: &str = "{\"webrtc\": {\"announced\": [\"ADDRESS\"]}} in config.json, or \
+         MEDIASOUP_ANNOUNCED_IP, with the address that peers send to";
+    let local = match local {
+        Ok(local) => local.as_slice(),
+        Err(error) if webrtc.announced.is_empty() => {
+            return Finding::warn(
+                format!("WebRTC: the machine's addresses cannot be read: {error}"),
+                Some(MEND.to_owned()),
+            );
+        }
+        Err(_) => &[],
+    };
+    let addresses = webrtc.announce(local);
+    let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let what = format!("WebRTC: peers are told {}", list.join(", "));
+    let is_local = addresses.iter().all(IpAddr::is_loopback);
+    // On an interface that was chosen, loopback is what was asked for.
+    match is_local && webrtc.announced.is_empty() && webrtc.interface.is_unspecified() {
+        true => Finding::warn(
+            format!("{what}, which only this machine reaches"),
+            Some(MEND.to_owned()),
+        ),
+        false => Finding::ok(what),
+    }
 }
 
 /// Whether every shard's CPU is one this process may run on.
@@ -355,7 +402,22 @@ fn explain_pinning(wanted: &[usize], allowed: &[usize]) -> Finding {
     )
 }
 
-fn port(purpose: &str, address: SocketAddr, bound: &io::Result<()>) -> Finding {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+fn port(
+    purpose: &str,
+    address: SocketAddr,
+    transport: Transport,
+    bound: &io::Result<()>,
+) -> Finding {
+    let list = match transport {
+        Transport::Tcp => "ss -ltn",
+        Transport::Udp => "ss -lun",
+    };
     let Err(error) = bound else {
         return Finding::ok(format!("{purpose}: {address} is free"));
     };
@@ -364,7 +426,7 @@ fn port(purpose: &str, address: SocketAddr, bound: &io::Result<()>) -> Finding {
         Some(libc::EADDRINUSE) => Finding::fail(
             format!("{purpose}: port {number} is in use by another program ({address})"),
             format!(
-                "ss -ltnp 'sport = :{number}'   names it; stop it, or give {purpose} another port in config.json"
+                "{list}p 'sport = :{number}'   names it; stop it, or give {purpose} another port in config.json"
             ),
         ),
         Some(libc::EACCES | libc::EPERM) => Finding::fail(
@@ -387,7 +449,7 @@ fn port(purpose: &str, address: SocketAddr, bound: &io::Result<()>) -> Finding {
         ),
         Some(_) | None => Finding::fail(
             format!("{purpose}: {address} cannot be bound: {error}"),
-            format!("ss -ltn 'sport = :{number}'"),
+            format!("{list} 'sport = :{number}'"),
         ),
     }
 }
@@ -395,7 +457,7 @@ fn port(purpose: &str, address: SocketAddr, bound: &io::Result<()>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
     use std::thread;
 
     const PLAIN: Surroundings = Surroundings {
@@ -525,18 +587,73 @@ mod tests {
         let address = "127.0.0.1:1935".parse().unwrap();
         let failed = |errno| Err(io::Error::from_raw_os_error(errno));
 
-        let in_use = port("RTMP", address, &failed(libc::EADDRINUSE));
+        let in_use = port("RTMP", address, Transport::Tcp, &failed(libc::EADDRINUSE));
         assert_eq!(in_use.level, Level::Fail);
         assert!(in_use.what.contains("port 1935 is in use"), "{in_use:?}");
         assert!(in_use.mend.unwrap().contains("ss -ltnp 'sport = :1935'"));
 
-        let forbidden = port("HTTP", "0.0.0.0:80".parse().unwrap(), &failed(libc::EACCES));
+        let forbidden = port(
+            "HTTP",
+            "0.0.0.0:80".parse().unwrap(),
+            Transport::Tcp,
+            &failed(libc::EACCES),
+        );
         assert!(forbidden.what.contains("below 1024"), "{forbidden:?}");
 
-        let elsewhere = port("RTMP", address, &failed(libc::EADDRNOTAVAIL));
+        let elsewhere = port(
+            "RTMP",
+            address,
+            Transport::Tcp,
+            &failed(libc::EADDRNOTAVAIL),
+        );
         assert!(elsewhere.what.contains("not an address"), "{elsewhere:?}");
 
-        assert_eq!(port("RTMP", address, &Ok(())).level, Level::Ok);
+        assert_eq!(
+            port("RTMP", address, Transport::Tcp, &Ok(())).level,
+            Level::Ok
+        );
+    }
+
+    fn webrtc(section: &str) -> WebRtc {
+        let text = format!(r#"{{"webrtc":{section}}}"#);
+        crate::config::parse(&text, "c").unwrap().config.webrtc
+    }
+
+    #[test]
+    fn the_ports_of_webrtc_are_looked_at() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let number = taken.local_addr().unwrap().port();
+        let section = format!(r#"{{"interface":"127.0.0.1","port":{number}}}"#);
+
+        let findings = examine_webrtc(&webrtc(&section), 2);
+
+        assert_eq!(findings.len(), 3, "{findings:?}");
+        assert_eq!(findings[0].level, Level::Fail);
+        assert!(findings[0].what.starts_with("WebRTC by UDP: port"));
+        assert!(findings[0].mend.as_ref().unwrap().contains("ss -lunp"));
+        assert_eq!(findings[2].what, "WebRTC: peers are told 127.0.0.1");
+        let only_udp = format!(r#"{{"interface":"127.0.0.1","port":{number},"tcp":false}}"#);
+        assert_eq!(examine_webrtc(&webrtc(&only_udp), 2).len(), 2);
+    }
+
+    #[test]
+    fn what_peers_are_told_is_named() {
+        let local = Ok(vec![
+            "127.0.0.1".parse().unwrap(),
+            "192.0.2.1".parse().unwrap(),
+        ]);
+        let finding = announced(&webrtc("{}"), &local);
+        assert_eq!(finding.level, Level::Ok);
+        assert_eq!(finding.what, "WebRTC: peers are told 192.0.2.1");
+
+        let finding = announced(&webrtc("{}"), &Ok(Vec::new()));
+        assert_eq!(finding.level, Level::Warn);
+        assert!(finding.what.contains("127.0.0.1, which only this machine"));
+
+        let failed = || Err(io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(announced(&webrtc("{}"), &failed()).level, Level::Warn);
+        let stated = webrtc(r#"{"announced":["203.0.113.1"]}"#);
+        assert_eq!(announced(&stated, &failed()).level, Level::Ok);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use crate::base::ids::ShardId;
 use crate::config::Config;
 use crate::drive::{
-    Driver, Inner, Limits, Occurrence, Prefaced, ServerSession, TlsCounters, TlsSession,
+    Driver, Framed, Inner, Limits, Occurrence, Prefaced, ServerSession, TlsCounters, TlsSession,
 };
 use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
@@ -25,6 +25,7 @@ use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
 use crate::streams::Message;
 use crate::streams::door::{Door, rtmp_seed};
+use crate::streams::rtc::door::Identity;
 
 /// How often waiting viewers, stalled viewers and lone streams are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -61,6 +62,14 @@ pub(super) enum Service {
     },
 }
 
+/// WebRTC's part of a shard.
+#[derive(Debug)]
+pub(super) struct RtcPlan {
+    pub(super) datagrams: OwnedFd,
+    pub(super) connections: Option<OwnedFd>,
+    pub(super) identity: Identity,
+}
+
 /// A socket that listens, for one shard.
 #[derive(Debug)]
 pub(super) struct Listening {
@@ -76,6 +85,7 @@ pub(super) struct Plan {
     pub(super) mesh: Mesh<Message>,
     pub(super) control: ShardId,
     pub(super) listening: Vec<Listening>,
+    pub(super) rtc: Option<RtcPlan>,
     pub(super) config: Arc<Config>,
     pub(super) ring: Options,
     pub(super) limits: Limits,
@@ -88,6 +98,8 @@ pub(super) struct MediaShard {
     mesh: Mesh<Message>,
     services: HashMap<u32, (Service, Option<Arc<ServerConfig>>)>,
     listeners: Vec<ListenerIndex>,
+    /// Where WebRTC peers come by TCP.
+    rtc_listener: Option<u32>,
     http_options: Arc<http::Options>,
     http2_options: Arc<http2::Options>,
     rtmp_options: rtmp::Options,
@@ -119,11 +131,23 @@ impl MediaShard {
             services.insert(listener.0, (listening.service, listening.tls));
             listeners.push(listener);
         }
+        let mut door = Door::new(plan.mesh.me(), plan.control, Arc::clone(&plan.config));
+        let mut rtc_listener = None;
+        if let Some(rtc) = plan.rtc {
+            door.rtc().add_socket(driver.bind_datagram(rtc.datagrams)?);
+            door.rtc().set_identity(rtc.identity);
+            if let Some(fd) = rtc.connections {
+                let listener = driver.adopt_listener(fd);
+                rtc_listener = Some(listener.0);
+                listeners.push(listener);
+            }
+        }
         plan.mesh.publish_ring(driver.ring_fd());
         let now = clock::now();
         Ok(Self {
             driver,
-            door: Door::new(plan.mesh.me(), plan.control, Arc::clone(&plan.config)),
+            door,
+            rtc_listener,
             mesh: plan.mesh,
             services,
             listeners,
@@ -149,7 +173,7 @@ impl MediaShard {
             }
         }
         let may_sleep = may_wait && !some_wait && self.mesh.fall_asleep();
-        let due = self.door.exchange().deadline();
+        let due = self.door.deadline();
         let deadline = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
         self.driver.turn(may_sleep, Some(deadline))?;
         self.mesh.wake_up();
@@ -172,8 +196,7 @@ impl MediaShard {
             self.next_sweep = now + SWEEP_EVERY;
             self.driver.resume_listeners();
             self.driver.close_stalled(self.stall);
-            let driver = &self.driver;
-            self.door.sweep(driver);
+            self.door.sweep(&mut self.driver);
         }
         self.door.flush(&mut self.driver, &mut self.mesh);
         Ok(self.flow(now))
@@ -186,8 +209,9 @@ impl MediaShard {
                 self.door.handle_event(&mut self.driver, conn, event);
             }
             Occurrence::Drained(conn) => self.door.drained(conn),
-            // No door of this shard has a datagram socket.
-            Occurrence::Datagram(_, received) => self.driver.give_back_datagram(received),
+            Occurrence::Datagram(socket, received) => {
+                self.door.datagram(&mut self.driver, socket, received);
+            }
             Occurrence::Gone(conn, reason) => {
                 tracing::debug!(?conn, ?reason, "a connection is gone");
                 self.door.gone(conn);
@@ -196,13 +220,18 @@ impl MediaShard {
     }
 
     fn accept(&mut self, listener: ListenerIndex, fd: OwnedFd, peer: SocketAddr) {
-        let Some((service, tls)) = self.services.get(&listener.0) else {
-            return;
-        };
         if self.draining_until.is_some() {
             return; // Accepted just before the listener was closed.
         }
         let now = self.driver.now();
+        if self.rtc_listener == Some(listener.0) {
+            let session = ServerSession::Framed(Framed::new(now));
+            self.driver.open(fd, peer, session);
+            return;
+        }
+        let Some((service, tls)) = self.services.get(&listener.0) else {
+            return;
+        };
         let inner = match service {
             Service::Http | Service::Https => Inner::Http(
                 Arc::clone(&self.http_options),
@@ -267,7 +296,8 @@ impl MediaShard {
                 for listener in std::mem::take(&mut self.listeners) {
                     self.driver.close_listener(listener);
                 }
-                self.door.message(from, Message::Drain);
+                self.door
+                    .message(&mut self.driver, from, Message::Drain);
                 self.door.flush(&mut self.driver, &mut self.mesh);
                 self.driver.close_all();
                 self.draining_until = Some(self.driver.now() + DRAIN_MAX);
@@ -282,9 +312,10 @@ impl MediaShard {
                 self.stall = config.delivery.viewer_stall_ms;
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
-                self.door.message(from, Message::Config(config));
+                self.door
+                    .message(&mut self.driver, from, Message::Config(config));
             }
-            other => self.door.message(from, other),
+            other => self.door.message(&mut self.driver, from, other),
         }
     }
 

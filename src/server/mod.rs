@@ -9,6 +9,7 @@ pub mod demo;
 pub mod doctor;
 mod log_layer;
 mod media_shard;
+mod rtc;
 mod worker;
 
 use std::env;
@@ -27,7 +28,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
-use crate::config::{self, Certificate, Config, Count, Host, Loaded, Notice, Pinning, Secret};
+use crate::config::{self, Config, Count, Environment, Host, Loaded, Notice, Pinning, Secret};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
@@ -82,7 +83,7 @@ pub fn serve(options: &Serve, log: Log) -> anyhow::Result<()> {
 struct Place {
     config_path: Option<PathBuf>,
     notices: Vec<Notice>,
-    environment: Option<Certificate>,
+    environment: Environment,
     log: Log,
 }
 
@@ -93,7 +94,10 @@ pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
     for notice in &loaded.notices {
         writeln!(out, "note  {notice}")?;
     }
-    Ok(doctor::print(&findings(&loaded.config, &pinning), out)?)
+    let mut findings = findings(&loaded.config, &pinning);
+    let shards = media_cpus(&pinning).len();
+    findings.extend(doctor::examine_webrtc(&loaded.config.webrtc, shards));
+    Ok(doctor::print(&findings, out)?)
 }
 
 /// Asks the server that runs with this configuration.
@@ -106,24 +110,13 @@ pub fn is_healthy(options: &Serve) -> anyhow::Result<bool> {
 /// The configuration, with what the environment adds to it.
 fn load(path: &Path) -> anyhow::Result<Loaded> {
     let mut loaded = config::load(path)?;
-    if let Some(certificate) = environment()? {
-        loaded.config.add_certificate(certificate);
-    }
+    loaded.config.apply(&environment()?);
     Ok(loaded)
 }
 
-/// The certificate that the environment names: UNAVI's `SSL_CERT` and `SSL_KEY`.
-fn environment() -> anyhow::Result<Option<Certificate>> {
-    let file = |name| env::var(name).ok().filter(|file| !file.is_empty());
-    match (file("SSL_CERT"), file("SSL_KEY")) {
-        (Some(cert), Some(key)) => Ok(Some(Certificate {
-            cert: vec![cert],
-            key,
-        })),
-        (None, None) => Ok(None),
-        (Some(_), None) => bail!("SSL_CERT is set and SSL_KEY is not: set both or neither"),
-        (None, Some(_)) => bail!("SSL_KEY is set and SSL_CERT is not: set both or neither"),
-    }
+/// What the environment says: UNAVI's variables.
+fn environment() -> anyhow::Result<Environment> {
+    Ok(Environment::read(|name| env::var(name).ok())?)
 }
 
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
@@ -214,8 +207,10 @@ impl Server {
         let ring = ring_options(pinning);
 
         let mut plans = Vec::new();
-        for end in ends {
+        let rtc_plans = rtc::plans(&config, cpus.len())?;
+        for (end, rtc) in ends.into_iter().zip(rtc_plans) {
             plans.push(media_shard::Plan {
+                rtc: Some(rtc),
                 listening: listening(&config, &store)?,
                 mesh: end,
                 control: control_id,

@@ -11,7 +11,8 @@ use crate::base::ids::{ConnId, ShardId};
 use crate::config::Config;
 use crate::drive::{Driver, ServerEvent, ServerSession};
 use crate::hub::Pieces;
-use crate::io::Piece;
+use crate::io::{DatagramIndex, Piece, ReceivedDatagram};
+use crate::media::Packet;
 use crate::metrics::Latency;
 use crate::proto::{http, http2, rtmp};
 use crate::shard::clock;
@@ -22,6 +23,7 @@ use crate::streams::exchange::{Exchange, HttpReply, Output, RtmpReply};
 use crate::streams::lines::{Line, Lines};
 use crate::streams::message::Message;
 use crate::streams::output::Container;
+use crate::streams::rtc::door::{Act, RtcDoor};
 
 /// The streams of one shard, with their connections.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub struct Door {
     restricted: HashMap<ConnId, Restriction>,
     /// Streams of HTTP/2, which are connections to the exchange.
     lines: Lines,
+    rtc: RtcDoor,
     /// Of connections from trusted proxies: whom the newest request is of.
     behind: HashMap<ConnId, IpAddr>,
 }
@@ -53,8 +56,30 @@ impl Door {
             unsubmitted: Vec::new(),
             restricted: HashMap::new(),
             lines: Lines::default(),
+            rtc: RtcDoor::new(me),
             behind: HashMap::new(),
         }
+    }
+
+    /// WebRTC.
+    pub fn rtc(&mut self) -> &mut RtcDoor {
+        &mut self.rtc
+    }
+
+    /// A datagram arrived.
+    pub fn datagram(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        socket: DatagramIndex,
+        received: ReceivedDatagram,
+    ) {
+        self.rtc.datagram(driver, socket, received);
+    }
+
+    /// When the door has something to do at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        let exchange = self.exchange.deadline();
+        exchange.into_iter().chain(self.rtc.deadline()).min()
     }
 
     /// The exchange behind the door.
@@ -90,7 +115,7 @@ impl Door {
             ServerEvent::Http(http::Event::Request(request)) => {
                 let from = self.client(driver, conn, &request);
                 self.note_client(driver, conn, conn, from);
-                self.exchange.http_request(conn, from, &request);
+                self.handle_request(conn, from, &request);
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
                 self.exchange.connection_gone(conn);
@@ -99,6 +124,10 @@ impl Door {
             ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
             // No connection of this door becomes one.
             ServerEvent::WebSocket(_) => driver.close(conn),
+            ServerEvent::Frame(frame) => {
+                driver.establish(conn);
+                self.rtc.frame(driver, conn, &frame);
+            }
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
         }
     }
@@ -114,7 +143,7 @@ impl Door {
                 let from = self.client(driver, conn, &request);
                 let line = self.lines.open(conn, stream);
                 self.note_client(driver, conn, line, from);
-                self.exchange.http_request(line, from, &request);
+                self.handle_request(line, from, &request);
             }
             http2::Event::Drained(stream) => {
                 if let Some(id) = self.lines.find(conn, stream)
@@ -136,9 +165,16 @@ impl Door {
         }
     }
 
+    fn handle_request(&mut self, conn: ConnId, from: IpAddr, request: &http::Request) {
+        if !self.rtc.request(&mut self.exchange, conn, from, request) {
+            self.exchange.http_request(conn, from, request);
+        }
+    }
+
     fn end_line(&mut self, id: ConnId) {
         self.lines.close(id);
         self.behind.remove(&id);
+        self.rtc.connection_gone(id);
         self.exchange.connection_gone(id);
     }
 
@@ -232,23 +268,34 @@ impl Door {
         self.restricted.remove(&conn);
         self.behind.remove(&conn);
         self.end_lines(conn);
+        self.rtc.connection_gone(conn);
         self.exchange.connection_gone(conn);
     }
 
     /// Ends what has waited too long; called about twice a second.
-    pub fn sweep(&mut self, driver: &Driver<ServerSession>) {
+    pub fn sweep(&mut self, driver: &mut Driver<ServerSession>) {
         let lines = &self.lines;
         self.exchange.sweep(|conn| match lines.line(conn) {
             Some(line) => taken(driver, line),
             None => driver.sent_bytes(conn),
         });
+        self.rtc.sweep(&mut self.exchange, driver.now());
         self.restricted
             .retain(|conn, _| driver.peer(*conn).is_some());
     }
 
     /// A message for this door.
-    pub fn message(&mut self, from: ShardId, message: Message) {
-        self.exchange.message(from, message);
+    pub fn message(&mut self, driver: &mut Driver<ServerSession>, from: ShardId, message: Message) {
+        match message {
+            Message::Rtc(message) => {
+                self.rtc.message(driver, &mut self.exchange, from, *message);
+            }
+            Message::Drain => {
+                self.rtc.drain(driver, &mut self.exchange);
+                self.exchange.message(from, Message::Drain);
+            }
+            message => self.exchange.message(from, message),
+        }
     }
 
     /// Who is here: the exchange's answer, with what only the connections know.
@@ -272,7 +319,49 @@ impl Door {
 
     /// Does what the exchange wants done.
     pub fn flush(&mut self, driver: &mut Driver<ServerSession>, mesh: &mut Mesh<Message>) {
+        self.rtc.handle_timeouts(driver);
+        self.rtc.pump(driver, &mut self.exchange);
         self.exchange.tick();
+        loop {
+            self.flush_exchange(driver, mesh);
+            // What peers have to say of what they were sent may be news to the exchange.
+            self.rtc.pump(driver, &mut self.exchange);
+            if !self.act(driver, mesh) && !self.exchange.has_outputs() {
+                break;
+            }
+        }
+        if !self.unsubmitted.is_empty() {
+            self.submit(driver);
+        }
+    }
+
+    /// Does what the WebRTC door wants done. True if it was anything.
+    fn act(&mut self, driver: &mut Driver<ServerSession>, mesh: &mut Mesh<Message>) -> bool {
+        let acts = self.rtc.take_acts();
+        let is_any = !acts.is_empty();
+        for act in acts {
+            match act {
+                Act::Respond(conn, response) => {
+                    let reply = HttpReply::Respond(response);
+                    if Lines::is_line(conn) {
+                        self.http2_reply(driver, conn, reply);
+                    } else {
+                        http_reply(driver, conn, reply);
+                    }
+                }
+                Act::Mesh(to, message) => {
+                    let class = match message.may_be_lost() {
+                        true => Class::Media,
+                        false => Class::Control,
+                    };
+                    mesh.send(to, class, Message::Rtc(Box::new(message)));
+                }
+            }
+        }
+        is_any
+    }
+
+    fn flush_exchange(&mut self, driver: &mut Driver<ServerSession>, mesh: &mut Mesh<Message>) {
         while let Some(output) = self.exchange.poll() {
             match output {
                 Output::Send {
@@ -299,6 +388,15 @@ impl Door {
                     self.http2_reply(driver, conn, reply);
                 }
                 Output::Http(conn, reply) => http_reply(driver, conn, reply),
+                Output::Rtc(conn, reply) => {
+                    self.rtc.reply(driver, &mut self.exchange, conn, reply);
+                }
+                Output::Packets {
+                    packets,
+                    viewers,
+                    is_backlog,
+                    ..
+                } => self.forward(driver, &packets, &viewers, is_backlog),
                 Output::Mesh {
                     to,
                     message,
@@ -311,6 +409,9 @@ impl Door {
                     };
                     mesh.send(to, class, message);
                 }
+                Output::Close(conn) | Output::Abort(conn) if RtcDoor::is_ours(conn) => {
+                    self.rtc.close(driver, &mut self.exchange, conn);
+                }
                 Output::Close(conn) | Output::Abort(conn) if Lines::is_line(conn) => {
                     self.reset_line(driver, conn);
                 }
@@ -321,8 +422,25 @@ impl Door {
                 Output::Abort(conn) => driver.abort(conn),
             }
         }
-        if !self.unsubmitted.is_empty() {
-            self.submit(driver);
+    }
+
+    /// Sends packets of one track to all who watch it.
+    fn forward(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        packets: &[Packet],
+        viewers: &[ConnId],
+        is_backlog: bool,
+    ) {
+        let received = packets.first().map(|packet| packet.received);
+        for viewer in viewers {
+            self.rtc.forward(driver, packets, *viewer, is_backlog);
+            if let Some(received) = received.filter(|_| !is_backlog) {
+                self.note_send(received);
+            }
+            if driver.batch_is_full() {
+                self.submit(driver);
+            }
         }
     }
 

@@ -204,6 +204,27 @@ const COUNTERS: &[CounterColumn] = &[
     ("publishers_total", "Publishers since the start.", |c| {
         c.publishers_total
     }),
+    ("packets_in_total", "Packets from publishers.", |c| {
+        c.packets_in
+    }),
+    (
+        "packets_out_total",
+        "Packets handed over for viewers, counted for each viewer.",
+        |c| c.packets_out,
+    ),
+    ("frames_built_total", "Frames built from packets.", |c| {
+        c.frames_built
+    }),
+    (
+        "keyframes_wanted_total",
+        "Keyframes that viewers asked for.",
+        |c| c.keyframes_wanted,
+    ),
+    (
+        "keyframes_asked_total",
+        "Keyframes that publishers were asked for.",
+        |c| c.keyframes_asked,
+    ),
 ];
 
 #[derive(Default)]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::name::StreamName;
 use crate::base::ids::TrackId;
-use crate::config::Protocols;
+use crate::config::{Protocols, Standing};
 use crate::media::{Kind, MediaTime, Track};
 
 /// A live stream as its players see it.
@@ -75,6 +75,10 @@ pub enum Format {
     Cmaf,
     /// DASH, of the same segments.
     Dash,
+    /// WebRTC, with signalling over WebSocket.
+    WebRtc,
+    /// WebRTC, with signalling by WHEP.
+    Whep,
     /// The player page.
     Page,
 }
@@ -118,6 +122,7 @@ impl Addresses {
         };
         let name = without_port(&http);
         let rtmp = protocols.rtmp.iter().find(|rtmp| rtmp.play);
+        let serves_webrtc = Standing::of("WebRTC") != Standing::NotServed;
         Self {
             rtmp: rtmp.map(|rtmp| match rtmp.listen.port() {
                 1935 => name.to_owned(),
@@ -131,6 +136,8 @@ impl Addresses {
                 (protocols.hls, Format::Hls),
                 (protocols.cmaf, Format::Cmaf),
                 (protocols.cmaf, Format::Dash),
+                (serves_webrtc, Format::WebRtc),
+                (serves_webrtc, Format::Whep),
             ]
             .into_iter()
             .filter(|(is_on, _)| !is_on)
@@ -258,6 +265,7 @@ impl StreamInfo {
         let root = match (output.format, &addresses.rtmp) {
             (Format::Rtmp, None) => return None,
             (Format::Rtmp, Some(rtmp)) => format!("rtmp://{rtmp}/"),
+            (Format::WebRtc, _) => format!("ws://{}/", addresses.http),
             (
                 Format::Flv
                 | Format::Ts
@@ -265,6 +273,7 @@ impl StreamInfo {
                 | Format::Hls
                 | Format::Cmaf
                 | Format::Dash
+                | Format::Whep
                 | Format::Page,
                 _,
             ) => {
@@ -306,6 +315,8 @@ impl Format {
             Self::Hls => format!("hls/{name}/index.m3u8"),
             Self::Cmaf => format!("cmaf/{name}/index.m3u8"),
             Self::Dash => format!("cmaf/{name}/index.mpd"),
+            Self::WebRtc => format!("webrtc/{name}"),
+            Self::Whep => format!("whep/{name}"),
             Self::Page => format!("{name}.html"),
         }
     }
@@ -320,6 +331,8 @@ impl Format {
             Self::Hls => "HLS (TS)",
             Self::Cmaf => "HLS (CMAF)",
             Self::Dash => "DASH",
+            Self::WebRtc => "WebRTC with WebSocket signalling",
+            Self::Whep => "WebRTC with WHEP signalling",
             Self::Page => "Player page",
         }
     }
@@ -334,11 +347,13 @@ impl Format {
             Self::Hls => "html5/application/vnd.apple.mpegurl",
             Self::Cmaf => "html5/application/vnd.apple.mpegurl;version=7",
             Self::Dash => "dash/video/mp4",
+            Self::WebRtc => "webrtc",
+            Self::Whep => "whep",
             Self::Page => "html5/text/html",
         }
     }
 
-    /// MistServer's order of preference.
+    /// MistServer's order of preference, apart from WebRTC, which it puts behind most others.
     fn priority(self) -> u8 {
         match self {
             Self::Rtmp => 7,
@@ -346,6 +361,8 @@ impl Format {
             Self::Ts => 1,
             Self::Mp4 | Self::Hls => 9,
             Self::Cmaf | Self::Dash => 8,
+            Self::WebRtc => 11,
+            Self::Whep => 12,
             Self::Page => 0,
         }
     }
@@ -502,6 +519,7 @@ mod tests {
                 }),
                 audio: None,
                 language: String::new(),
+                rid: String::new(),
             },
             codecs: "avc1.4d401f".to_owned(),
             first: MediaTime::from_millis(21),
@@ -522,6 +540,7 @@ mod tests {
                     bits: 16,
                 }),
                 language: String::new(),
+                rid: String::new(),
             },
             codecs: "mp4a.40.2".to_owned(),
             first: MediaTime::ZERO,

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use crate::base::ids::{StreamId, TrackId};
 use crate::config::Config;
 use crate::hub::{Claimed, Home};
-use crate::media::{Frame, Track};
+use crate::media::{Frame, Packet, Track};
 use crate::streams::client::{SessionFilter, ShardClients};
 use crate::streams::name::StreamName;
+use crate::streams::rtc::RtcMessage;
+use crate::streams::packets::Wishes;
 use crate::streams::segments::Key;
 use crate::streams::segments::listing::{Listing, Update};
 use crate::streams::snapshot::ShardSnapshot;
 use crate::streams::stream::Backlog;
 
-/// A message on the mesh. Only [`Message::Ingest`] and [`Message::MirrorFrame`] may be lost.
+/// A message on the mesh. Only [`Message::Ingest`] and [`Message::MirrorFrame`] may be lost, and
+/// [`Message::IngestPackets`] and [`Message::MirrorPackets`].
 #[derive(Debug)]
 pub enum Message {
     /// To the registrar: a publisher asks for a name.
@@ -84,6 +87,8 @@ pub enum Message {
         turn: u64,
         /// The protocol it speaks, for the snapshot.
         protocol: &'static str,
+        /// It sends packets, not frames.
+        is_packets: bool,
     },
     /// To the home shard: a track of that publisher.
     IngestTrack {
@@ -105,6 +110,29 @@ pub enum Message {
         /// Its track is numbered by the publisher.
         frame: Frame,
     },
+    /// To the home shard: packets of that publisher.
+    IngestPackets {
+        /// The stream.
+        stream: StreamId,
+        /// The publisher.
+        publisher: u64,
+        /// Their tracks, numbers and times are the publisher's.
+        packets: Vec<Packet>,
+    },
+    /// To the home shard: viewers of the sender want a keyframe.
+    KeyframeWanted {
+        /// The stream.
+        stream: StreamId,
+        /// The track.
+        track: TrackId,
+    },
+    /// From the home shard to that of the publisher: viewers want a keyframe.
+    AskKeyframe {
+        /// The receiver's number for the publisher.
+        publisher: u64,
+        /// The publisher's number for the track.
+        track: TrackId,
+    },
     /// To the home shard: that publisher is gone.
     End {
         /// The stream.
@@ -116,6 +144,16 @@ pub enum Message {
     Subscribe {
         /// The stream.
         stream: StreamId,
+        /// What is wanted of it.
+        wishes: Wishes,
+    },
+    /// To the home shard: this is wanted from here on. What is wanted more than before comes with a
+    /// backlog.
+    Wish {
+        /// The stream.
+        stream: StreamId,
+        /// All that is wanted.
+        wishes: Wishes,
     },
     /// To the home shard: no viewer is left.
     Unsubscribe {
@@ -154,6 +192,27 @@ pub enum Message {
         /// A viewer can begin here.
         entry: bool,
     },
+    /// From the home shard: another publisher has begun.
+    MirrorBegin {
+        /// The stream.
+        stream: StreamId,
+        /// It sends packets.
+        is_packets: bool,
+        /// The number of the stream's next frame.
+        next: u64,
+    },
+    /// From the home shard: enough is known of the tracks of a publisher that sends packets.
+    MirrorReady {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// From the home shard: packets of one track.
+    MirrorPackets {
+        /// The stream.
+        stream: StreamId,
+        /// Their numbers are the home shard's.
+        packets: Arc<[Packet]>,
+    },
     /// To the home shard: a viewer of a rendition came, send its segments.
     SubscribeRendition {
         /// The stream.
@@ -191,6 +250,8 @@ pub enum Message {
         /// The stream.
         stream: StreamId,
     },
+    /// About a WebRTC session.
+    Rtc(Box<RtcMessage>),
     /// To all shards: the configuration has changed.
     Config(Arc<Config>),
     /// To all shards: stop accepting, let viewers go.

@@ -18,11 +18,13 @@ pub enum Container {
     Ts,
     /// Fragmented MP4 over HTTP.
     Mp4,
+    /// RTP packets, in a WebRTC session.
+    WebRtc,
 }
 
 impl Container {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Rtmp, Self::Flv, Self::Ts, Self::Mp4];
+    pub const ALL: [Self; 5] = [Self::Rtmp, Self::Flv, Self::Ts, Self::Mp4, Self::WebRtc];
 
     /// The container's name in logs, metrics and `json_NAME.js`.
     pub fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Container {
             Self::Flv => "flv",
             Self::Ts => "ts",
             Self::Mp4 => "mp4",
+            Self::WebRtc => "webrtc",
         }
     }
 
@@ -41,15 +44,17 @@ impl Container {
             Self::Flv => "FLV",
             Self::Ts => "HTTPTS",
             Self::Mp4 => "MP4",
+            Self::WebRtc => "WebRTC",
         }
     }
 
-    /// The media type of the HTTP response.
+    /// The media type of the HTTP response, if it is one.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Rtmp | Self::Flv => "video/x-flv",
             Self::Ts => "video/mp2t",
             Self::Mp4 => "video/mp4",
+            Self::WebRtc => "application/octet-stream",
         }
     }
 
@@ -85,6 +90,18 @@ impl Container {
                 | Codec::Ac3
                 | Codec::Eac3 => true,
                 Codec::Vp8 | Codec::Ulaw | Codec::Alaw | Codec::G722 => false,
+            },
+            Self::WebRtc => match codec {
+                Codec::H264
+                | Codec::Hevc
+                | Codec::Av1
+                | Codec::Vp8
+                | Codec::Vp9
+                | Codec::Opus
+                | Codec::Ulaw
+                | Codec::Alaw
+                | Codec::G722 => true,
+                Codec::Aac | Codec::Mp3 | Codec::Flac | Codec::Ac3 | Codec::Eac3 => false,
             },
         }
     }
@@ -190,6 +207,7 @@ impl Muxer {
             Container::Flv => Self::Flv(flv::Muxer::new(tracks)),
             Container::Ts => Self::Ts(mpegts::Muxer::new(tracks)),
             Container::Mp4 => Self::Mp4(cmaf::Muxer::new(tracks)),
+            Container::WebRtc => unreachable!("its viewers get packets, which are not muxed"),
         }
     }
 
@@ -273,6 +291,7 @@ mod tests {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         }
     }
 

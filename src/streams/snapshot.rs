@@ -72,6 +72,18 @@ pub struct Counters {
     pub segment_bytes_out: [u64; 2],
     /// Requests that were refused because too many wait.
     pub waiters_refused: u64,
+    /// Packets from publishers of this shard.
+    pub packets_in: u64,
+    /// Of the bytes from publishers: payloads of packets.
+    pub packet_bytes_in: u64,
+    /// Packets handed over for viewers, each counted once a viewer.
+    pub packets_out: u64,
+    /// Frames built from packets.
+    pub frames_built: u64,
+    /// Keyframes that viewers asked for.
+    pub keyframes_wanted: u64,
+    /// Keyframes that publishers were asked for.
+    pub keyframes_asked: u64,
 }
 
 /// One stream at one moment, on one shard.

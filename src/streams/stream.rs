@@ -14,6 +14,7 @@ use crate::streams::info::{self, StreamInfo, TrackInfo};
 use crate::streams::name::StreamName;
 use crate::streams::outlet::Outlet;
 use crate::streams::output::{Container, Selection};
+use crate::streams::packets::{Batch, Packets, Wishes};
 use crate::streams::segment_request::SegmentRequest;
 use crate::streams::segments::Key;
 use crate::streams::segments::cutter::{Cut, Cutter};
@@ -27,7 +28,7 @@ use crate::streams::track_statistics::TrackStatistics;
 const FEEDS_MAX: usize = 32;
 
 /// How long a stream that has only audio or only video so far waits for the other.
-const READY_AFTER: Duration = Duration::from_millis(500);
+pub(super) const READY_AFTER: Duration = Duration::from_millis(500);
 
 /// How long a publisher that takes a stream over may take to announce the tracks that it had.
 const RETIRE_AFTER: Duration = Duration::from_secs(2);
@@ -42,19 +43,24 @@ pub(super) struct Stream {
     pub(super) id: StreamId,
     pub(super) role: Role,
     pub(super) tracks: Vec<Track>,
-    statistics: Vec<TrackStatistics>,
+    pub(super) statistics: Vec<TrackStatistics>,
     /// Tracks that the publisher of now does not have; one before it had them.
-    retired: BTreeSet<TrackId>,
-    log: FrameLog,
+    pub(super) retired: BTreeSet<TrackId>,
+    pub(super) log: FrameLog,
     pub(super) outlets: Slab<Outlet>,
+    pub(super) packets: Packets,
+    /// The publisher of now sends packets, or the last one did.
+    pub(super) is_packets: bool,
+    /// At home: when the first packet came.
+    pub(super) first_packet: Option<Instant>,
     /// At home: where segments begin.
     pub(super) cutter: Cutter,
     /// At home: what the frames that are kept are of.
     configurations: BTreeMap<TrackId, (Codec, Bytes)>,
     pub(super) renditions: BTreeMap<Key, Rendition<Box<SegmentRequest>>>,
     pub(super) segment_bytes_out: [u64; 2],
-    first_frame: Option<Instant>,
-    is_ready: bool,
+    pub(super) first_frame: Option<Instant>,
+    pub(super) is_ready: bool,
     /// Bytes handed over for viewers, by container.
     pub(super) bytes_out: [u64; Container::ALL.len()],
     pub(super) skips: u64,
@@ -77,9 +83,9 @@ pub(super) enum Role {
 /// What only the home shard has.
 #[derive(Debug)]
 pub(super) struct AtHome {
-    timeline: Timeline,
+    pub(super) timeline: Timeline,
     pub(super) publication: Option<Publication>,
-    pub(super) mirrors: BTreeSet<ShardId>,
+    pub(super) mirrors: BTreeMap<ShardId, Wishes>,
     /// Since when there is no publisher.
     pub(super) alone_since: Option<Instant>,
     /// When the tracks that the publisher has not announced by then are retired.
@@ -97,8 +103,10 @@ pub(super) struct Publication {
     pub(super) shard: ShardId,
     pub(super) publisher: u64,
     pub(super) protocol: &'static str,
+    /// It sends packets, not frames.
+    is_packets: bool,
     /// The stream's track for each of the publisher's.
-    tracks: Vec<Option<TrackId>>,
+    pub(super) tracks: Vec<Option<TrackId>>,
     /// The number of its next frame.
     next: u64,
     /// A frame was lost: nothing is shown until the next entry.
@@ -109,10 +117,12 @@ pub(super) struct Publication {
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) home: Home,
-    /// The number of the next frame; `None` before the backlog.
-    next_number: Option<u64>,
+    /// What the home shard has been told.
+    pub(super) wishes: Wishes,
+    /// The number of the next frame; `None` before the backlog, and while frames are not wanted.
+    pub(super) next_number: Option<u64>,
     /// A frame was lost: nothing is shown until the next entry.
-    is_broken: bool,
+    pub(super) is_broken: bool,
     pub(super) idle_since: Option<Instant>,
 }
 
@@ -122,8 +132,13 @@ pub struct Backlog {
     tracks: Vec<(Track, TrackStatistics)>,
     retired: Vec<TrackId>,
     frames: Vec<(Frame, bool)>,
-    next: u64,
+    /// `None` if frames do not follow.
+    next: Option<u64>,
     unix_zero_ms: i64,
+    is_packets: bool,
+    is_ready: bool,
+    /// For each track, what somebody can begin with; `None` if packets do not follow.
+    packets: Option<Vec<(TrackId, Batch)>>,
 }
 
 /// What became of a publisher's frame.
@@ -164,7 +179,7 @@ impl Stream {
         let role = Role::Home(AtHome {
             timeline: Timeline::default(),
             publication: None,
-            mirrors: BTreeSet::new(),
+            mirrors: BTreeMap::new(),
             alone_since: Some(now),
             retire_at: None,
             is_releasing: false,
@@ -180,6 +195,7 @@ impl Stream {
     pub(super) fn mirror(name: StreamName, home: Home, bytes_max: usize) -> Self {
         let role = Role::Mirror(Mirror {
             home,
+            wishes: Wishes::default(),
             next_number: None,
             is_broken: false,
             idle_since: None,
@@ -202,6 +218,9 @@ impl Stream {
             retired: BTreeSet::new(),
             log,
             outlets: Slab::new(),
+            packets: Packets::default(),
+            is_packets: false,
+            first_packet: None,
             cutter: Cutter::new(Duration::ZERO),
             configurations: BTreeMap::new(),
             renditions: BTreeMap::new(),
@@ -301,27 +320,36 @@ impl Stream {
     }
 
     /// A publisher begins. Its clock is joined to the timeline. One on another shard may say so
-    /// when the next one has begun, which stays.
+    /// when the next one has begun, which stays: false then.
     pub(super) fn begin(
         &mut self,
         now: Instant,
         turn: u64,
         (shard, publisher): (ShardId, u64),
-        protocol: &'static str,
-    ) {
-        let Some(home) = self.home().filter(|home| home.turn < turn) else {
-            return;
+        (protocol, is_packets): (&'static str, bool),
+    ) -> bool {
+        let Role::Home(home) = &mut self.role else {
+            return false;
         };
+        if home.turn >= turn {
+            return false;
+        }
         home.turn = turn;
+        for (track, part) in &mut self.packets.tracks {
+            if let Some(decoded) = part.times.rejoin() {
+                home.timeline.advance(*track, decoded);
+            }
+        }
         home.timeline.rejoin();
         self.cutter.rejoin();
         let Some(home) = self.home() else {
-            return;
+            return false;
         };
         home.publication = Some(Publication {
             shard,
             publisher,
             protocol,
+            is_packets,
             tracks: Vec::new(),
             next: 0,
             is_broken: false,
@@ -329,6 +357,11 @@ impl Stream {
         home.alone_since = None;
         home.is_releasing = false;
         home.retire_at = Some(now + RETIRE_AFTER);
+        self.packets.rejoin();
+        self.is_packets = is_packets;
+        // What is kept of frames is let go of with the first packets, unless somebody needs it.
+        self.packets.is_building = is_packets;
+        true
     }
 
     /// Tracks that the publisher has not announced in time, once. Viewers that come would wait
@@ -481,7 +514,7 @@ impl Stream {
         let Some(publication) = home
             .publication
             .as_mut()
-            .filter(|publication| publication.is(shard, publisher))
+            .filter(|publication| publication.is(shard, publisher) && !publication.is_packets)
         else {
             return Ingested::Unknown;
         };
@@ -502,7 +535,7 @@ impl Stream {
         let number = home.next_number;
         home.next_number += 1;
         let learned = self.learn(&frame);
-        if self.first_frame.is_none() {
+        if self.first_frame.is_none() && self.first_packet.is_none() {
             self.unix_zero_ms = unix_ms - frame.dts.as_millis();
         }
         self.statistics[track.index()].count(now, &frame);
@@ -569,16 +602,32 @@ impl Stream {
         }
         self.set_retired(&backlog.retired);
         self.unix_zero_ms = backlog.unix_zero_ms;
+        let has_frames = !backlog.frames.is_empty();
         for (frame, is_entry) in backlog.frames {
             self.keep(now, frame, is_entry);
         }
-        if let Role::Mirror(mirror) = &mut self.role {
-            mirror.next_number = Some(backlog.next);
+        self.is_packets = backlog.is_packets;
+        // Home has waited for all of this already.
+        self.is_ready |= backlog.is_ready && (backlog.is_packets || has_frames);
+        if let Role::Mirror(mirror) = &mut self.role
+            && let Some(next) = backlog.next
+        {
+            mirror.next_number = Some(next);
+            mirror.is_broken = false;
+        }
+        for (track, batch) in backlog.packets.into_iter().flatten() {
+            if let Some(track) = self.tracks.get(track.index()) {
+                let track = self.packets.track(track);
+                track.numbers.rejoin();
+                track.log.forget_keyframe();
+                track.keep(&batch);
+            }
         }
     }
 
-    /// What a mirror begins with.
-    pub(super) fn to_backlog(&self) -> Backlog {
+    /// What a mirror begins with that wants more than it did.
+    pub(super) fn to_backlog(&self, gained: Wishes) -> Backlog {
+        let has_frames = !self.is_packets || gained.frames;
         let tracks = self.tracks.iter().zip(&self.statistics);
         Backlog {
             tracks: tracks
@@ -594,17 +643,27 @@ impl Stream {
             frames: self
                 .log
                 .since_entry()
+                .filter(|_| has_frames)
                 .map(|(frame, is_entry)| (frame.clone(), is_entry))
                 .collect(),
             next: match &self.role {
-                Role::Home(home) => home.next_number,
-                Role::Mirror(mirror) => mirror.next_number.unwrap_or(0),
-            },
+                Role::Home(home) => Some(home.next_number),
+                Role::Mirror(mirror) => mirror.next_number,
+            }
+            .filter(|_| has_frames),
             unix_zero_ms: self.unix_zero_ms,
+            is_packets: self.is_packets,
+            is_ready: self.is_ready,
+            packets: (self.is_packets && gained.packets).then(|| {
+                let tracks = self.packets.tracks.iter();
+                tracks
+                    .map(|(id, track)| (*id, track.run().unwrap_or_else(|| [].into())))
+                    .collect()
+            }),
         }
     }
 
-    fn keep(&mut self, now: Instant, frame: Frame, is_entry: bool) {
+    pub(super) fn keep(&mut self, now: Instant, frame: Frame, is_entry: bool) {
         self.first_frame.get_or_insert(now);
         self.log.push(frame, is_entry);
     }
@@ -613,6 +672,10 @@ impl Stream {
     pub(super) fn is_ready(&mut self, now: Instant) -> bool {
         if self.is_ready {
             return true;
+        }
+        if self.is_packets {
+            self.is_ready = self.has_ready_packets(now);
+            return self.is_ready;
         }
         let Some(first_frame) = self.first_frame else {
             return false;
@@ -632,6 +695,7 @@ impl Stream {
     /// When [`Stream::is_ready`] may change without a frame.
     pub(super) fn ready_at(&self) -> Option<Instant> {
         self.first_frame
+            .or(self.first_packet)
             .filter(|_| !self.is_ready)
             .map(|first| first + READY_AFTER)
     }
@@ -713,10 +777,8 @@ impl Stream {
     }
 
     pub(super) fn viewers(&self) -> usize {
-        self.outlets
-            .iter()
-            .map(|(_, outlet)| outlet.viewers.len())
-            .sum()
+        let of_outlets = self.outlets.iter().map(|(_, outlet)| outlet.viewers.len());
+        of_outlets.sum::<usize>() + self.packets.viewers.len()
     }
 
     /// What players are told of it.
@@ -728,7 +790,10 @@ impl Stream {
             .zip(&self.statistics)
             .filter(|(track, _)| !self.retired.contains(&track.id))
             .map(|(track, statistics)| {
-                let (first, last) = self.log.span_of(track.id).unwrap_or_default();
+                let (first, last) = self.log.span_of(track.id).unwrap_or_else(|| {
+                    let last = MediaTime::from_millis(statistics.last_ms);
+                    (last, last)
+                });
                 // A mirror keeps less than the home shard, and speaks for it.
                 let oldest = statistics.oldest.map(|oldest| oldest.max(last - window));
                 TrackInfo {
@@ -765,6 +830,8 @@ impl Stream {
                 output(info::Format::Cmaf, Container::Mp4),
                 output(info::Format::Dash, Container::Mp4),
                 output(info::Format::Rtmp, Container::Rtmp),
+                output(info::Format::WebRtc, Container::WebRtc),
+                output(info::Format::Whep, Container::WebRtc),
                 output(info::Format::Page, Container::Mp4),
             ],
         }
@@ -781,6 +848,7 @@ impl Stream {
         for (_, outlet) in &self.outlets {
             viewers[outlet.container as usize] += outlet.viewers.len() as u64;
         }
+        viewers[Container::WebRtc as usize] = self.packets.viewers.len() as u64;
         let publisher = match &self.role {
             Role::Home(home) => home
                 .publication
@@ -819,7 +887,7 @@ impl Stream {
             skips: self.skips,
             views: self.views,
             view_seconds: self.viewed.as_secs(),
-            log_bytes: self.log.bytes() as u64,
+            log_bytes: (self.log.bytes() + self.packets.bytes()) as u64,
             unix_zero_ms: self.unix_zero_ms,
         }
     }
@@ -844,13 +912,24 @@ impl AtHome {
 }
 
 impl Publication {
+    /// The publisher's number for a track of the stream.
+    pub(super) fn track(&self, id: TrackId) -> Option<TrackId> {
+        let index = self.tracks.iter().position(|track| *track == Some(id))?;
+        Some(TrackId(index as u16))
+    }
+
+    /// It is of this publisher, who sends packets.
+    pub(super) fn is_of_packets(&self, shard: ShardId, publisher: u64) -> bool {
+        self.is(shard, publisher) && self.is_packets
+    }
+
     fn is(&self, shard: ShardId, publisher: u64) -> bool {
         self.shard == shard && self.publisher == publisher
     }
 }
 
 /// A viewer can begin at a keyframe of the first video track; without video, anywhere.
-fn is_entry(tracks: &[Track], retired: &BTreeSet<TrackId>, frame: &Frame) -> bool {
+pub(super) fn is_entry(tracks: &[Track], retired: &BTreeSet<TrackId>, frame: &Frame) -> bool {
     let mut active = tracks.iter().filter(|track| !retired.contains(&track.id));
     match active.find(|track| track.kind() == Kind::Video) {
         Some(video) => frame.keyframe && frame.track == video.id,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::media::{Frame, MediaTime};
+use crate::media::{Frame, Kind, MediaTime, Packet, Start};
 
 /// The time over which a track's bit rate is taken.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
@@ -41,11 +41,32 @@ impl TrackStatistics {
     pub(super) fn count(&mut self, now: Instant, frame: &Frame) {
         self.frames += 1;
         self.keyframes += u64::from(frame.keyframe);
-        self.bytes += frame.data.len() as u64;
         self.last_ms = frame.dts.as_millis();
         self.is_reordered |= frame.pts != frame.dts;
+        self.count_bytes(now, frame.data.len() as u64);
+    }
+
+    /// The same of a packet that came in order, or late.
+    pub(super) fn count_packet(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        kind: Kind,
+        is_late: bool,
+    ) {
+        let begins = packet.start != Start::No;
+        self.frames += u64::from(begins);
+        self.keyframes += u64::from(packet.start == Start::Keyframe);
+        let millis = packet.time.as_millis();
+        self.is_reordered |= begins && !is_late && kind == Kind::Video && millis < self.last_ms;
+        self.last_ms = self.last_ms.max(millis);
+        self.count_bytes(now, packet.payload.len() as u64);
+    }
+
+    fn count_bytes(&mut self, now: Instant, bytes: u64) {
+        self.bytes += bytes;
         let start = *self.window_start.get_or_insert(now);
-        self.window_bytes += frame.data.len() as u64;
+        self.window_bytes += bytes;
         let elapsed = now.saturating_duration_since(start);
         if elapsed >= RATE_WINDOW {
             self.rate = (self.window_bytes as f64 / elapsed.as_secs_f64()) as u64;

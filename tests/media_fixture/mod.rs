@@ -55,6 +55,7 @@ pub(crate) fn fixture(name: &str, id: u16) -> Fixture {
         video: None,
         audio: None,
         language: String::new(),
+        rid: String::new(),
     };
     codec::describe(&mut track);
     let mut frames = Vec::new();

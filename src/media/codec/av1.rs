@@ -106,7 +106,8 @@ fn next_obu<'a>(rest: &mut &'a [u8]) -> Result<Obu<'a>, Error> {
     })
 }
 
-fn read_leb128(reader: &mut Reader<'_>) -> Result<usize, Error> {
+/// Reads a size field.
+pub fn read_leb128(reader: &mut Reader<'_>) -> Result<usize, Error> {
     let mut value = 0u64;
     for byte_index in 0..8 {
         let byte = reader.u8()?;
@@ -121,7 +122,7 @@ fn read_leb128(reader: &mut Reader<'_>) -> Result<usize, Error> {
 }
 
 /// Appends `value` as a size field.
-fn push_leb128(mut value: usize, out: &mut Vec<u8>) {
+pub fn push_leb128(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

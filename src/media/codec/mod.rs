@@ -520,6 +520,7 @@ mod tests {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         };
         describe(&mut track);
         track

@@ -1,1 +1,30 @@
 //! DTLS 1.2 and 1.3 (RFC 6347, RFC 9147) for WebRTC: handshake, keys for SRTP, data of SCTP.
+//!
+//! A [`Session`] is one side of one connection. The state machine is the crate `dimpl`; this folder
+//! adds what WebRTC asks of it: the peer's certificate is known by its hash (RFC 8122), the keys of
+//! SRTP come out of the handshake (RFC 5764), and datagrams that nobody has authenticated do not
+//! end a session.
+//!
+//! What sessions share, the certificate and the parameters, is a [`Context`]: making one checks
+//! the cryptography with test vectors and takes some milliseconds, making a session takes none.
+//!
+//! ECDSA over P-256 and P-384 only; no RSA, no renegotiation, no resumption, no connection ids.
+
+mod certificate;
+mod context;
+mod error;
+mod fingerprint;
+mod keys;
+mod record;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+pub use certificate::Certificate;
+pub use context::{Context, Options, Versions};
+pub use error::{CloseReason, Error};
+pub use fingerprint::{Fingerprint, HashAlgorithm};
+pub use keys::{SrtpKeys, SrtpProfile};
+pub use record::is_dtls;
+pub use session::{Counters, Event, Role, Session};

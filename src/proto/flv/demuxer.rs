@@ -259,6 +259,7 @@ impl Demuxer {
             video,
             audio,
             language: String::new(),
+            rid: String::new(),
         }));
     }
 

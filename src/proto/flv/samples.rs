@@ -61,6 +61,7 @@ pub(in crate::proto) fn track(id: u16, codec: Codec) -> Track {
         video: None,
         audio: None,
         language: String::new(),
+        rid: String::new(),
     }
 }
 

@@ -67,12 +67,17 @@ impl Extension {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ExtensionMap {
     ids: [u8; Extension::ALL.len()],
+    /// The extension of each number of the one-byte form, which is looked up for each packet.
+    known: [Option<Extension>; 16],
 }
 
 impl ExtensionMap {
     /// Gives an extension a number, 1 to 255; 0 takes it out.
     pub fn set(&mut self, extension: Extension, id: u8) {
         self.ids[extension as usize] = id;
+        for id in 1..16u8 {
+            self.known[usize::from(id)] = self.search(id);
+        }
     }
 
     /// The number of an extension.
@@ -82,7 +87,32 @@ impl ExtensionMap {
 
     /// The extension with a number.
     pub fn extension(&self, id: u8) -> Option<Extension> {
+        match self.known.get(usize::from(id)) {
+            Some(known) => *known,
+            None => self.search(id),
+        }
+    }
+
+    fn search(&self, id: u8) -> Option<Extension> {
         let at = self.ids.iter().position(|known| *known == id && id != 0)?;
         Some(Extension::ALL[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_both_ways() {
+        let mut map = ExtensionMap::default();
+        map.set(Extension::Mid, 4);
+        map.set(Extension::Rid, 200);
+        assert_eq!(map.id(Extension::Mid), Some(4));
+        assert_eq!(map.extension(4), Some(Extension::Mid));
+        assert_eq!(map.extension(200), Some(Extension::Rid));
+        assert_eq!((map.extension(0), map.extension(5)), (None, None));
+        map.set(Extension::Mid, 0);
+        assert_eq!((map.id(Extension::Mid), map.extension(4)), (None, None));
     }
 }

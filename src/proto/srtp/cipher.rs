@@ -3,15 +3,16 @@
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
-use aws_lc_rs::{constant_time, hmac};
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 
 use super::{Error, Profile};
 
 /// The length of the key of HMAC-SHA1 (RFC 3711 section 5.2).
 const MAC_KEY_BYTES: usize = 20;
 
-/// The longest tag.
-const TAG_BYTES_MAX: usize = 16;
+/// The length of a code of HMAC-SHA1; a tag is the first bytes of it.
+const MAC_BYTES: usize = 20;
 
 /// Which keys are derived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,16 +57,16 @@ impl Cipher {
 }
 
 /// The session keys (RFC 3711 section 4.3.1, with a key derivation rate of zero).
-struct Derived {
+pub(super) struct Derived {
     /// As many bytes as the master key has are used.
-    key: [u8; 32],
-    mac: [u8; MAC_KEY_BYTES],
+    pub(super) key: [u8; 32],
+    pub(super) mac: [u8; MAC_KEY_BYTES],
     /// GCM uses the first twelve bytes.
-    salt: [u8; 14],
+    pub(super) salt: [u8; 14],
 }
 
 impl Derived {
-    fn new(purpose: Purpose, key: &[u8], salt: &[u8]) -> Self {
+    pub(super) fn new(purpose: Purpose, key: &[u8], salt: &[u8]) -> Self {
         let first = match purpose {
             Purpose::Rtp => 0,
             Purpose::Rtcp => 3,
@@ -94,14 +95,14 @@ fn derive(function: &EncryptingKey, salt: &[u8], label: u8, out: &mut [u8]) {
     apply_keystream(function, block, out);
 }
 
-fn counter_key(key: &[u8]) -> EncryptingKey {
+pub(super) fn counter_key(key: &[u8]) -> EncryptingKey {
     let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
     UnboundCipherKey::new(algorithm, key)
         .and_then(EncryptingKey::ctr)
         .expect("the key is of the cipher's length")
 }
 
-fn apply_keystream(key: &EncryptingKey, block: [u8; 16], bytes: &mut [u8]) {
+pub(super) fn apply_keystream(key: &EncryptingKey, block: [u8; 16], bytes: &mut [u8]) {
     let context = EncryptionContext::Iv128(FixedLength::from(block));
     key.less_safe_encrypt(bytes, context)
         .expect("counter mode takes any length");
@@ -114,7 +115,7 @@ pub(super) struct Gcm {
 }
 
 impl Gcm {
-    fn new(key: &[u8], salt: &[u8; 14]) -> Self {
+    pub(super) fn new(key: &[u8], salt: &[u8; 14]) -> Self {
         let algorithm = if key.len() == 32 {
             &AES_256_GCM
         } else {
@@ -187,7 +188,10 @@ impl Gcm {
 /// AES in counter mode with HMAC-SHA1 (RFC 3711 sections 4.1.1 and 4.2.1).
 pub(super) struct CounterMode {
     key: EncryptingKey,
-    mac: hmac::Key,
+    /// Keyed; each packet takes a copy. The `hmac` crate's state is a tenth of aws-lc's 1232 bytes.
+    /// With the processor's SHA instructions its code of 1200 bytes takes 603 ns against 643, and
+    /// without them 1156 against 936.
+    mac: Hmac<Sha1>,
     salt: [u8; 14],
 }
 
@@ -195,7 +199,7 @@ impl CounterMode {
     fn new(key: &[u8], salt: [u8; 14], mac: &[u8]) -> Self {
         Self {
             key: counter_key(key),
-            mac: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, mac),
+            mac: Hmac::new_from_slice(mac).expect("a key may have any length"),
             salt,
         }
     }
@@ -218,18 +222,18 @@ impl CounterMode {
         apply_keystream(&self.key, block, text);
     }
 
-    /// Writes the first bytes of the code of `bytes`.
-    pub(super) fn sign(&self, bytes: &[u8]) -> [u8; TAG_BYTES_MAX] {
-        let mut code = [0; 20];
-        hmac::sign_to_buffer(&self.mac, bytes, &mut code).expect("it has room for a code");
-        let mut tag = [0; TAG_BYTES_MAX];
-        tag.copy_from_slice(&code[..TAG_BYTES_MAX]);
-        tag
+    /// The code of `bytes`.
+    pub(super) fn sign(&self, bytes: &[u8]) -> [u8; MAC_BYTES] {
+        let mut mac = self.mac.clone();
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
     }
 
     /// Compares in constant time.
     pub(super) fn verify(&self, bytes: &[u8], tag: &[u8]) -> Result<(), Error> {
-        constant_time::verify_slices_are_equal(&self.sign(bytes)[..tag.len()], tag)
+        let mut mac = self.mac.clone();
+        mac.update(bytes);
+        mac.verify_truncated_left(tag)
             .map_err(|_| Error::NotAuthentic)
     }
 }

@@ -101,9 +101,9 @@ mod tests {
         #[test]
         fn agrees_with_a_set(steps in prop::collection::vec(-200_i64..400, 1..200)) {
             let mut window = Window::<2>::new(5000);
-            let mut seen = BTreeSet::from([5000]);
+            let mut seen = BTreeSet::from([5000_u64]);
             for step in steps {
-                let newest = *seen.last().unwrap();
+                let newest: u64 = *seen.last().unwrap();
                 let index = newest.saturating_add_signed(step);
                 let expected = if index + 128 <= newest {
                     Err(Error::TooOld)

@@ -238,6 +238,7 @@ impl<'a> Answer<'a> {
             outgoing: self.outgoing,
             data: self.data,
             rtcp_reduced_size: self.reduced_size,
+            mixed_forms: self.offer.mixed_extensions,
         }
     }
 

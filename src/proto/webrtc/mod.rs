@@ -2,18 +2,28 @@
 //! offer and our answer agree on.
 
 mod answer;
+mod arena;
+mod error;
 mod formats;
 mod negotiated;
 mod numbering;
 mod offer;
+mod outgoing;
+mod pacer;
+mod peer;
 mod problem;
+mod receivers;
+mod reports;
+mod sender;
 mod text;
 
-pub use answer::{
-    Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, answer_publish,
-};
+pub use answer::{Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, answer_publish};
+pub use arena::{Arena, Burst};
+pub use error::Gone;
 pub use negotiated::{
     DataSupport, Fingerprint, Format, Incoming, Negotiated, Outgoing, Setup, Stream,
 };
 pub use offer::Offer;
+pub use pacer::Pace;
+pub use peer::{Asked, Event, Peer, PeerStatistics, Shared};
 pub use problem::{LeftOut, Place, Problem};

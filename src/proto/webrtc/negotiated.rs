@@ -24,6 +24,8 @@ pub struct Negotiated {
     pub data: Option<DataSupport>,
     /// RTCP packets may go without a leading report (RFC 5506).
     pub rtcp_reduced_size: bool,
+    /// Header extensions of one and of two bytes may be mixed (RFC 8285 section 6).
+    pub mixed_forms: bool,
 }
 
 /// Our role in the DTLS handshake (RFC 5763 section 5).

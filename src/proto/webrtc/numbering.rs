@@ -20,16 +20,16 @@ const SQUEEZE: i64 = 32;
 
 /// A packet's place in the outgoing stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub(super) struct Place {
     /// The sequence number, extended; the lower 16 bits go out.
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// The RTP timestamp.
-    pub timestamp: u32,
+    pub(super) timestamp: u32,
 }
 
 /// Numbers of one outgoing stream.
 #[derive(Debug)]
-pub struct Numbering {
+pub(super) struct Numbering {
     clock_rate: u32,
     timestamp_offset: u32,
     needs_keyframe: bool,
@@ -61,7 +61,7 @@ struct Squeezed {
 impl Numbering {
     /// Numbers for `track`. Video begins at a keyframe. `seed` gives the first sequence number
     /// (below 2^15, RFC 3711 section 3.3.1) and the timestamps' offset.
-    pub fn new(track: TrackId, clock_rate: u32, needs_keyframe: bool, seed: u64) -> Self {
+    pub(super) fn new(track: TrackId, clock_rate: u32, needs_keyframe: bool, seed: u64) -> Self {
         Self {
             clock_rate,
             timestamp_offset: (seed >> 32) as u32,
@@ -74,44 +74,44 @@ impl Numbering {
     }
 
     /// The track that is sent, once one is.
-    pub fn track(&self) -> Option<TrackId> {
+    pub(super) fn track(&self) -> Option<TrackId> {
         self.runs.back().map(|run| run.track)
     }
 
     /// The track that is to be sent.
-    pub fn wanted(&self) -> TrackId {
+    pub(super) fn wanted(&self) -> TrackId {
         self.wanted
     }
 
     /// Sends another track from its next keyframe on.
-    pub fn want(&mut self, track: TrackId) {
+    pub(super) fn want(&mut self, track: TrackId) {
         self.wanted = track;
     }
 
     /// The receiver has missed something: goes on with the next keyframe.
-    pub fn skip(&mut self) {
+    pub(super) fn skip(&mut self) {
         self.is_lost = true;
     }
 
     /// Nothing goes out before the next keyframe.
-    pub fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.is_lost
     }
 
     /// The highest sequence number so far.
-    pub fn highest(&self) -> u64 {
+    pub(super) fn highest(&self) -> u64 {
         self.highest
     }
 
     /// The packets of a viewer's entry follow: those before `until` are older than the stream's
     /// newest picture, which was taken at `end`. They begin a run of their own.
-    pub fn enter(&mut self, first: &Packet, until: u64, end: MediaTime) {
+    pub(super) fn enter(&mut self, first: &Packet, until: u64, end: MediaTime) {
         self.begin(first, Some(Squeezed { until, end }));
     }
 
     /// Where a packet lands. `None` if it does not go out: it is of another track, from before the
     /// entry, or the stream waits for a keyframe.
-    pub fn place(&mut self, packet: &Packet) -> Option<Place> {
+    pub(super) fn place(&mut self, packet: &Packet) -> Option<Place> {
         let is_entry = !self.needs_keyframe || packet.start == Start::Keyframe;
         let is_other = self.track() != Some(packet.track);
         if (is_other || self.is_lost) && packet.track == self.wanted && is_entry {
@@ -145,7 +145,7 @@ impl Numbering {
 
     /// The track and number that went out, or would have, with these 16 bits. `None` if that is
     /// longer ago than the runs reach, or has not been reached.
-    pub fn source(&self, sequence: u16) -> Option<(TrackId, u64, u64)> {
+    pub(super) fn source(&self, sequence: u16) -> Option<(TrackId, u64, u64)> {
         let behind = u64::from((self.highest as u16).wrapping_sub(sequence));
         let sequence = self.highest.checked_sub(behind)?;
         let run = self
@@ -158,7 +158,7 @@ impl Numbering {
     }
 
     /// The timestamp that a packet went out with, for sending it again.
-    pub fn place_again(&self, packet: &Packet, sequence: u64) -> Option<Place> {
+    pub(super) fn place_again(&self, packet: &Packet, sequence: u64) -> Option<Place> {
         let run = self
             .runs
             .iter()
@@ -182,16 +182,20 @@ impl Numbering {
     }
 
     /// The timestamp of a point of the stream's timeline.
-    pub fn timestamp_at(&self, time: MediaTime) -> u32 {
+    pub(super) fn timestamp_at(&self, time: MediaTime) -> u32 {
         (time.as_ticks(self.clock_rate) as u32).wrapping_add(self.timestamp_offset)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::media::samples::packet;
+    use crate::media::samples;
 
     use super::*;
+
+    fn packet(track: u16, number: u64, millis: i64, start: Start) -> Packet {
+        samples::packet(track, number, millis, start, 10)
+    }
 
     fn video() -> Numbering {
         Numbering::new(TrackId(0), 90_000, true, 7)

@@ -179,6 +179,14 @@ impl Offer {
         Ok(offer)
     }
 
+    /// The peer sends media, or would.
+    pub fn sends(&self) -> bool {
+        self.sections.iter().any(|section| match &section.content {
+            Content::Media(media) => !section.rejected && media.direction == Direction::Send,
+            Content::Data { .. } | Content::Other => false,
+        })
+    }
+
     /// The peer's ICE credentials.
     pub fn credentials(&self) -> &Credentials {
         &self.transport.credentials

@@ -43,9 +43,7 @@ impl ApiHost {
             mut config,
             notices,
         } = loaded;
-        if let Some(certificate) = &self.environment {
-            config.add_certificate(certificate.clone());
-        }
+        config.apply(&self.environment);
         for notice in notices
             .iter()
             .filter(|notice| !self.notices.contains(notice))
@@ -110,9 +108,7 @@ impl ApiHost {
         let mut document = self.config.document().clone();
         document.insert("account".to_owned(), after);
         if let Ok(mut loaded) = read_document(document) {
-            if let Some(certificate) = &self.environment {
-                loaded.config.add_certificate(certificate.clone());
-            }
+            loaded.config.apply(&self.environment);
             self.config = Arc::new(loaded.config);
             self.accounts = Accounts::open(&self.config, self.key.as_ref());
             self.errands.push(Errand::Use(Arc::clone(&self.config)));

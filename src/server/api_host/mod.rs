@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use crate::base::ids::{ConnId, ShardId};
-use crate::config::{Certificate, Config, Notice, Protocols};
+use crate::config::{Config, Environment, Notice, Protocols};
 use crate::io::Waker;
 use crate::proto::http::{Request, Response};
 use crate::proto::websocket;
@@ -76,8 +76,8 @@ pub(in crate::server) struct ApiHost {
     accounts: Accounts,
     key: Option<Key>,
     listening: Protocols,
-    /// The certificate that the environment names.
-    environment: Option<Certificate>,
+    /// What the environment says, which holds over the file.
+    environment: Environment,
     /// What is known of the configuration, and was said.
     notices: Vec<Notice>,
     media_shards: usize,
@@ -135,7 +135,7 @@ struct Sampling {
 pub(in crate::server) struct Options<'a> {
     pub(in crate::server) config: Arc<Config>,
     pub(in crate::server) config_path: Option<&'a Path>,
-    pub(in crate::server) environment: Option<Certificate>,
+    pub(in crate::server) environment: Environment,
     pub(in crate::server) notices: Vec<Notice>,
     pub(in crate::server) log: Log,
     pub(in crate::server) media_shards: usize,

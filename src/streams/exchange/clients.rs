@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::viewers::end_viewer;
-use super::{Exchange, RtmpReply};
+use super::{Exchange, Publisher, Via};
 use crate::base::ids::{ConnId, StreamId};
 use crate::streams::client::{
     ClientSnapshot, EVERYWHERE, Figures, Role as ClientRole, SessionFilter, ShardClients, Tally,
@@ -17,7 +17,17 @@ use crate::streams::snapshot::ShardSnapshot;
 use crate::streams::stream::{Role, Viewer};
 
 /// What publishers speak, in MistServer's words.
-const INPUT: &str = "INPUT:RTMP";
+const INPUT_RTMP: &str = "INPUT:RTMP";
+const INPUT_RTC: &str = "INPUT:WebRTC";
+
+impl Publisher {
+    fn connector(&self) -> &'static str {
+        match self.via {
+            Via::Rtmp => INPUT_RTMP,
+            Via::Rtc(_) => INPUT_RTC,
+        }
+    }
+}
 
 impl Exchange {
     /// Sums over the clients of this shard, and each of them if `each` is set; addresses and bytes
@@ -43,19 +53,28 @@ impl Exchange {
         for (_, viewer) in &self.viewers {
             viewers[viewer.container as usize] += 1;
         }
+        viewers[Container::WebRtc as usize] = self.packet_viewers.len() as u64;
         let counters = &self.counters;
         let mut tally = tally_of(&viewers, &counters.bytes_out, &counters.segment_bytes_out);
-        let publishers = Figures {
-            inputs: self.begun_publishers().count() as u64,
-            down: self.counters.bytes_in,
-            ..Figures::default()
-        };
-        tally.entry(INPUT).or_default().add(&publishers);
+        let by_packets = counters.packet_bytes_in;
+        let by_frames = counters.bytes_in - by_packets;
+        for (connector, down) in [(INPUT_RTMP, by_frames), (INPUT_RTC, by_packets)] {
+            let publishers = self.begun_publishers();
+            let of_it = publishers.filter(|publisher| publisher.connector() == connector);
+            let figures = Figures {
+                inputs: of_it.count() as u64,
+                down,
+                ..Figures::default()
+            };
+            if connector == INPUT_RTMP || figures != Figures::default() {
+                tally.entry(connector).or_default().add(&figures);
+            }
+        }
         tally
     }
 
     /// Publishers that were let in.
-    fn begun_publishers(&self) -> impl Iterator<Item = &super::Publisher> {
+    fn begun_publishers(&self) -> impl Iterator<Item = &Publisher> {
         self.publishers
             .values()
             .filter(|publisher| publisher.home.is_some())
@@ -77,6 +96,21 @@ impl Exchange {
                 down: 0,
             })
         });
+        let packet_viewers = self.packet_viewers.iter().filter_map(|(_, viewer)| {
+            let stream = self.streams.get(&viewer.stream)?;
+            Some(ClientSnapshot {
+                id: (self.me, viewer.conn.0),
+                conn: Some(viewer.conn),
+                host: None,
+                stream: stream.name.clone(),
+                protocol: Container::WebRtc.connector(),
+                role: ClientRole::Viewer,
+                age: self.now.saturating_duration_since(viewer.since),
+                position_ms: stream.newest_ms(),
+                up: 0,
+                down: 0,
+            })
+        });
         let publishers = self.begun_publishers().map(|publisher| {
             let stream = publisher
                 .home
@@ -86,7 +120,7 @@ impl Exchange {
                 conn: Some(publisher.conn),
                 host: Some(publisher.peer),
                 stream: publisher.name.clone(),
-                protocol: INPUT,
+                protocol: publisher.connector(),
                 role: ClientRole::Input,
                 age: self.now.saturating_duration_since(publisher.since),
                 position_ms: stream.map_or(0, |stream| stream.newest_ms()),
@@ -111,15 +145,21 @@ impl Exchange {
                 down: 0,
             }
         });
-        viewers.chain(publishers).chain(sessions).collect()
+        viewers
+            .chain(packet_viewers)
+            .chain(publishers)
+            .chain(sessions)
+            .collect()
     }
 
     /// Adds the time that viewers who are still here have watched.
     pub(super) fn add_view_seconds(&self, snapshot: &mut ShardSnapshot) {
         let mut watched: BTreeMap<StreamId, Duration> = BTreeMap::new();
-        for (_, viewer) in &self.viewers {
-            *watched.entry(viewer.stream).or_default() +=
-                self.now.saturating_duration_since(viewer.since);
+        let viewers = self.viewers.iter().map(|(_, it)| (it.stream, it.since));
+        let packet_viewers = self.packet_viewers.iter();
+        let packet_viewers = packet_viewers.map(|(_, it)| (it.stream, it.since));
+        for (stream, since) in viewers.chain(packet_viewers) {
+            *watched.entry(stream).or_default() += self.now.saturating_duration_since(since);
         }
         for stream in &mut snapshot.streams {
             stream.view_seconds += watched.get(&stream.id).map_or(0, Duration::as_secs);
@@ -154,6 +194,20 @@ impl Exchange {
             self.business.remove(&conn);
             self.remove_viewer(key);
         }
+        let packet_viewers: Vec<usize> = self
+            .packet_viewers
+            .iter()
+            .filter(|(_, viewer)| {
+                self.streams.get(&viewer.stream).is_some_and(|stream| {
+                    let id = (self.me, viewer.conn.0);
+                    filter.matches(id, &stream.name, Container::WebRtc.connector())
+                })
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in packet_viewers {
+            self.end_packet_viewer(key);
+        }
         let sessions: Vec<u64> = self
             .sessions
             .iter()
@@ -169,7 +223,10 @@ impl Exchange {
         let publishers: Vec<ConnId> = self
             .publishers
             .values()
-            .filter(|publisher| filter.matches((self.me, publisher.conn.0), &publisher.name, INPUT))
+            .filter(|publisher| {
+                let id = (self.me, publisher.conn.0);
+                filter.matches(id, &publisher.name, publisher.connector())
+            })
             .map(|publisher| publisher.conn)
             .collect();
         for conn in publishers {
@@ -186,8 +243,7 @@ impl Exchange {
             .map(|publisher| publisher.conn)
             .collect();
         for conn in publishers {
-            self.connection_gone(conn);
-            self.rtmp(conn, RtmpReply::EndPublish);
+            self.end_publisher(conn);
         }
         for waiting in self.waiting.remove(name).unwrap_or_default() {
             self.business.remove(&waiting.conn);

@@ -81,7 +81,11 @@ impl Exchange {
                 self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
             }
         }
-        if self.waiting.contains_key(&stream.name) {
+        let is_awaited = self.waiting.contains_key(&stream.name);
+        if stream.packets.is_watched {
+            self.packetize(id, frame);
+        }
+        if is_awaited {
             self.seat_waiting(id);
         }
     }

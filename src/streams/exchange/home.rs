@@ -7,6 +7,7 @@ use crate::base::ids::{ShardId, StreamId};
 use crate::media::{Frame, Track};
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
+use crate::streams::packets::Wishes;
 use crate::streams::stream::{Ingested, Role, Stream};
 
 /// Streams whose release is remembered. What comes late was under way for milliseconds.
@@ -38,10 +39,21 @@ impl Exchange {
         stream: StreamId,
         turn: u64,
         publisher: (ShardId, u64),
-        protocol: &'static str,
+        (protocol, is_packets): (&'static str, bool),
     ) {
-        if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.begin(self.now, turn, publisher, protocol);
+        let id = stream;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let was_packets = stream.is_packets;
+        let next = stream.next_number();
+        let begins = stream.begin(self.now, turn, publisher, (protocol, is_packets));
+        if begins && (was_packets || is_packets) {
+            self.tell_mirrors(id, |stream| Message::MirrorBegin {
+                stream,
+                is_packets,
+                next,
+            });
         }
     }
 
@@ -70,6 +82,7 @@ impl Exchange {
         stream.refresh_outputs(&mut self.pool, track);
         stream.note_configuration(track);
         self.segment_track(id, track);
+        self.tell_tracks(id);
         self.tell_mirrors(id, |stream| Message::MirrorTrack {
             stream,
             track: Box::new(track.clone()),
@@ -84,7 +97,8 @@ impl Exchange {
         let Role::Home(home) = &stream.role else {
             return;
         };
-        for mirror in home.mirrors.clone() {
+        let mirrors: Vec<ShardId> = home.mirrors.keys().copied().collect();
+        for mirror in mirrors {
             self.mesh(mirror, message(id));
         }
     }
@@ -112,42 +126,50 @@ impl Exchange {
                 if let Some(track) = learned {
                     self.track_changed(id, &track);
                 }
-                let Some(stream) = self.streams.get_mut(&id) else {
-                    return;
-                };
                 self.counters.retimed += u64::from(is_retimed);
-                if let Role::Home(home) = &stream.role {
-                    for mirror in &home.mirrors {
-                        self.outputs.push_back(Self::media(
-                            *mirror,
-                            Message::MirrorFrame {
-                                stream: id,
-                                number,
-                                frame: frame.clone(),
-                                entry: is_entry,
-                            },
-                        ));
-                    }
-                }
-                // First, since whoever is seated by this frame may ask for a rendition of all that is
-                // kept, which has it.
-                self.segment_frame(id, &frame, is_entry);
-                self.show(id, &frame);
+                self.spread(id, number, &frame, is_entry);
             }
             Ingested::Broken { lost } => self.counters.mirror_lost += lost + 1,
             Ingested::Unknown => self.counters.bad_media += 1,
         }
     }
 
-    pub(super) fn subscribe(&mut self, from: ShardId, id: StreamId) {
+    /// A frame that is the stream's: for mirrors, renditions and viewers.
+    pub(super) fn spread(&mut self, id: StreamId, number: u64, frame: &Frame, is_entry: bool) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        if let Role::Home(home) = &stream.role {
+            for (mirror, wishes) in &home.mirrors {
+                if stream.is_packets && !wishes.frames {
+                    continue;
+                }
+                self.outputs.push_back(Self::media(
+                    *mirror,
+                    Message::MirrorFrame {
+                        stream: id,
+                        number,
+                        frame: frame.clone(),
+                        entry: is_entry,
+                    },
+                ));
+            }
+        }
+        // First, since whoever is seated by this frame may ask for a rendition of all that is kept,
+        // which has it.
+        self.segment_frame(id, frame, is_entry);
+        self.show(id, frame);
+    }
+
+    pub(super) fn subscribe(&mut self, from: ShardId, id: StreamId, wishes: Wishes) {
         let Some(stream) = self.streams.get_mut(&id) else {
             self.mesh(from, Message::MirrorEnd { stream: id });
             return;
         };
         if let Some(home) = stream.home() {
-            home.mirrors.insert(from);
+            home.mirrors.insert(from, wishes);
         }
-        let backlog = Box::new(stream.to_backlog());
+        let backlog = Box::new(stream.to_backlog(wishes));
         self.mesh(
             from,
             Message::Backlog {
@@ -160,7 +182,7 @@ impl Exchange {
     pub(super) fn released(&mut self, id: StreamId, is_gone: bool) {
         if is_gone {
             if let Some(home) = self.streams.get_mut(&id).and_then(Stream::home) {
-                for mirror in std::mem::take(&mut home.mirrors) {
+                for mirror in std::mem::take(&mut home.mirrors).into_keys() {
                     self.mesh(mirror, Message::MirrorEnd { stream: id });
                 }
             }

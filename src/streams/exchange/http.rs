@@ -80,6 +80,7 @@ impl Exchange {
             Container::Flv => protocols.flv,
             Container::Ts => protocols.ts,
             Container::Mp4 => protocols.mp4,
+            Container::WebRtc => false,
         }
     }
 

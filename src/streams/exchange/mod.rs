@@ -6,8 +6,10 @@ mod clients;
 mod delivery;
 mod home;
 mod http;
+mod packets;
 mod publishers;
 mod renditions;
+mod rtc;
 mod segmented;
 mod sessions;
 mod viewers;
@@ -22,15 +24,17 @@ use ipnet::IpNet;
 use slab::Slab;
 
 use self::viewers::end_viewer;
-use crate::base::ids::{ConnId, ShardId, StreamId};
+use crate::base::ids::{ConnId, ShardId, StreamId, TrackId};
 use crate::base::prng::Prng;
 use crate::config::{Config, Merge, Stream as Settings};
 use crate::hub::{Home, Pieces};
 use crate::media::buffer::Pool;
+use crate::media::{Packet, Track};
 use crate::proto::http::Response;
 use crate::streams::message::Message;
 use crate::streams::name::StreamName;
 use crate::streams::output::{Container, Selection};
+use crate::streams::packets::PacketViewer;
 use crate::streams::segment_request::SegmentRequest;
 use crate::streams::segments::Key;
 use crate::streams::snapshot::{Counters, ShardSnapshot};
@@ -70,6 +74,23 @@ pub enum Output {
     Rtmp(ConnId, RtmpReply),
     /// Answer an HTTP session.
     Http(ConnId, HttpReply),
+    /// Answer a WebRTC session, or the request that begins one.
+    Rtc(ConnId, RtcReply),
+    /// Send packets to viewers.
+    Packets {
+        /// The stream.
+        stream: StreamId,
+        /// Its track, of which all of the packets are.
+        track: TrackId,
+        /// In the order they came: one that was late comes late. Numbers go on without a hole
+        /// except for what is lost.
+        packets: Arc<[Packet]>,
+        /// Those who get them.
+        viewers: Arc<[ConnId]>,
+        /// They are what these viewers begin with, or go on with: a whole run since a keyframe, of
+        /// which they may have had some already.
+        is_backlog: bool,
+    },
     /// Send to another shard.
     Mesh {
         /// The shard.
@@ -106,6 +127,30 @@ pub enum RtmpReply {
     EndPlay,
 }
 
+/// An answer to a WebRTC session, or to the request that begins one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RtcReply {
+    /// It may publish.
+    AcceptPublish,
+    /// It may not: somebody else does, or there are too many streams.
+    PublishBusy,
+    /// It may not, for this reason. It says nothing of what would have been right.
+    PublishDenied(String),
+    /// It has to stop publishing.
+    EndPublish,
+    /// Viewers need a keyframe of this track, in the publisher's numbering.
+    Keyframe(TrackId),
+    /// The tracks that there are to choose from.
+    Tracks(Vec<Track>),
+    /// There is no such stream, or it is not live.
+    NotFound,
+    /// These are the tracks that there are from here on. Those of a viewer's that are there no
+    /// more, or are of another codec, bring nothing that it can use.
+    TracksChanged(Vec<Track>),
+    /// The stream is over, or all tracks that the viewer watches.
+    EndPlay,
+}
+
 /// An answer to an HTTP session.
 #[derive(Debug)]
 pub enum HttpReply {
@@ -130,16 +175,44 @@ pub enum HttpReply {
 enum Business {
     Publisher(u64),
     Viewer(usize),
+    /// A viewer of packets.
+    Packets(usize),
     /// Waits for a stream by this name.
     Waiting(StreamName),
     /// Waits for a part or a segment, or is sent one as it is made.
     Segmented(StreamId, Key),
 }
 
+/// How a publisher is connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Via {
+    /// An RTMP session, which sends frames.
+    Rtmp,
+    /// A WebRTC session, which sends packets, begun by this protocol.
+    Rtc(&'static str),
+}
+
+impl Via {
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Rtc(protocol) => protocol,
+        }
+    }
+
+    fn is_packets(self) -> bool {
+        match self {
+            Self::Rtmp => false,
+            Self::Rtc(_) => true,
+        }
+    }
+}
+
 /// A publisher whose connection is on this shard.
 #[derive(Debug)]
 struct Publisher {
     conn: ConnId,
+    via: Via,
     name: StreamName,
     peer: IpAddr,
     home: Option<Home>,
@@ -176,6 +249,10 @@ enum Want {
         host: String,
     },
     Segmented(Box<SegmentRequest>),
+    /// The tracks, for an answer to an offer.
+    Tracks,
+    /// Packets of these tracks.
+    Packets(Vec<TrackId>),
 }
 
 /// One shard's part of live streams.
@@ -195,6 +272,7 @@ pub struct Exchange {
     publishers: BTreeMap<u64, Publisher>,
     next_publisher: u64,
     viewers: Slab<Viewer>,
+    packet_viewers: Slab<PacketViewer>,
     business: HashMap<ConnId, Business, foldhash::fast::RandomState>,
     waiting: BTreeMap<StreamName, Vec<Waiting>>,
     outputs: VecDeque<Output>,
@@ -228,6 +306,7 @@ impl Exchange {
             publishers: BTreeMap::new(),
             next_publisher: 0,
             viewers: Slab::new(),
+            packet_viewers: Slab::new(),
             business: HashMap::default(),
             waiting: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -284,6 +363,11 @@ impl Exchange {
         self.outputs.pop_front()
     }
 
+    /// There is something to do.
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// When [`Exchange::tick`] has to be called at the latest, apart from once a second.
     pub fn deadline(&self) -> Option<Instant> {
         self.next_due
@@ -299,6 +383,9 @@ impl Exchange {
         match self.business.remove(&conn) {
             Some(Business::Publisher(publisher)) => self.publisher_gone(publisher),
             Some(Business::Viewer(key)) => self.remove_viewer(key),
+            Some(Business::Packets(key)) => {
+                self.remove_packet_viewer(key);
+            }
             Some(Business::Segmented(id, key)) => self.segmented_gone(conn, id, &key),
             Some(Business::Waiting(name)) => {
                 if let Some(waiting) = self.waiting.get_mut(&name) {
@@ -329,9 +416,10 @@ impl Exchange {
                 publisher,
                 turn,
                 protocol,
+                is_packets,
             } => {
                 self.make_home(&name, stream);
-                self.begin(stream, turn, (from, publisher), protocol);
+                self.begin(stream, turn, (from, publisher), (protocol, is_packets));
             }
             Message::IngestTrack {
                 stream,
@@ -344,8 +432,16 @@ impl Exchange {
                 number,
                 frame,
             } => self.home_frame(stream, (from, publisher), number, frame),
+            Message::IngestPackets {
+                stream,
+                publisher,
+                packets,
+            } => self.home_packets(stream, (from, publisher), packets),
+            Message::KeyframeWanted { stream, track } => self.want_keyframe(stream, track),
+            Message::AskKeyframe { publisher, track } => self.ask_publisher(publisher, track),
             Message::End { stream, publisher } => self.end(stream, from, publisher),
-            Message::Subscribe { stream } => self.subscribe(from, stream),
+            Message::Subscribe { stream, wishes } => self.subscribe(from, stream, wishes),
+            Message::Wish { stream, wishes } => self.wish(from, stream, wishes),
             Message::Unsubscribe { stream } => {
                 if let Some(home) = self.streams.get_mut(&stream).and_then(Stream::home) {
                     home.mirrors.remove(&from);
@@ -354,6 +450,7 @@ impl Exchange {
             Message::Backlog { stream, backlog } => {
                 if let Some(mirror) = self.streams.get_mut(&stream) {
                     mirror.backlog(self.now, *backlog);
+                    self.backlog_of_packets(stream);
                     self.seat_waiting(stream);
                 }
             }
@@ -362,12 +459,14 @@ impl Exchange {
                     && mirror.set_track((*track).clone())
                 {
                     mirror.refresh_outputs(&mut self.pool, &track);
+                    self.tell_tracks(stream);
                 }
             }
             Message::MirrorRetired { stream, tracks } => {
                 if let Some(mirror) = self.streams.get_mut(&stream) {
                     mirror.set_retired(&tracks);
                     mirror.drop_tracks(&mut self.pool, &tracks);
+                    self.tell_tracks(stream);
                 }
             }
             Message::MirrorFrame {
@@ -376,6 +475,22 @@ impl Exchange {
                 frame,
                 entry,
             } => self.mirror_frame(stream, number, &frame, entry),
+            Message::MirrorBegin {
+                stream,
+                is_packets,
+                next,
+            } => {
+                if let Some(mirror) = self.streams.get_mut(&stream) {
+                    mirror.mirror_begin(is_packets, next);
+                }
+            }
+            Message::MirrorReady { stream } => {
+                if let Some(mirror) = self.streams.get_mut(&stream) {
+                    mirror.is_ready = true;
+                    self.seat_waiting(stream);
+                }
+            }
+            Message::MirrorPackets { stream, packets } => self.mirror_packets(stream, &packets),
             Message::MirrorEnd { stream } => self.remove_stream(stream),
             Message::SubscribeRendition { stream, key } => {
                 self.subscribe_rendition(from, stream, key);
@@ -405,6 +520,7 @@ impl Exchange {
                 let snapshot = Box::new(self.snapshot());
                 self.mesh(from, Message::Snapshot { token, snapshot });
             }
+            Message::Rtc(_) => unreachable!("the door takes these"),
             Message::Claim { .. }
             | Message::Unclaim { .. }
             | Message::Release { .. }
@@ -423,6 +539,7 @@ impl Exchange {
         self.sweep_viewers(taken);
         self.sweep_publishers();
         self.sweep_streams();
+        self.sweep_packets();
         self.sweep_renditions();
     }
 
@@ -469,6 +586,7 @@ impl Exchange {
             }
         }
         for (id, tracks) in retired {
+            self.tell_tracks(id);
             self.tell_mirrors(id, |stream| Message::MirrorRetired {
                 stream,
                 tracks: tracks.clone(),
@@ -492,6 +610,7 @@ impl Exchange {
         for (_, viewer) in &self.viewers {
             viewers[viewer.container as usize] += 1;
         }
+        viewers[Container::WebRtc as usize] = self.packet_viewers.len() as u64;
         let mut snapshot = ShardSnapshot {
             shard: self.me,
             counters: self.counters,
@@ -530,6 +649,11 @@ impl Exchange {
                 end_viewer(&viewer, &mut self.outputs);
             }
         }
+        for key in &stream.packets.viewers {
+            let viewer = self.packet_viewers.remove(*key);
+            self.business.remove(&viewer.conn);
+            self.rtc(viewer.conn, RtcReply::EndPlay);
+        }
         for mut rendition in stream.renditions.into_values() {
             self.dismiss(&mut rendition);
         }
@@ -561,8 +685,7 @@ impl Exchange {
             .map(|publisher| publisher.conn)
             .collect();
         for conn in unwelcome {
-            self.connection_gone(conn);
-            self.rtmp(conn, RtmpReply::EndPublish);
+            self.end_publisher(conn);
         }
         for id in unwanted {
             // The registrar hears of it by the release that follows the publisher's end; viewers
@@ -594,8 +717,7 @@ impl Exchange {
             .map(|publisher| publisher.conn)
             .collect();
         for conn in publishers {
-            self.connection_gone(conn);
-            self.rtmp(conn, RtmpReply::EndPublish);
+            self.end_publisher(conn);
         }
         self.give_up_waiting(|_| true);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Business, Exchange, Publisher, RtmpReply};
+use super::{Business, Exchange, Publisher, RtcReply, RtmpReply, Via};
 use crate::base::ids::ConnId;
 use crate::hub::{Claimed, Home};
 use crate::media::{Frame, Track};
@@ -16,21 +16,28 @@ const TRACK_CHANGES_PER_S_MAX: u32 = 64;
 impl Exchange {
     /// An RTMP session wants to publish.
     pub fn rtmp_publish(&mut self, conn: ConnId, request: &PublishRequest<'_>) {
+        self.publish(conn, request, Via::Rtmp);
+    }
+
+    pub(super) fn publish(&mut self, conn: ConnId, request: &PublishRequest<'_>, via: Via) {
         let permitted = if self.is_draining {
-            None
+            Err("the server is stopping".to_owned())
         } else {
-            match access::may_publish(&self.config, request) {
-                Ok(name) => Some(name),
-                Err(denied) => {
-                    tracing::info!(peer = %request.peer, reason = %denied, "a publisher is refused");
-                    None
-                }
-            }
+            access::may_publish(&self.config, request).map_err(|denied| {
+                tracing::info!(peer = %request.peer, reason = %denied, "a publisher is refused");
+                denied.to_string()
+            })
         };
-        let Some(name) = permitted else {
-            self.counters.publish_refused += 1;
-            self.rtmp(conn, RtmpReply::PublishDenied);
-            return;
+        let name = match permitted {
+            Ok(name) => name,
+            Err(reason) => {
+                self.counters.publish_refused += 1;
+                match via {
+                    Via::Rtmp => self.rtmp(conn, RtmpReply::PublishDenied),
+                    Via::Rtc(_) => self.rtc(conn, RtcReply::PublishDenied(reason)),
+                }
+                return;
+            }
         };
         let takeover = name
             .settings(&self.config)
@@ -42,6 +49,7 @@ impl Exchange {
             publisher,
             Publisher {
                 conn,
+                via,
                 name: name.clone(),
                 peer: request.peer,
                 home: None,
@@ -103,8 +111,19 @@ impl Exchange {
 
     /// Ends a publisher from this side.
     pub(super) fn end_publisher(&mut self, conn: ConnId) {
+        let Some(Business::Publisher(publisher)) = self.business.get(&conn) else {
+            return;
+        };
+        let via = self
+            .publishers
+            .get(publisher)
+            .map(|publisher| publisher.via);
         self.connection_gone(conn);
-        self.rtmp(conn, RtmpReply::EndPublish);
+        match via {
+            Some(Via::Rtmp) => self.rtmp(conn, RtmpReply::EndPublish),
+            Some(Via::Rtc(_)) => self.rtc(conn, RtcReply::EndPublish),
+            None => {}
+        }
     }
 
     /// A publisher sent a frame.
@@ -167,7 +186,7 @@ impl Exchange {
         let Some(entry) = self.publishers.get_mut(&publisher) else {
             return; // It has said so to the registrar.
         };
-        let conn = entry.conn;
+        let (conn, via) = (entry.conn, entry.via);
         match claimed {
             Claimed::Granted {
                 home,
@@ -179,7 +198,9 @@ impl Exchange {
                 self.counters.publishers_total += 1;
                 tracing::info!(stream = %name, peer = %entry.peer, resumed, "a publisher begins");
                 if home.shard == self.me {
-                    self.begin(home.stream, turn, (self.me, publisher), "rtmp");
+                    let publisher = (self.me, publisher);
+                    let kind = (via.protocol(), via.is_packets());
+                    self.begin(home.stream, turn, publisher, kind);
                 } else {
                     self.mesh(
                         home.shard,
@@ -188,11 +209,15 @@ impl Exchange {
                             name: name.clone(),
                             publisher,
                             turn,
-                            protocol: "rtmp",
+                            protocol: via.protocol(),
+                            is_packets: via.is_packets(),
                         },
                     );
                 }
-                self.rtmp(conn, RtmpReply::AcceptPublish);
+                match via {
+                    Via::Rtmp => self.rtmp(conn, RtmpReply::AcceptPublish),
+                    Via::Rtc(_) => self.rtc(conn, RtcReply::AcceptPublish),
+                }
             }
             Claimed::Busy | Claimed::Full => {
                 let reason = if claimed == Claimed::Full {
@@ -204,7 +229,10 @@ impl Exchange {
                 self.counters.publish_refused += 1;
                 self.publishers.remove(&publisher);
                 self.business.remove(&conn);
-                self.rtmp(conn, RtmpReply::PublishBusy);
+                match via {
+                    Via::Rtmp => self.rtmp(conn, RtmpReply::PublishBusy),
+                    Via::Rtc(_) => self.rtc(conn, RtcReply::PublishBusy),
+                }
             }
         }
     }
@@ -213,8 +241,7 @@ impl Exchange {
         if let Some(entry) = self.publishers.get(&publisher) {
             let conn = entry.conn;
             tracing::info!(stream = %entry.name, "a publisher is replaced");
-            self.connection_gone(conn);
-            self.rtmp(conn, RtmpReply::EndPublish);
+            self.end_publisher(conn);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::delivery::deliver;
 use super::http::{info_response, not_found, unavailable};
-use super::{Business, Exchange, HttpReply, Output, RtmpReply, Waiting, Want};
+use super::{Business, Exchange, HttpReply, Output, RtcReply, RtmpReply, Waiting, Want};
 use crate::base::ids::{ConnId, StreamId};
 use crate::hub::Home;
 use crate::streams::message::Message;
@@ -119,12 +119,15 @@ impl Exchange {
         }
         let bytes_max = self.stream_bytes_max();
         self.by_name.insert(name.clone(), home.stream);
-        self.streams
-            .insert(home.stream, Stream::mirror(name.clone(), home, bytes_max));
+        let mut mirror = Stream::mirror(name.clone(), home, bytes_max);
+        let wishes = self.wishes_of(&mirror);
+        mirror.set_wishes(wishes);
+        self.streams.insert(home.stream, mirror);
         self.mesh(
             home.shard,
             Message::Subscribe {
                 stream: home.stream,
+                wishes,
             },
         );
     }
@@ -139,7 +142,8 @@ impl Exchange {
                 asking.push((waiting.conn, waiting.want.clone()));
                 false
             }
-            Want::Play { .. } => true,
+            // An offer waits, like what follows it.
+            Want::Play { .. } | Want::Tracks | Want::Packets(_) => true,
         });
         if waiting.is_empty() {
             self.waiting.remove(name);
@@ -166,6 +170,12 @@ impl Exchange {
                     self.answer_info(waiting.conn, id, as_script, &host)
                 }
                 Want::Segmented(request) => self.segmented_here(waiting.conn, id, request),
+                Want::Tracks => self.answer_tracks(waiting.conn, id),
+                Want::Packets(ref tracks) => {
+                    if !self.seat_packets(waiting.conn, id, tracks) {
+                        self.give_up(waiting.conn, &name, &waiting.want);
+                    }
+                }
                 Want::Play {
                     container,
                     is_chunked,
@@ -217,11 +227,13 @@ impl Exchange {
         outlet.viewers.push(viewer);
         self.business.insert(conn, Business::Viewer(viewer));
         self.counters.viewers_total += 1;
+        self.review_wishes(id);
         match container {
             Container::Rtmp => self.rtmp(conn, RtmpReply::AcceptPlay),
             Container::Flv | Container::Ts | Container::Mp4 => {
                 self.http(conn, HttpReply::Stream(container));
             }
+            Container::WebRtc => unreachable!("its viewers watch packets"),
         }
         true
     }
@@ -235,11 +247,16 @@ impl Exchange {
                     Container::Flv | Container::Ts | Container::Mp4 => {
                         self.respond(conn, not_found());
                     }
+                    Container::WebRtc => unreachable!("its viewers watch packets"),
                 }
             }
             Want::Segmented(_) => {
                 self.counters.play_refused += 1;
                 self.respond(conn, not_found());
+            }
+            Want::Tracks | Want::Packets(_) => {
+                self.counters.play_refused += 1;
+                self.rtc(conn, RtcReply::NotFound);
             }
             Want::Info { as_script, .. } => {
                 self.respond(conn, info_response(name, *as_script, &unavailable()))
@@ -303,6 +320,7 @@ impl Exchange {
     }
 
     pub(super) fn dismiss_viewers(&mut self, id: StreamId) {
+        self.dismiss_packet_viewers(id);
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -323,5 +341,6 @@ pub(super) fn end_viewer(viewer: &Viewer, outputs: &mut VecDeque<Output>) {
         Container::Flv | Container::Ts | Container::Mp4 => {
             Output::Http(viewer.conn, HttpReply::EndStream)
         }
+        Container::WebRtc => unreachable!("its viewers watch packets"),
     });
 }

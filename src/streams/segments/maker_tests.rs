@@ -166,6 +166,7 @@ fn video(id: u16) -> Track {
         }),
         audio: None,
         language: String::new(),
+        rid: String::new(),
     }
 }
 
@@ -182,6 +183,7 @@ fn aac(id: u16, rate: u32) -> Track {
             bits: 16,
         }),
         language: String::new(),
+        rid: String::new(),
     }
 }
 

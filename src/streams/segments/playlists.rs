@@ -493,6 +493,7 @@ mod tests {
             video: None,
             audio: None,
             language: String::new(),
+            rid: String::new(),
         };
         Facts {
             track,

@@ -1,0 +1,452 @@
+//! Runs the WebRTC peers of a shard on its datagram sockets and TCP connections.
+//!
+//! All peers share one table by path: a datagram costs one look-up. What peers send goes out at
+//! once through the shard's ring; media is sealed into slabs that go back to their pool when the
+//! kernel has taken them.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+
+use crate::base::ids::ConnId;
+use crate::drive::{Driver, Session};
+use crate::io::{DatagramIndex, Piece};
+use crate::media::Packet;
+use crate::proto::ice::{self, Channel, Path};
+use crate::proto::stun;
+use crate::proto::webrtc::{Arena, Asked, Burst, Event, Peer};
+
+/// The bit that tells the ids of peers from those of connections, whose index stays far below it.
+const PEER: u64 = 1 << 30;
+
+/// Channels below this are datagram sockets; the others are connections, whose generation makes
+/// them larger.
+const CONNECTIONS_FROM: u64 = 1 << 32;
+
+/// Received packets are decrypted in blocks of this size, which live as long as the last of their
+/// packets: a second of video of 500 kbit/s.
+const INBOX_BYTES: usize = 64 * 1024;
+
+/// The largest datagram that is looked at. Media is below 1500 bytes nearly everywhere.
+pub const DATAGRAM_BYTES_MAX: usize = 2048;
+
+/// What became of a datagram.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// A peer of this shard has it.
+    Taken,
+    /// A check for a session that is not here, by its name.
+    Elsewhere(String),
+    /// Nobody's.
+    Stranger,
+}
+
+/// Counters of the peers of one shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerCounters {
+    /// Datagrams of nobody that is known here.
+    pub strangers: u64,
+    /// Peers so far.
+    pub added: u64,
+    /// Sends of media by their number of datagrams, 1 to 16.
+    pub segments: [u64; 17],
+    /// Media packets sent.
+    pub packets_sent: u64,
+    /// Media packets received.
+    pub packets_received: u64,
+}
+
+struct Entry {
+    generation: u32,
+    peer: Peer,
+    /// The names that its checks have: two while it restarts.
+    ufrags: Vec<String>,
+    /// Its paths in the table.
+    paths: Vec<Path>,
+    /// The earliest entry of this peer in the timer heap.
+    timer: Option<Instant>,
+}
+
+/// The peers of one shard.
+pub struct Peers {
+    entries: Slab<Entry>,
+    generation: u32,
+    by_path: HashMap<Path, u32, foldhash::fast::RandomState>,
+    by_ufrag: HashMap<String, u32, foldhash::fast::RandomState>,
+    timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    sockets: Vec<DatagramIndex>,
+    arena: Arena,
+    inbox: BytesMut,
+    bursts: Vec<Burst>,
+    events: VecDeque<(ConnId, Event)>,
+    /// Frames for TCP connections, which the door writes.
+    framed: VecDeque<(ConnId, Bytes)>,
+    counters: PeerCounters,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Peers {
+    /// No peers yet.
+    pub fn new() -> Self {
+        Self {
+            entries: Slab::new(),
+            generation: 0,
+            by_path: HashMap::default(),
+            by_ufrag: HashMap::default(),
+            timers: BinaryHeap::new(),
+            sockets: Vec::new(),
+            arena: Arena::default(),
+            inbox: BytesMut::new(),
+            bursts: Vec::new(),
+            events: VecDeque::new(),
+            framed: VecDeque::new(),
+            counters: PeerCounters::default(),
+        }
+    }
+
+    /// Whether an id is that of a peer.
+    pub fn is_peer(conn: ConnId) -> bool {
+        conn.0 & PEER != 0
+    }
+
+    /// Takes part in a datagram socket; the channel is what its paths have.
+    pub fn add_socket(&mut self, socket: DatagramIndex) -> Channel {
+        self.sockets.push(socket);
+        Channel(self.sockets.len() as u64 - 1)
+    }
+
+    /// The channel of a datagram socket.
+    pub fn channel_of(&self, socket: DatagramIndex) -> Option<Channel> {
+        let at = self.sockets.iter().position(|known| *known == socket)?;
+        Some(Channel(at as u64))
+    }
+
+    /// The channel of a TCP connection.
+    pub fn channel_of_connection(conn: ConnId) -> Channel {
+        Channel(conn.0)
+    }
+
+    /// Counters.
+    pub fn counters(&self) -> &PeerCounters {
+        &self.counters
+    }
+
+    /// How many peers there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Runs a peer that answers to `ufrag`.
+    pub fn add(&mut self, peer: Peer, ufrag: &str) -> ConnId {
+        self.generation = self.generation.wrapping_add(1);
+        let index = self.entries.insert(Entry {
+            generation: self.generation,
+            peer,
+            ufrags: vec![ufrag.to_owned()],
+            paths: Vec::new(),
+            timer: None,
+        });
+        self.by_ufrag.insert(ufrag.to_owned(), index as u32);
+        self.counters.added += 1;
+        let conn = Self::id(index, self.generation);
+        self.arm(index);
+        conn
+    }
+
+    /// A peer answers to another name as well.
+    pub fn add_ufrag(&mut self, conn: ConnId, ufrag: &str) {
+        let index = Self::index(conn);
+        if let Some(entry) = self.entry_mut(conn) {
+            entry.ufrags.push(ufrag.to_owned());
+            // The one that is valid and the one that is to be.
+            let old = (entry.ufrags.len() > 2).then(|| entry.ufrags.remove(0));
+            if let Some(old) = old {
+                self.by_ufrag.remove(&old);
+            }
+            self.by_ufrag.insert(ufrag.to_owned(), index as u32);
+        }
+    }
+
+    /// A peer to look at.
+    pub fn peer(&self, conn: ConnId) -> Option<&Peer> {
+        let entry = self.entries.get(Self::index(conn))?;
+        (Self::id(Self::index(conn), entry.generation) == conn).then_some(&entry.peer)
+    }
+
+    /// The paths that lead to a peer.
+    pub fn paths(&self, conn: ConnId) -> impl Iterator<Item = Path> {
+        let entry = self.entries.get(Self::index(conn));
+        let entry = entry.filter(|entry| Self::id(Self::index(conn), entry.generation) == conn);
+        entry
+            .into_iter()
+            .flat_map(|entry| entry.paths.iter().copied())
+    }
+
+    /// Calls a peer, and sends what it has to send.
+    pub fn with<S: Session, R>(
+        &mut self,
+        driver: &mut Driver<S>,
+        conn: ConnId,
+        call: impl FnOnce(&mut Peer) -> R,
+    ) -> Option<R> {
+        let result = call(&mut self.entry_mut(conn)?.peer);
+        self.pump(driver, Self::index(conn));
+        Some(result)
+    }
+
+    /// Forgets a peer after what it has to say has been sent.
+    pub fn remove<S: Session>(&mut self, driver: &mut Driver<S>, conn: ConnId) -> Option<Peer> {
+        self.entry_mut(conn)?;
+        let index = Self::index(conn);
+        self.pump(driver, index);
+        let entry = self.entries.remove(index);
+        for ufrag in &entry.ufrags {
+            self.by_ufrag.remove(ufrag);
+        }
+        for path in &entry.paths {
+            if self.by_path.get(path) == Some(&(index as u32)) {
+                self.by_path.remove(path);
+            }
+        }
+        Some(entry.peer)
+    }
+
+    /// A datagram, or a frame of a TCP connection, has arrived.
+    pub fn receive<S: Session>(
+        &mut self,
+        driver: &mut Driver<S>,
+        path: Path,
+        bytes: &[u8],
+    ) -> Arrival {
+        let known = self.by_path.get(&path).copied();
+        let index = match known {
+            Some(index) if !stun::is_stun(bytes) => index,
+            Some(_) | None => match ice::ufrag_of(bytes) {
+                Some(ufrag) => match self.by_ufrag.get(ufrag) {
+                    Some(index) => *index,
+                    None => return Arrival::Elsewhere(ufrag.to_owned()),
+                },
+                // An indication keeps a path open (RFC 8445 section 11), and says nothing.
+                None => {
+                    self.counters.strangers += u64::from(known.is_none());
+                    return Arrival::Stranger;
+                }
+            },
+        };
+        let index = index as usize;
+        let now = driver.now();
+        let entry = &mut self.entries[index];
+        entry.peer.handle_input(now, path, bytes, &mut self.inbox);
+        self.pump(driver, index);
+        Arrival::Taken
+    }
+
+    /// Sends packets of a track to a peer, which decides what of it goes out.
+    pub fn forward<S: Session>(
+        &mut self,
+        driver: &mut Driver<S>,
+        conn: ConnId,
+        packets: &[Packet],
+        is_backlog: bool,
+    ) {
+        let now = driver.now();
+        let index = Self::index(conn);
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        if Self::id(index, entry.generation) != conn {
+            return;
+        }
+        entry
+            .peer
+            .forward(now, packets, is_backlog, &mut self.arena, &mut self.bursts);
+        let is_quiet = !entry.peer.wants_attention();
+        self.send_bursts(driver);
+        if !is_quiet {
+            self.pump(driver, index);
+        }
+    }
+
+    /// Sends a packet again that a peer has asked for.
+    pub fn send_again<S: Session>(
+        &mut self,
+        driver: &mut Driver<S>,
+        conn: ConnId,
+        packet: &Packet,
+        asked: Asked,
+    ) {
+        let now = driver.now();
+        let index = Self::index(conn);
+        if let Some(entry) = self.entries.get_mut(index)
+            && Self::id(index, entry.generation) == conn
+        {
+            let (arena, bursts) = (&mut self.arena, &mut self.bursts);
+            entry.peer.send_again(now, packet, asked, arena, bursts);
+            self.send_bursts(driver);
+        }
+    }
+
+    /// Lets the time go on.
+    pub fn handle_timeouts<S: Session>(&mut self, driver: &mut Driver<S>) {
+        let now = driver.now();
+        while let Some(Reverse((at, conn))) = self.timers.peek().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop();
+            let index = Self::index(conn);
+            let (arena, bursts) = (&mut self.arena, &mut self.bursts);
+            let Some(entry) = self.entries.get_mut(index) else {
+                continue;
+            };
+            if Self::id(index, entry.generation) != conn || entry.timer != Some(at) {
+                continue;
+            }
+            entry.timer = None;
+            if entry.peer.poll_timeout().is_some_and(|(due, _)| due <= now) {
+                entry.peer.handle_timeout(now, arena, bursts);
+            }
+            self.send_bursts(driver);
+            self.pump(driver, index);
+        }
+    }
+
+    /// When [`Peers::handle_timeouts`] has to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next event of a peer.
+    pub fn poll_event(&mut self) -> Option<(ConnId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// The next frame for a TCP connection.
+    pub fn poll_framed(&mut self) -> Option<(ConnId, Bytes)> {
+        self.framed.pop_front()
+    }
+
+    fn send_bursts<S: Session>(&mut self, driver: &mut Driver<S>) {
+        for burst in self.bursts.drain(..) {
+            self.counters.segments[burst.segments.min(16)] += 1;
+            self.counters.packets_sent += burst.segments as u64;
+            let channel = burst.path.channel;
+            if channel.0 >= CONNECTIONS_FROM {
+                let segment = usize::from(burst.segment_bytes.unwrap_or(u16::MAX));
+                let bytes = Bytes::from(burst.bytes);
+                for at in (0..bytes.len()).step_by(segment) {
+                    let end = bytes.len().min(at + segment);
+                    self.framed
+                        .push_back((ConnId(channel.0), bytes.slice(at..end)));
+                }
+                continue;
+            }
+            let Some(socket) = self.sockets.get(channel.0 as usize) else {
+                continue;
+            };
+            let to = burst.path.remote;
+            if burst.segments > driver.segments_max(*socket) {
+                let segment = usize::from(burst.segment_bytes.unwrap_or(u16::MAX));
+                for at in (0..burst.bytes.len()).step_by(segment) {
+                    let end = burst.bytes.len().min(at + segment);
+                    let piece = Piece::Buffer(burst.bytes.slice(at..end));
+                    driver.send_datagrams(*socket, to, std::iter::once(piece), None);
+                }
+            } else {
+                let piece = Piece::Buffer(burst.bytes);
+                let pieces = std::iter::once(piece);
+                driver.send_datagrams(*socket, to, pieces, burst.segment_bytes);
+            }
+        }
+    }
+
+    /// Moves what a peer has to send and to tell.
+    fn pump<S: Session>(&mut self, driver: &mut Driver<S>, index: usize) {
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        let conn = Self::id(index, entry.generation);
+        while let Some((path, bytes)) = entry.peer.poll_transmit() {
+            if path.channel.0 >= CONNECTIONS_FROM {
+                self.framed.push_back((ConnId(path.channel.0), bytes));
+            } else if let Some(socket) = self.sockets.get(path.channel.0 as usize) {
+                let pieces = std::iter::once(Piece::Bytes(bytes));
+                driver.send_datagrams(*socket, path.remote, pieces, None);
+            }
+        }
+        while let Some(event) = entry.peer.poll_event() {
+            match event {
+                Event::Validated(path) => {
+                    // One that another peer had before: an address is used again.
+                    if self.by_path.insert(path, index as u32) != Some(index as u32) {
+                        entry.paths.push(path);
+                    }
+                    self.events.push_back((conn, event));
+                }
+                Event::Invalidated(path) => {
+                    entry.paths.retain(|known| *known != path);
+                    if self.by_path.get(&path) == Some(&(index as u32)) {
+                        self.by_path.remove(&path);
+                    }
+                    self.events.push_back((conn, event));
+                }
+                other => {
+                    self.counters.packets_received += u64::from(matches!(other, Event::Packet(_)));
+                    self.events.push_back((conn, other));
+                }
+            }
+        }
+        self.arm(index);
+    }
+
+    fn arm(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        if let Some((at, _why)) = entry.peer.poll_timeout()
+            && entry.timer.is_none_or(|armed| at < armed)
+        {
+            entry.timer = Some(at);
+            self.timers
+                .push(Reverse((at, Self::id(index, entry.generation))));
+            self.forget_old_timers();
+        }
+    }
+
+    /// Keeps `timers` from growing with entries of peers that are gone or have moved their time.
+    fn forget_old_timers(&mut self) {
+        if self.timers.len() > 4 * self.entries.len() + 1024 {
+            let entries = &self.entries;
+            self.timers.retain(|Reverse((at, conn))| {
+                entries.get(Self::index(*conn)).is_some_and(|entry| {
+                    Self::id(Self::index(*conn), entry.generation) == *conn
+                        && entry.timer == Some(*at)
+                })
+            });
+        }
+    }
+
+    fn entry_mut(&mut self, conn: ConnId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(Self::index(conn))?;
+        (Self::id(Self::index(conn), entry.generation) == conn).then_some(entry)
+    }
+
+    fn id(index: usize, generation: u32) -> ConnId {
+        ConnId(u64::from(generation) << 32 | PEER | index as u64)
+    }
+
+    fn index(conn: ConnId) -> usize {
+        (conn.0 & (PEER - 1)) as usize
+    }
+}

@@ -1,0 +1,144 @@
+//! Keys of SRTP, out of a handshake (RFC 5764 section 4.2).
+
+use std::fmt;
+
+/// How SRTP protects its packets, by the numbers of RFC 5764 section 4.1.2 and RFC 7714
+/// section 14.2. `SRTP_AES128_CM_HMAC_SHA1_32` is not offered and not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SrtpProfile {
+    /// 0x0001, 16 bytes of key and 14 of salt.
+    Aes128CmSha1_80,
+    /// 0x0007, 16 bytes of key and 12 of salt.
+    AeadAes128Gcm,
+    /// 0x0008, 32 bytes of key and 12 of salt.
+    AeadAes256Gcm,
+}
+
+impl SrtpProfile {
+    /// Its number on the wire.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Aes128CmSha1_80 => 0x0001,
+            Self::AeadAes128Gcm => 0x0007,
+            Self::AeadAes256Gcm => 0x0008,
+        }
+    }
+
+    /// Bytes of a master key.
+    #[must_use]
+    pub fn key_size(self) -> usize {
+        match self {
+            Self::Aes128CmSha1_80 | Self::AeadAes128Gcm => 16,
+            Self::AeadAes256Gcm => 32,
+        }
+    }
+
+    /// Bytes of a master salt.
+    #[must_use]
+    pub fn salt_size(self) -> usize {
+        match self {
+            Self::Aes128CmSha1_80 => 14,
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
+        }
+    }
+
+    pub(super) fn from_inner(profile: dimpl::SrtpProfile) -> Option<Self> {
+        // The crate's list may grow; what is not known here is not used.
+        if profile == dimpl::SrtpProfile::AES128_CM_SHA1_80 {
+            Some(Self::Aes128CmSha1_80)
+        } else if profile == dimpl::SrtpProfile::AEAD_AES_128_GCM {
+            Some(Self::AeadAes128Gcm)
+        } else if profile == dimpl::SrtpProfile::AEAD_AES_256_GCM {
+            Some(Self::AeadAes256Gcm)
+        } else {
+            None
+        }
+    }
+}
+
+/// 2 × 32 bytes of keys and 2 × 12 of salts.
+const MATERIAL_BYTES_MAX: usize = 88;
+
+/// Master keys and salts of both directions.
+///
+/// ```text
+/// | client key | server key | client salt | server salt |
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct SrtpKeys {
+    profile: SrtpProfile,
+    material: [u8; MATERIAL_BYTES_MAX],
+}
+
+impl SrtpKeys {
+    pub(super) fn new(profile: SrtpProfile, material: &[u8]) -> Option<Self> {
+        if material.len() != 2 * (profile.key_size() + profile.salt_size()) {
+            return None;
+        }
+        let mut keys = Self {
+            profile,
+            material: [0; MATERIAL_BYTES_MAX],
+        };
+        keys.material[..material.len()].copy_from_slice(material);
+        Some(keys)
+    }
+
+    /// What they are for.
+    #[must_use]
+    pub fn profile(&self) -> SrtpProfile {
+        self.profile
+    }
+
+    /// The key of what the DTLS client sends.
+    #[must_use]
+    pub fn client_key(&self) -> &[u8] {
+        &self.material[..self.profile.key_size()]
+    }
+
+    /// The key of what the DTLS server sends.
+    #[must_use]
+    pub fn server_key(&self) -> &[u8] {
+        &self.material[self.profile.key_size()..][..self.profile.key_size()]
+    }
+
+    /// The salt of what the DTLS client sends.
+    #[must_use]
+    pub fn client_salt(&self) -> &[u8] {
+        &self.material[2 * self.profile.key_size()..][..self.profile.salt_size()]
+    }
+
+    /// The salt of what the DTLS server sends.
+    #[must_use]
+    pub fn server_salt(&self) -> &[u8] {
+        let from = 2 * self.profile.key_size() + self.profile.salt_size();
+        &self.material[from..][..self.profile.salt_size()]
+    }
+}
+
+impl fmt::Debug for SrtpKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SrtpKeys")
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
+    }
+}
+
+const _: () = assert!(MATERIAL_BYTES_MAX == 2 * (32 + 12));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn material_is_split_in_order() {
+        let material: Vec<u8> = (0..60).collect();
+        let keys = SrtpKeys::new(SrtpProfile::Aes128CmSha1_80, &material).unwrap();
+        assert_eq!(keys.client_key(), &material[..16]);
+        assert_eq!(keys.server_key(), &material[16..32]);
+        assert_eq!(keys.client_salt(), &material[32..46]);
+        assert_eq!(keys.server_salt(), &material[46..60]);
+        assert!(SrtpKeys::new(SrtpProfile::AeadAes128Gcm, &material).is_none());
+        assert!(!format!("{keys:?}").contains("16"));
+    }
+}

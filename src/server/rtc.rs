@@ -1,0 +1,82 @@
+//! What WebRTC is started with: certificate, addresses and sockets.
+
+use std::fs;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::config::{Config, WebRtc};
+use crate::io::{addresses, bind_udp, listen};
+use crate::proto::dtls;
+use crate::proto::ice::{self, Candidate};
+use crate::proto::webrtc::{Fingerprint, Pace, Shared};
+use crate::server::media_shard::RtcPlan;
+use crate::streams::rtc::door::Identity;
+
+/// What each of `shards` shards is started with.
+pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPlan>> {
+    let webrtc = &config.webrtc;
+    let certificate = Arc::new(certificate(webrtc)?);
+    let fingerprint = Fingerprint {
+        algorithm: "sha-256".to_owned(),
+        bytes: certificate.fingerprint().to_vec(),
+    };
+    let shared = Arc::new(Shared {
+        dtls: dtls::Context::new(certificate, dtls::Options::default())?,
+        ice: ice::Options::default(),
+        pace: Pace::default(),
+        sctp: Default::default(),
+    });
+    let local = addresses().unwrap_or_default();
+    let announced: Vec<IpAddr> = webrtc.announce(&local);
+    let is_shared = webrtc.ports.is_shared(shards);
+    (0..shards)
+        .map(|shard| {
+            let address = webrtc.listen(shard);
+            let datagrams = bind_udp(address, is_shared)
+                .with_context(|| format!("the WebRTC port {address} (UDP)"))?;
+            let connections = match webrtc.tcp {
+                true => Some(
+                    listen(address, true)
+                        .with_context(|| format!("the WebRTC port {address} (TCP)"))?,
+                ),
+                false => None,
+            };
+            let tcp_port = webrtc.tcp.then_some(address.port());
+            let candidates = Candidate::hosts(&announced, address.port(), tcp_port)
+                .iter()
+                .map(|candidate| {
+                    let text = candidate.to_string();
+                    text.trim_start_matches("candidate:").to_owned()
+                })
+                .collect();
+            Ok(RtcPlan {
+                datagrams,
+                connections,
+                identity: Identity {
+                    shared: Arc::clone(&shared),
+                    fingerprint: fingerprint.clone(),
+                    candidates,
+                    shards: shards as u16,
+                    half_open_max: webrtc.half_open_max as usize,
+                    sessions_max: (webrtc.sessions_max as usize).div_ceil(shards),
+                    ice_links: Vec::new(),
+                },
+            })
+        })
+        .collect()
+}
+
+fn certificate(webrtc: &WebRtc) -> anyhow::Result<dtls::Certificate> {
+    let Some(files) = &webrtc.certificate else {
+        return Ok(dtls::Certificate::generate()?);
+    };
+    let mut chain = Vec::new();
+    for file in &files.cert {
+        let bytes = fs::read(file).with_context(|| format!("webrtc.certificate: {file}"))?;
+        chain.extend(bytes);
+    }
+    let key = fs::read(&files.key).with_context(|| format!("webrtc.key: {}", files.key))?;
+    dtls::Certificate::from_pem(&chain, &key).context("webrtc.certificate")
+}

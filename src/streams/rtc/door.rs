@@ -1,0 +1,834 @@
+//! Connects WebRTC peers to a shard's sockets, the exchange and the other shards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::key::{ENTROPY_BYTES, SessionKey};
+use super::message::{Granted, RtcMessage, Stray};
+use super::sessions::{Made, Sessions, State};
+use crate::base::ids::{ConnId, ShardId, TrackId};
+use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
+use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
+use crate::media::{Kind, Packet};
+use crate::proto::http::Response;
+use crate::proto::ice::{Credentials, Path};
+use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Offer, Peer, Shared};
+use crate::shard::clock;
+use crate::streams::exchange::{Exchange, RtcReply};
+use crate::streams::name::StreamName;
+use crate::streams::output::Selection;
+
+/// Tells the ids of publishers that were made here from those of connections and peers.
+const MADE: u64 = 1 << 29;
+
+/// Datagrams that are passed to other shards in one round: an attacker with made-up names costs no
+/// more.
+const STRAYS_PER_ROUND_MAX: usize = 256;
+
+/// Addresses whose datagrams go to another shard. A peer that moves leaves one.
+const ROUTES_MAX: usize = 65_536;
+
+/// What WebRTC needs to know of this server.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Of all peers.
+    pub shared: Arc<Shared>,
+    /// Of our certificate.
+    pub fingerprint: Fingerprint,
+    /// Values of `a=candidate` lines.
+    pub candidates: Vec<String>,
+    /// Media shards.
+    pub shards: u16,
+    /// Sessions that nobody has come for yet.
+    pub half_open_max: usize,
+    /// Sessions of this shard.
+    pub sessions_max: usize,
+    /// `Link` headers (RFC 9725 section 4.6).
+    pub ice_links: Vec<String>,
+}
+
+/// Who asked, while the answer is being found.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) conn: ConnId,
+    pub(super) name: StreamName,
+    pub(super) offer: Box<Offer>,
+    pub(super) selection: Selection,
+}
+
+/// A peer that this shard runs.
+#[derive(Clone, Debug)]
+struct Running {
+    key: SessionKey,
+    name: StreamName,
+    is_publisher: bool,
+}
+
+/// What the door wants done.
+#[derive(Debug)]
+pub(in crate::streams) enum Act {
+    /// Answer a request.
+    Respond(ConnId, Response),
+    /// Send to another shard.
+    Mesh(ShardId, RtcMessage),
+}
+
+/// WebRTC on one shard.
+pub struct RtcDoor {
+    pub(super) me: ShardId,
+    pub(super) identity: Option<Identity>,
+    peers: Peers,
+    pub(super) sessions: Sessions,
+    running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
+    by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
+    /// Viewers' offers, by the connection that waits for the answer.
+    pub(super) viewing: BTreeMap<ConnId, Asking>,
+    /// Publishers' offers, by the publisher's id.
+    pub(super) publishing: BTreeMap<ConnId, Asking>,
+    routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
+    /// Where datagrams from an address arrive, if not here.
+    arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
+    next_publisher: u64,
+    strays: usize,
+    acts: Vec<Act>,
+    batch: Vec<Packet>,
+    scratch: Vec<u8>,
+    pub(super) counters: Counters,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Datagrams that could not be brought to where they belong.
+    pub strays_dropped: u64,
+    /// Offers refused.
+    pub offers_refused: u64,
+    /// Offers answered.
+    pub offers_answered: u64,
+    /// Sessions that nobody came for.
+    pub never_came: u64,
+    /// Packets that could not be sent again, since they are not kept any more.
+    pub not_kept: u64,
+}
+
+impl std::fmt::Debug for RtcDoor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RtcDoor")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RtcDoor {
+    /// The door of shard `me`. It answers offers if it has an identity.
+    pub fn new(me: ShardId) -> Self {
+        Self {
+            me,
+            identity: None,
+            peers: Peers::new(),
+            sessions: Sessions::default(),
+            running: HashMap::default(),
+            by_key: HashMap::default(),
+            viewing: BTreeMap::new(),
+            publishing: BTreeMap::new(),
+            routes: HashMap::default(),
+            arrive_at: HashMap::default(),
+            next_publisher: 0,
+            strays: 0,
+            acts: Vec::new(),
+            batch: Vec::new(),
+            scratch: Vec::with_capacity(DATAGRAM_BYTES_MAX),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Offers are answered from here on.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+    }
+
+    /// Takes part in a datagram socket.
+    pub fn add_socket(&mut self, socket: DatagramIndex) {
+        self.peers.add_socket(socket);
+    }
+
+    /// Peers, for what is counted of them.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Sessions that were made here, and peers that run here.
+    pub fn len(&self) -> (usize, usize) {
+        (self.sessions.len(), self.peers.len())
+    }
+
+    /// Whether an id is one of WebRTC: of a peer, or of a publisher that was made here.
+    pub(in crate::streams) fn is_ours(conn: ConnId) -> bool {
+        conn.0 & 1 << 31 == 0 && (Peers::is_peer(conn) || conn.0 & MADE != 0)
+    }
+
+    /// When [`RtcDoor::handle_timeouts`] has to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.peers.deadline()
+    }
+
+    /// A datagram arrived.
+    pub fn datagram(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        socket: DatagramIndex,
+        received: ReceivedDatagram,
+    ) {
+        let datagram = driver.datagram(&received);
+        let remote = canonical(datagram.from);
+        let is_whole = !datagram.is_truncated;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(datagram.bytes);
+        driver.give_back_datagram(received);
+        if let Some(channel) = self.peers.channel_of(socket).filter(|_| is_whole) {
+            self.receive(driver, Path { remote, channel });
+        }
+    }
+
+    /// A frame of a TCP connection arrived.
+    pub fn frame(&mut self, driver: &mut Driver<ServerSession>, conn: ConnId, frame: &[u8]) {
+        let Some(peer) = driver.peer(conn) else {
+            return;
+        };
+        self.scratch.clear();
+        self.scratch.extend_from_slice(frame);
+        let path = Path {
+            remote: canonical(peer),
+            channel: Peers::channel_of_connection(conn),
+        };
+        self.receive(driver, path);
+    }
+
+    /// What is in `scratch` has come by `path`.
+    fn receive(&mut self, driver: &mut Driver<ServerSession>, path: Path) {
+        let bytes = std::mem::take(&mut self.scratch);
+        match self.peers.receive(driver, path, &bytes) {
+            Arrival::Taken => {}
+            Arrival::Elsewhere(ufrag) => {
+                if let Some(key) = SessionKey::of(&ufrag) {
+                    let stray = Stray {
+                        from: path.remote,
+                        bytes: Bytes::copy_from_slice(&bytes),
+                    };
+                    self.look_for(driver, key, path, stray);
+                }
+            }
+            Arrival::Stranger => {
+                if let Some((key, shard)) = self.routes.get(&path.remote).copied() {
+                    let stray = Stray {
+                        from: path.remote,
+                        bytes: Bytes::copy_from_slice(&bytes),
+                    };
+                    self.pass_on(key, shard, self.me, stray);
+                }
+            }
+        }
+        self.scratch = bytes;
+    }
+
+    /// A check for a session that does not run here.
+    fn look_for(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        key: SessionKey,
+        path: Path,
+        stray: Stray,
+    ) {
+        let maker = key.shard();
+        if let Some((_, shard)) = self.routes.get(&path.remote).copied() {
+            self.pass_on(key, shard, self.me, stray);
+        } else if maker == self.me {
+            match self.sessions.claim(key, self.me) {
+                Some(Ok(negotiated)) => {
+                    self.run(driver, key, negotiated);
+                    self.scratch_receive(driver, path, &stray.bytes);
+                }
+                Some(Err(shard)) if shard != self.me => {
+                    self.pass_on(key, shard, self.me, stray);
+                }
+                Some(Err(_)) | None => self.counters.strays_dropped += 1,
+            }
+        } else if self.strays < STRAYS_PER_ROUND_MAX
+            && self
+                .identity
+                .as_ref()
+                .is_some_and(|identity| maker.0 < identity.shards)
+        {
+            self.strays += 1;
+            self.mesh(maker, RtcMessage::Claim { key, stray });
+        } else {
+            self.counters.strays_dropped += 1;
+        }
+    }
+
+    fn scratch_receive(&mut self, driver: &mut Driver<ServerSession>, path: Path, bytes: &[u8]) {
+        if self.peers.receive(driver, path, bytes) != Arrival::Taken {
+            self.counters.strays_dropped += 1;
+        }
+    }
+
+    fn pass_on(&mut self, key: SessionKey, shard: ShardId, at: ShardId, stray: Stray) {
+        if shard == self.me {
+            self.counters.strays_dropped += 1;
+            return;
+        }
+        self.mesh(shard, RtcMessage::Stray { key, at, stray });
+    }
+
+    fn mesh(&mut self, to: ShardId, message: RtcMessage) {
+        self.acts.push(Act::Mesh(to, message));
+    }
+
+    /// Runs a session that was made here.
+    fn run(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        key: SessionKey,
+        negotiated: Box<Negotiated>,
+    ) {
+        let Some(made) = self.sessions.get(key) else {
+            return;
+        };
+        let granted = Granted {
+            name: made.name.clone(),
+            is_publisher: made.publisher.is_some(),
+            negotiated: *negotiated,
+        };
+        self.start(driver, key, granted);
+    }
+
+    fn start(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, granted: Granted) {
+        let Some(identity) = &self.identity else {
+            return;
+        };
+        let mut seed = [0; 8];
+        if fill_random(&mut seed).is_err() {
+            return;
+        }
+        let ufrag = granted.negotiated.local.ufrag.clone();
+        let peer = Peer::new(
+            driver.now(),
+            Duration::from_millis(clock::unix_millis().unsigned_abs()),
+            granted.negotiated,
+            &identity.shared,
+            u64::from_le_bytes(seed),
+        );
+        let conn = self.peers.add(peer, &ufrag);
+        self.by_key.insert(key, conn);
+        self.running.insert(
+            conn,
+            Running {
+                key,
+                name: granted.name,
+                is_publisher: granted.is_publisher,
+            },
+        );
+    }
+
+    /// A message of another shard's door.
+    pub fn message(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        from: ShardId,
+        message: RtcMessage,
+    ) {
+        match message {
+            RtcMessage::Claim { key, stray } => match self.sessions.claim(key, from) {
+                Some(Ok(negotiated)) => {
+                    let Some(made) = self.sessions.get(key) else {
+                        return;
+                    };
+                    let granted = Box::new(Granted {
+                        name: made.name.clone(),
+                        is_publisher: made.publisher.is_some(),
+                        negotiated: *negotiated,
+                    });
+                    self.mesh(
+                        from,
+                        RtcMessage::Granted {
+                            key,
+                            granted,
+                            stray,
+                        },
+                    );
+                }
+                Some(Err(shard)) if shard == self.me => {
+                    self.stray(driver, from, stray);
+                }
+                Some(Err(shard)) => self.pass_on(key, shard, from, stray),
+                None => self.counters.strays_dropped += 1,
+            },
+            RtcMessage::Granted {
+                key,
+                granted,
+                stray,
+            } => {
+                self.start(driver, key, *granted);
+                self.stray(driver, self.me, stray);
+            }
+            RtcMessage::Stray { key, at, stray } => {
+                if self.by_key.contains_key(&key) {
+                    self.stray(driver, at, stray);
+                } else if let Some(State::RunBy(shard)) =
+                    self.sessions.get(key).map(|made| &made.state)
+                {
+                    let shard = *shard;
+                    self.pass_on(key, shard, at, stray);
+                } else {
+                    self.counters.strays_dropped += 1;
+                }
+            }
+            RtcMessage::Route {
+                key,
+                from: address,
+                is_valid,
+            } => {
+                if is_valid && self.routes.len() < ROUTES_MAX {
+                    self.routes.insert(address, (key, from));
+                } else if !is_valid
+                    && self
+                        .routes
+                        .get(&address)
+                        .is_some_and(|(known, _)| *known == key)
+                {
+                    self.routes.remove(&address);
+                }
+            }
+            RtcMessage::Gone { key } => self.made_gone(exchange, key),
+            RtcMessage::End { key } => self.end_running(driver, exchange, key),
+            RtcMessage::Restart { key, local, remote } => {
+                self.restart_running(driver, key, &local, &remote);
+            }
+            RtcMessage::Select { key, track } => {
+                self.select_running(driver, exchange, key, track);
+            }
+            RtcMessage::Keyframe { key, track } => {
+                if let Some(conn) = self.by_key.get(&key).copied() {
+                    let now = driver.now();
+                    self.peers
+                        .with(driver, conn, |peer| peer.request_keyframe(now, track));
+                }
+            }
+            RtcMessage::Track { key, track } => {
+                if let Some(conn) = self.sessions.publisher(key) {
+                    exchange.publisher_track(conn, *track);
+                }
+            }
+            RtcMessage::Packets { key, packets } => {
+                if let Some(conn) = self.sessions.publisher(key) {
+                    exchange.publisher_packets(conn, packets);
+                }
+            }
+        }
+    }
+
+    /// A datagram for a peer of this shard that arrived at another one. It is answered from here:
+    /// the port is the same.
+    fn stray(&mut self, driver: &mut Driver<ServerSession>, at: ShardId, stray: Stray) {
+        if at != self.me && self.arrive_at.len() < ROUTES_MAX {
+            self.arrive_at.insert(stray.from, at);
+        }
+        let path = Path {
+            remote: stray.from,
+            channel: crate::proto::ice::Channel(0),
+        };
+        self.scratch_receive(driver, path, &stray.bytes);
+    }
+
+    /// Lets the time go on.
+    pub fn handle_timeouts(&mut self, driver: &mut Driver<ServerSession>) {
+        self.strays = 0;
+        self.peers.handle_timeouts(driver);
+    }
+
+    /// Once in a while: forgets sessions that nobody came for.
+    pub fn sweep(&mut self, exchange: &mut Exchange, now: Instant) {
+        for key in self.sessions.overdue(now) {
+            self.counters.never_came += 1;
+            self.made_gone(exchange, key);
+        }
+        if self.peers.is_empty() {
+            self.arrive_at.clear();
+        }
+    }
+
+    /// Tells the exchange what peers have to tell.
+    pub fn pump(&mut self, driver: &mut Driver<ServerSession>, exchange: &mut Exchange) {
+        let mut batch_of = None;
+        while let Some((conn, event)) = self.peers.poll_event() {
+            if batch_of.is_some_and(|of| of != conn || !matches!(event, Event::Packet(_))) {
+                self.hand_over(exchange, batch_of.take());
+            }
+            match event {
+                Event::Packet(packet) => {
+                    batch_of = Some(conn);
+                    self.batch.push(packet);
+                }
+                other => self.handle_event(driver, exchange, conn, other),
+            }
+        }
+        self.hand_over(exchange, batch_of);
+        while let Some((conn, bytes)) = self.peers.poll_framed() {
+            let header = (bytes.len() as u16).to_be_bytes();
+            let pieces = [
+                crate::io::Piece::Bytes(Bytes::copy_from_slice(&header)),
+                crate::io::Piece::Bytes(bytes),
+            ];
+            driver.send(conn, pieces);
+        }
+    }
+
+    fn hand_over(&mut self, exchange: &mut Exchange, conn: Option<ConnId>) {
+        let Some(running) = conn.and_then(|conn| self.running.get(&conn)) else {
+            self.batch.clear();
+            return;
+        };
+        let packets = std::mem::take(&mut self.batch);
+        let key = running.key;
+        if key.shard() == self.me {
+            if let Some(publisher) = self.sessions.publisher(key) {
+                exchange.publisher_packets(publisher, packets);
+            }
+        } else {
+            self.mesh(key.shard(), RtcMessage::Packets { key, packets });
+        }
+    }
+
+    fn handle_event(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        conn: ConnId,
+        event: Event,
+    ) {
+        let Some(running) = self.running.get(&conn).cloned() else {
+            return;
+        };
+        let key = running.key;
+        match event {
+            Event::Validated(path) => {
+                if let Some(at) = self.arrive_at.get(&path.remote).copied() {
+                    let from = path.remote;
+                    self.mesh(
+                        at,
+                        RtcMessage::Route {
+                            key,
+                            from,
+                            is_valid: true,
+                        },
+                    );
+                }
+            }
+            Event::Invalidated(path) => {
+                if let Some(at) = self.arrive_at.remove(&path.remote) {
+                    let from = path.remote;
+                    self.mesh(
+                        at,
+                        RtcMessage::Route {
+                            key,
+                            from,
+                            is_valid: false,
+                        },
+                    );
+                }
+            }
+            Event::Connected => {
+                if !running.is_publisher {
+                    let tracks = self
+                        .peers
+                        .peer(conn)
+                        .map(|peer| peer.tracks().collect())
+                        .unwrap_or_default();
+                    exchange.rtc_view(conn, running.name.as_str(), tracks);
+                }
+            }
+            Event::Track(track) => {
+                if key.shard() == self.me {
+                    if let Some(publisher) = self.sessions.publisher(key) {
+                        exchange.publisher_track(publisher, track);
+                    }
+                } else {
+                    let track = Box::new(track);
+                    self.mesh(key.shard(), RtcMessage::Track { key, track });
+                }
+            }
+            Event::Packet(_) => {}
+            Event::Lost(asked) => match exchange.packet(conn, asked.track, asked.number) {
+                Some(packet) => self.peers.send_again(driver, conn, packet, asked),
+                None => self.counters.not_kept += 1,
+            },
+            Event::KeyframeWanted(track) => exchange.rtc_keyframe(conn, track),
+            Event::Switched { from, .. } => exchange.rtc_unwatch(conn, from),
+            Event::Data(_) => {}
+            Event::Gone(reason) => {
+                tracing::debug!(?conn, ?reason, "a WebRTC peer is gone");
+                self.forget_running(driver, conn);
+                if !running.is_publisher {
+                    exchange.connection_gone(conn);
+                }
+                self.tell_gone(exchange, key);
+            }
+        }
+    }
+
+    fn tell_gone(&mut self, exchange: &mut Exchange, key: SessionKey) {
+        if key.shard() == self.me {
+            self.made_gone(exchange, key);
+        } else {
+            self.mesh(key.shard(), RtcMessage::Gone { key });
+        }
+    }
+
+    fn forget_running(&mut self, driver: &mut Driver<ServerSession>, conn: ConnId) {
+        let paths: Vec<SocketAddr> = self.peers.paths(conn).map(|path| path.remote).collect();
+        if let Some(running) = self.running.remove(&conn) {
+            self.by_key.remove(&running.key);
+            for from in paths {
+                if let Some(at) = self.arrive_at.remove(&from) {
+                    let key = running.key;
+                    self.mesh(
+                        at,
+                        RtcMessage::Route {
+                            key,
+                            from,
+                            is_valid: false,
+                        },
+                    );
+                }
+            }
+        }
+        self.peers.remove(driver, conn);
+    }
+
+    /// A session that was made here is over.
+    fn made_gone(&mut self, exchange: &mut Exchange, key: SessionKey) {
+        if let Some(made) = self.sessions.remove(key)
+            && let Some(publisher) = made.publisher
+        {
+            exchange.connection_gone(publisher);
+        }
+    }
+
+    /// Ends a session that was made here, wherever it runs.
+    fn end_made(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        key: SessionKey,
+    ) {
+        match self.sessions.get(key).map(|made| &made.state) {
+            Some(State::RunBy(shard)) if *shard == self.me => {
+                self.end_running(driver, exchange, key);
+            }
+            Some(State::RunBy(shard)) => {
+                let shard = *shard;
+                self.mesh(shard, RtcMessage::End { key });
+            }
+            Some(State::Waiting(_)) | None => {}
+        }
+        self.made_gone(exchange, key);
+    }
+
+    /// Ends a peer that runs here.
+    fn end_running(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        key: SessionKey,
+    ) {
+        let Some(conn) = self.by_key.get(&key).copied() else {
+            return;
+        };
+        let now = driver.now();
+        self.peers.with(driver, conn, |peer| peer.close(now));
+        let is_viewer = self
+            .running
+            .get(&conn)
+            .is_some_and(|running| !running.is_publisher);
+        self.forget_running(driver, conn);
+        if is_viewer {
+            exchange.connection_gone(conn);
+        }
+        self.tell_gone(exchange, key);
+    }
+
+    fn restart_running(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        key: SessionKey,
+        local: &Credentials,
+        remote: &Credentials,
+    ) {
+        if let Some(conn) = self.by_key.get(&key).copied() {
+            self.peers.with(driver, conn, |peer| {
+                peer.restart(local.clone(), remote.clone());
+            });
+            self.peers.add_ufrag(conn, &local.ufrag);
+        }
+    }
+
+    fn select_running(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        key: SessionKey,
+        to: TrackId,
+    ) {
+        let Some(conn) = self.by_key.get(&key).copied() else {
+            return;
+        };
+        let from = self
+            .peers
+            .with(driver, conn, |peer| peer.replace(Kind::Video, to))
+            .flatten();
+        if let Some(from) = from {
+            exchange.rtc_select(conn, from, to);
+        }
+    }
+
+    /// Sends packets of a track to viewers of this shard.
+    pub(in crate::streams) fn forward(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        packets: &[Packet],
+        viewer: ConnId,
+        is_backlog: bool,
+    ) {
+        self.peers.forward(driver, viewer, packets, is_backlog);
+    }
+
+    /// An answer of the exchange.
+    pub(in crate::streams) fn reply(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        conn: ConnId,
+        reply: RtcReply,
+    ) {
+        match reply {
+            RtcReply::AcceptPublish => self.accept_publisher(exchange, driver.now(), conn),
+            RtcReply::PublishBusy => {
+                let text = "The stream has a publisher, or there are too many streams.";
+                self.refuse_publisher(conn, 409, text);
+            }
+            RtcReply::PublishDenied(reason) => self.refuse_publisher(conn, 403, &reason),
+            RtcReply::EndPublish => {
+                if let Some(key) = self.sessions.of_publisher(conn) {
+                    self.end_made(driver, exchange, key);
+                }
+            }
+            RtcReply::Keyframe(track) => {
+                let Some(key) = self.sessions.of_publisher(conn) else {
+                    return;
+                };
+                match self.sessions.get(key).map(|made| &made.state) {
+                    Some(State::RunBy(shard)) if *shard != self.me => {
+                        let shard = *shard;
+                        self.mesh(shard, RtcMessage::Keyframe { key, track });
+                    }
+                    Some(State::RunBy(_)) => {
+                        if let Some(peer) = self.by_key.get(&key).copied() {
+                            let now = driver.now();
+                            self.peers
+                                .with(driver, peer, |peer| peer.request_keyframe(now, track));
+                        }
+                    }
+                    Some(State::Waiting(_)) | None => {}
+                }
+            }
+            RtcReply::Tracks(tracks) => self.answer_viewer(driver.now(), conn, &tracks),
+            RtcReply::NotFound => {
+                if let Some(asking) = self.viewing.remove(&conn) {
+                    self.counters.offers_refused += 1;
+                    let response =
+                        Response::text(404, "There is no such stream, or it is not live.");
+                    self.respond(asking.conn, response.with_cors());
+                } else if let Some(running) = self.running.get(&conn) {
+                    let key = running.key;
+                    self.end_running(driver, exchange, key);
+                }
+            }
+            RtcReply::TracksChanged(_) => {}
+            RtcReply::EndPlay => {
+                if let Some(running) = self.running.get(&conn) {
+                    let key = running.key;
+                    self.end_running(driver, exchange, key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn respond(&mut self, conn: ConnId, response: Response) {
+        self.acts.push(Act::Respond(conn, response));
+    }
+
+    /// A new publisher's id.
+    pub(super) fn next_publisher(&mut self) -> ConnId {
+        let number = self.next_publisher;
+        self.next_publisher += 1;
+        // The number goes around the bits that tell ids apart.
+        ConnId((number & !(MADE - 1)) << 3 | MADE | (number & (MADE - 1)))
+    }
+
+    /// Random bytes for one session's names. `None` if the kernel has none.
+    pub(super) fn entropy(&self) -> Option<[u8; ENTROPY_BYTES]> {
+        let mut bytes = [0; ENTROPY_BYTES];
+        fill_random(&mut bytes).ok().map(|()| bytes)
+    }
+
+    /// What is to be done.
+    pub(in crate::streams) fn take_acts(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
+    }
+
+    /// The exchange wants a session ended.
+    pub(in crate::streams) fn close(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        conn: ConnId,
+    ) {
+        let running = self.running.get(&conn).map(|running| running.key);
+        if let Some(key) = running {
+            self.end_running(driver, exchange, key);
+        } else if let Some(key) = self.sessions.of_publisher(conn) {
+            self.end_made(driver, exchange, key);
+        }
+    }
+
+    /// Whoever waited for an answer is gone.
+    pub fn connection_gone(&mut self, conn: ConnId) {
+        self.viewing.remove(&conn);
+    }
+
+    /// Ends all sessions.
+    pub fn drain(&mut self, driver: &mut Driver<ServerSession>, exchange: &mut Exchange) {
+        for key in self.sessions.keys() {
+            self.end_made(driver, exchange, key);
+        }
+        let running: Vec<SessionKey> = self.by_key.keys().copied().collect();
+        for key in running {
+            self.end_running(driver, exchange, key);
+        }
+        self.identity = None;
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

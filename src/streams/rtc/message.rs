@@ -1,0 +1,136 @@
+//! What shards tell each other about WebRTC sessions.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::key::SessionKey;
+use crate::base::ids::{ShardId, TrackId};
+use crate::media::{Packet, Track};
+use crate::proto::ice::Credentials;
+use crate::proto::webrtc::Negotiated;
+use crate::streams::name::StreamName;
+
+/// A datagram that a shard has for another one.
+#[derive(Clone, Debug)]
+pub struct Stray {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// All of it.
+    pub bytes: Bytes,
+}
+
+/// A session on its way to the shard that runs it.
+#[derive(Debug)]
+pub struct Granted {
+    /// The stream.
+    pub name: StreamName,
+    /// The peer publishes it.
+    pub is_publisher: bool,
+    /// What offer and answer agreed on.
+    pub negotiated: Negotiated,
+}
+
+/// A message about one session. Only [`RtcMessage::Packets`] and strays may be lost.
+#[derive(Debug)]
+pub enum RtcMessage {
+    /// To the maker: a check has arrived here.
+    Claim {
+        /// The session.
+        key: SessionKey,
+        /// The check.
+        stray: Stray,
+    },
+    /// From the maker: run it.
+    Granted {
+        /// The session.
+        key: SessionKey,
+        /// All there is to know.
+        granted: Box<Granted>,
+        /// The check that made the receiver ask.
+        stray: Stray,
+    },
+    /// To the shard that runs a session, or to its maker, who knows that shard: a datagram that
+    /// arrived elsewhere.
+    Stray {
+        /// The session.
+        key: SessionKey,
+        /// The shard where it arrived.
+        at: ShardId,
+        /// The datagram.
+        stray: Stray,
+    },
+    /// From the shard that runs a session: what comes from this address is for it.
+    Route {
+        /// The session.
+        key: SessionKey,
+        /// The address.
+        from: SocketAddr,
+        /// False to forget it.
+        is_valid: bool,
+    },
+    /// To the maker: the peer is gone.
+    Gone {
+        /// The session.
+        key: SessionKey,
+    },
+    /// From the maker: end it.
+    End {
+        /// The session.
+        key: SessionKey,
+    },
+    /// From the maker: new credentials (RFC 8445 section 9).
+    Restart {
+        /// The session.
+        key: SessionKey,
+        /// Ours.
+        local: Credentials,
+        /// The peer's.
+        remote: Credentials,
+    },
+    /// From the maker: send another track in the place of one.
+    Select {
+        /// The session.
+        key: SessionKey,
+        /// The one that is wanted.
+        track: TrackId,
+    },
+    /// From the maker: the publisher has to send a keyframe.
+    Keyframe {
+        /// The session.
+        key: SessionKey,
+        /// The publisher's number of the track.
+        track: TrackId,
+    },
+    /// To the maker: a publisher's track.
+    Track {
+        /// The session.
+        key: SessionKey,
+        /// The track.
+        track: Box<Track>,
+    },
+    /// To the maker: a publisher's packets.
+    Packets {
+        /// The session.
+        key: SessionKey,
+        /// The packets.
+        packets: Vec<Packet>,
+    },
+}
+
+impl RtcMessage {
+    /// It is media, or a datagram, whose sender makes up for a loss.
+    pub fn may_be_lost(&self) -> bool {
+        match self {
+            Self::Packets { .. } | Self::Stray { .. } | Self::Claim { .. } => true,
+            Self::Granted { .. }
+            | Self::Route { .. }
+            | Self::Gone { .. }
+            | Self::End { .. }
+            | Self::Restart { .. }
+            | Self::Select { .. }
+            | Self::Keyframe { .. }
+            | Self::Track { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! WebRTC for streams: publishers by WHIP, viewers by WHEP.
+//!
+//! The shard whose connection has the offer makes the session; the shard where its first check
+//! arrives runs it, for the kernel will bring all that follows there. A viewer belongs to the shard
+//! that runs it. A publisher belongs to the shard that made it, and is fed by the other.
+
+pub mod door;
+mod key;
+mod message;
+mod sessions;
+mod signalling;
+
+pub use key::SessionKey;
+pub use message::RtcMessage;
