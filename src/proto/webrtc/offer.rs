@@ -192,14 +192,6 @@ impl Offer {
         &self.transport.credentials
     }
 
-    /// Whether any section is to send media to us: such an offer publishes.
-    pub fn sends(&self) -> bool {
-        self.sections.iter().any(|section| match &section.content {
-            Content::Media(media) => !section.rejected && media.direction.sends(),
-            Content::Data { .. } | Content::Other => false,
-        })
-    }
-
     fn section(
         &self,
         session: &Attributes<'_>,
