@@ -96,6 +96,7 @@ fn track(id: u16, codec: Codec) -> Track {
             bits: 0,
         }),
         language: String::new(),
+        rid: Default::default(),
     }
 }
 
