@@ -199,7 +199,7 @@ fn extend(newest: &mut Option<i64>, ticks: i64) -> i64 {
 mod tests {
     use super::*;
     use crate::media::samples;
-    use crate::proto::rtcp::Recorder;
+    use crate::proto::rtcp::twcc::Recorder;
     use crate::proto::rtcp::{Packet, packets};
 
     fn feed(history: &mut History, recorder: &mut Recorder, now: Instant) -> Vec<Acked> {
