@@ -65,7 +65,7 @@ fn streams_hold_what_they_promise() {
 }
 
 /// What a run counts.
-const COUNTS: [&str; 11] = [
+const COUNTS: [&str; 15] = [
     "frames seen",
     "skips",
     "messages lost",
@@ -77,6 +77,10 @@ const COUNTS: [&str; 11] = [
     "segments that were the same as their parts",
     "gaps",
     "requests refused",
+    "frames put together of packets by viewers",
+    "runs since a keyframe",
+    "keyframes asked for",
+    "frames built of packets",
 ];
 
 /// Returns how often all that happened.
@@ -117,6 +121,10 @@ fn run(seed: u64, base: Instant, step: &Cell<u32>) -> [u64; COUNTS.len()] {
         audience.shelf.compared,
         audience.shelf.gaps,
         audience.refused.values().sum(),
+        world.unpacked_seen,
+        world.runs_seen,
+        world.keyframes_asked,
+        world.frames_built,
     ]
 }
 
@@ -168,6 +176,12 @@ fn happen(world: &mut World) {
                 world.audience.players.remove(&left);
             }
         }
+        118..150 if world.packet_viewers.len() < 16 => world.offer(shard, name),
+        150..162 => {
+            if let Some((shard, conn)) = any(&mut world.rng, world.packet_viewers.keys()) {
+                world.end_packet_viewer(shard, conn);
+            }
+        }
         93 if world.climate.drain && world.rng.below(4) == 0 => world.drain(shard),
         _ => {}
     }
@@ -213,6 +227,7 @@ fn serve(world: &mut World, shards: &[usize]) {
         for shard in shards {
             let container = Container::ALL[world.rng.below(4) as usize];
             world.play(*shard, name, container, Pace::Fast);
+            world.offer(*shard, name);
         }
         while !world
             .publishers
@@ -243,6 +258,18 @@ fn serve(world: &mut World, shards: &[usize]) {
                 .publishers
                 .iter()
                 .find(|(_, it)| it.name == viewer.name)
+        );
+    }
+    let count = world.packet_viewers.len();
+    assert!(
+        count > 0 || shards.is_empty(),
+        "viewers of packets are left"
+    );
+    for ((shard, _), viewer) in &world.packet_viewers {
+        assert!(
+            viewer.pictures > 0 && now - viewer.last_frame_at < Duration::from_millis(500),
+            "{} is not served on shard {shard}: {viewer:?}",
+            NAMES[viewer.name].name
         );
     }
     assert_watched(world);

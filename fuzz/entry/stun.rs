@@ -26,7 +26,8 @@ fn message(data: &[u8]) {
     }
     let authentic = match Message::parse(data) {
         Ok(message) => {
-            assert!(is_stun(data));
+            // Methods above 127 have first bytes that are another protocol's on a shared port.
+            assert_eq!(is_stun(data), data[0] < 4);
             if let (Some(name), Some(parsed)) = (name, message.username) {
                 assert_eq!(name.as_bytes(), parsed);
             }

@@ -190,7 +190,9 @@ impl Peers {
     pub fn paths(&self, conn: ConnId) -> impl Iterator<Item = Path> {
         let entry = self.entries.get(Self::index(conn));
         let entry = entry.filter(|entry| Self::id(Self::index(conn), entry.generation) == conn);
-        entry.into_iter().flat_map(|entry| entry.paths.iter().copied())
+        entry
+            .into_iter()
+            .flat_map(|entry| entry.paths.iter().copied())
     }
 
     /// Calls a peer, and sends what it has to send.

@@ -44,6 +44,17 @@ impl Renumbering {
         self.next
     }
 
+    /// Takes the number that was just given at a join, so that its packet has the next one and
+    /// whoever receives it notices that it does not go on from the one before.
+    pub fn leave_gap(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        if let Some((_, to)) = &mut self.joined {
+            *to = number;
+        }
+        number
+    }
+
     /// The track's number for a sender's, and whether the numbers were joined here; `None` for a
     /// packet from before they were, or that is of no use to anybody.
     pub fn place(&mut self, number: u64) -> Option<(u64, bool)> {

@@ -57,6 +57,15 @@ impl Timeline {
         self.newest
     }
 
+    /// A frame of a track was decoded at a time that was not placed here, as is the case with frames
+    /// that are built from packets: what follows is not to be before it.
+    pub fn advance(&mut self, track: TrackId, time: MediaTime) {
+        if let Some(clock) = self.tracks.get_mut(&track) {
+            clock.last = clock.last.max(Some(time));
+        }
+        self.newest = self.newest.max(Some(time));
+    }
+
     /// A new publisher takes over: its clock is joined to the end of what there is.
     pub fn rejoin(&mut self) {
         for clock in self.tracks.values_mut() {

@@ -42,23 +42,3 @@ pub(crate) fn frame(track: u16, millis: i64, keyframe: bool, bytes: usize) -> Fr
         received: now(),
     }
 }
-
-/// A packet of ten bytes.
-pub(crate) fn packet(track: u16, number: u64, millis: i64, start: Start) -> Packet {
-    let frame = frame(track, millis, start == Start::Keyframe, 10);
-    Packet {
-        track: frame.track,
-        number,
-        time: frame.pts,
-        marker: true,
-        start,
-        payload: frame.data,
-        extras: Extras::default(),
-        received: frame.received,
-    }
-}
-
-/// A moment for tests to begin at.
-pub(crate) fn now() -> Instant {
-    frame(0, 0, false, 0).received
-}

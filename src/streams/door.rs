@@ -285,16 +285,10 @@ impl Door {
     }
 
     /// A message for this door.
-    pub fn message(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        from: ShardId,
-        message: Message,
-    ) {
+    pub fn message(&mut self, driver: &mut Driver<ServerSession>, from: ShardId, message: Message) {
         match message {
             Message::Rtc(message) => {
-                self.rtc
-                    .message(driver, &mut self.exchange, from, *message);
+                self.rtc.message(driver, &mut self.exchange, from, *message);
             }
             Message::Drain => {
                 self.rtc.drain(driver, &mut self.exchange);

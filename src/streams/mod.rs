@@ -17,7 +17,6 @@ mod outlet;
 mod output;
 mod packets;
 pub mod page;
-mod payload;
 mod registrar;
 mod request;
 pub mod rtc;

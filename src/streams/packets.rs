@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use crate::base::ids::{ConnId, StreamId, TrackId};
 use crate::hub::{Kept, PacketClock, PacketLog, Renumbering};
 use crate::media::{Codec, Frame, Kind, Packet, Start, Track};
-use crate::streams::payload::Packetizer;
-use crate::streams::track_builder::TrackBuilder;
+use crate::proto::rtp::payload::{Options, Packetizer};
+use crate::streams::track_builder::{DecodingTimes, TrackBuilder};
 
 /// The longest run that somebody who joins is given: a second and a half of 8 Mbit/s. What is longer
 /// would take longer to arrive than a new keyframe.
@@ -59,6 +59,7 @@ pub(super) struct PacketTrack {
     pending: Vec<ConnId>,
     packetizer: Option<Packetizer>,
     pub(super) builder: Option<Box<TrackBuilder>>,
+    pub(super) times: DecodingTimes,
     /// The publisher's keyframes have shown what the track is like.
     pub(super) is_configured: bool,
     asked_at: Option<Instant>,
@@ -169,10 +170,23 @@ impl PacketTrack {
             pending: Vec::new(),
             packetizer: None,
             builder: None,
+            times: DecodingTimes::default(),
             is_configured: codec.kind() == Kind::Audio,
             asked_at: None,
             is_wanted: false,
         }
+    }
+
+    /// The number that a packet has here. Pictures that begin in the middle leave a number out:
+    /// what comes does not go on from what was there.
+    pub(super) fn number(&mut self, packet: &Packet) -> Option<u64> {
+        let (number, is_joined) = self.numbers.place(packet.number)?;
+        let is_decodable = packet.start == Start::Keyframe;
+        Some(if is_joined && number > 0 && !is_decodable {
+            self.numbers.leave_gap()
+        } else {
+            number
+        })
     }
 
     /// Adds a viewer: of pictures, one that waits for a run that it can begin with.
@@ -254,8 +268,13 @@ impl PacketTrack {
 
     /// The packets of a frame, numbered and kept.
     pub(super) fn packetize(&mut self, track: &Track, frame: &Frame) -> Vec<Packet> {
-        let packetizer = self.packetizer.get_or_insert_default();
         let mut packets = Vec::new();
+        if self.packetizer.is_none() {
+            self.packetizer = Packetizer::new(self.codec, Options::default());
+        }
+        let Some(packetizer) = &mut self.packetizer else {
+            return packets; // WebRTC does not carry it.
+        };
         packetizer.packetize(track, frame, &mut packets);
         packets.retain_mut(|packet| match self.numbers.place(packet.number) {
             Some((number, _)) => {
@@ -271,7 +290,7 @@ impl PacketTrack {
     /// Packets of the home shard get the numbers of this one, and are kept.
     pub(super) fn keep(&mut self, batch: &[Packet]) -> Vec<Packet> {
         let packets = batch.iter().filter_map(|packet| {
-            let (number, _) = self.numbers.place(packet.number)?;
+            let number = self.number(packet)?;
             let packet = Packet {
                 number,
                 ..packet.clone()

@@ -328,10 +328,18 @@ impl Stream {
         (shard, publisher): (ShardId, u64),
         (protocol, is_packets): (&'static str, bool),
     ) -> bool {
-        let Some(home) = self.home().filter(|home| home.turn < turn) else {
+        let Role::Home(home) = &mut self.role else {
             return false;
         };
+        if home.turn >= turn {
+            return false;
+        }
         home.turn = turn;
+        for (track, part) in &mut self.packets.tracks {
+            if let Some(decoded) = part.times.rejoin() {
+                home.timeline.advance(*track, decoded);
+            }
+        }
         home.timeline.rejoin();
         self.cutter.rejoin();
         let Some(home) = self.home() else {
@@ -594,11 +602,13 @@ impl Stream {
         }
         self.set_retired(&backlog.retired);
         self.unix_zero_ms = backlog.unix_zero_ms;
+        let has_frames = !backlog.frames.is_empty();
         for (frame, is_entry) in backlog.frames {
             self.keep(now, frame, is_entry);
         }
         self.is_packets = backlog.is_packets;
-        self.is_ready |= backlog.is_packets && backlog.is_ready;
+        // Home has waited for all of this already.
+        self.is_ready |= backlog.is_ready && (backlog.is_packets || has_frames);
         if let Role::Mirror(mirror) = &mut self.role
             && let Some(next) = backlog.next
         {

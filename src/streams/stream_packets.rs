@@ -9,7 +9,7 @@ use crate::hub::{Adjustment, Kept};
 use crate::media::{Codec, Frame, Kind, Packet, Track, codec};
 use crate::streams::packets::Wishes;
 use crate::streams::stream::{READY_AFTER, Role, Stream, is_entry};
-use crate::streams::track_builder::TrackBuilder;
+use crate::streams::track_builder::{BuiltFrame, TrackBuilder};
 
 /// How long a stream of packets waits until its keyframes have shown what its pictures are like.
 const CONFIGURE_MAX: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ pub(super) struct IngestedPackets {
 #[derive(Debug, Default)]
 pub(super) struct Built {
     /// Frames, which are to be shown if `is_shown`.
-    pub(super) frames: Vec<Frame>,
+    pub(super) frames: Vec<BuiltFrame>,
     pub(super) is_shown: bool,
     /// Tracks without which nothing can be decoded from here on.
     pub(super) needs_keyframe: SmallVec<[TrackId; 2]>,
@@ -58,7 +58,7 @@ impl Stream {
                 continue;
             };
             let part = self.packets.track(track);
-            let Some((number, _)) = part.numbers.place(packet.number) else {
+            let Some(number) = part.number(&packet) else {
                 continue;
             };
             let (time, adjustment) =
@@ -177,11 +177,14 @@ impl Stream {
             part.builder = None;
             return built;
         }
-        let builder = part
-            .builder
-            .get_or_insert_with(|| Box::new(TrackBuilder::new()));
+        if part.builder.is_none() {
+            part.builder = TrackBuilder::new(track.codec).map(Box::new);
+        }
+        let Some(builder) = &mut part.builder else {
+            return built;
+        };
         for packet in packets {
-            if builder.push(now, track, packet, &mut built.frames)
+            if builder.push(now, track, packet, &mut part.times, &mut built.frames)
                 && !built.needs_keyframe.contains(&id)
             {
                 built.needs_keyframe.push(id);
@@ -207,17 +210,18 @@ impl Stream {
     }
 
     /// What a keyframe tells of its track, if that is another than before.
-    pub(super) fn learn_built(&mut self, frame: &Frame) -> Option<Box<Track>> {
+    pub(super) fn learn_built(&mut self, built: &BuiltFrame) -> Option<Box<Track>> {
+        let frame = &built.frame;
         let track = self.tracks.get_mut(frame.track.index())?;
         if !frame.keyframe || track.kind() == Kind::Audio {
             return None;
         }
         let before = track.clone();
         // A publisher of packets has its configuration in its keyframes, and may change it there.
-        if let Some(init) = codec::config_in_frame(track.codec, &frame.data)
-            && init != track.init
+        if let Some(init) = &built.config
+            && *init != track.init
         {
-            track.init = init.into();
+            track.init = init.clone();
             codec::describe(track);
         }
         codec::learn(track, &frame.data);

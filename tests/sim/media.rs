@@ -15,6 +15,9 @@ const STAMP_BYTES: usize = MAGIC.len() + 1 + 4 + 4 + 1 + 1 + 4;
 /// Where in `avcC` the level stands. The simulation counts configurations there.
 pub(crate) const LEVEL_OFFSET: usize = 3;
 
+/// Where in `avcC` the first sequence parameter set stands (ISO/IEC 14496-15 section 5.3.3.1.2).
+const PARAMETER_SET_OFFSET: usize = 8;
+
 /// What a frame says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
@@ -95,6 +98,8 @@ impl Tracks {
     pub(crate) fn video(&self, id: u16, version: u8) -> Track {
         let mut init = self.video.init.to_vec();
         init[LEVEL_OFFSET] = version;
+        // And in the parameter set, which is what packets carry.
+        init[PARAMETER_SET_OFFSET + LEVEL_OFFSET] = version;
         Track {
             id: TrackId(id),
             init: init.into(),
@@ -117,7 +122,8 @@ pub(crate) fn frame(track: &Track, stamp: Stamp, dts: i64, pts: i64, received: I
     let data = match track.kind() {
         Kind::Video => {
             assert_eq!(track.codec, Codec::H264, "the only one the simulation has");
-            let mut unit = vec![if stamp.is_key { 0x65 } else { 0x41 }];
+            // The bit after the header says that it is a picture's first slice.
+            let mut unit = vec![if stamp.is_key { 0x65 } else { 0x41 }, 0x88];
             unit.extend_from_slice(&stamp_bytes);
             [&(unit.len() as u32).to_be_bytes()[..], &unit].concat()
         }

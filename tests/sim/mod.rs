@@ -2,6 +2,7 @@
 
 pub(crate) mod audience;
 pub(crate) mod media;
+pub(crate) mod packets;
 pub(crate) mod player;
 pub(crate) mod playlist;
 pub(crate) mod publisher;

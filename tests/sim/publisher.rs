@@ -6,6 +6,7 @@ use ringside::base::prng::Prng;
 use ringside::media::{Frame, Track};
 
 use super::media::{Stamp, Tracks, frame};
+use super::packets::Cutter;
 
 const VIDEO_US: i64 = 40_000;
 const AUDIO_US: i64 = 50_000;
@@ -14,6 +15,9 @@ const CHANGES_APART: Duration = Duration::from_millis(1500);
 
 /// ADTS has 13 bits for the size of a frame.
 const AUDIO_BYTES_MAX: u64 = 8000;
+
+/// A datagram holds as much sound.
+const PACKET_BYTES_MAX: u64 = 1000;
 
 /// What the server has told it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +41,10 @@ pub(crate) struct Publisher {
     version: u8,
     changed_at: Duration,
     has_announced: bool,
+    /// It sends packets, not frames.
+    pub(crate) cutter: Option<Cutter>,
+    /// It was asked for a keyframe.
+    pub(crate) is_asked: bool,
     /// Its clock less the world's, in microseconds.
     offset: i64,
     next_video: Duration,
@@ -48,6 +56,8 @@ pub(crate) struct Publisher {
 /// A frame, and the track if that changed just before.
 pub(crate) struct Made {
     pub(crate) track: Option<Track>,
+    /// The track that it is of.
+    pub(crate) of: Track,
     pub(crate) frame: Frame,
 }
 
@@ -66,12 +76,20 @@ impl Publisher {
             version: 1,
             changed_at: now,
             has_announced: false,
+            cutter: None,
+            is_asked: false,
             offset: rng.below(8_000_000_000) as i64,
             next_video: now,
             next_audio: now,
             videos: 0,
             audios: 0,
         }
+    }
+
+    /// As a WebRTC session.
+    pub(crate) fn cut(&mut self) {
+        self.cutter = Some(Cutter::new());
+        self.is_opus = true;
     }
 
     /// As an encoder ought to be.
@@ -183,10 +201,11 @@ impl Publisher {
     }
 
     fn picture(&mut self, rng: &mut Prng, tracks: &Tracks, received: Instant) -> Made {
-        let is_key = self.videos.is_multiple_of(self.group);
+        let is_key = self.videos.is_multiple_of(self.group) || self.is_asked;
+        self.is_asked &= !is_key;
         // Each change begins a segment, and their numbers are not to overtake the clock.
         let may_change = is_key && self.next_video >= self.changed_at + CHANGES_APART;
-        let changes = may_change && self.videos > 0 && rng.below(10) == 0;
+        let changes = may_change && self.videos > 0 && self.cutter.is_none() && rng.below(10) == 0;
         if changes {
             self.version = 1 + self.version % 200;
             self.changed_at = self.next_video;
@@ -198,19 +217,24 @@ impl Publisher {
         let ahead = rng.below(self.reorder as u64 + 1) as i64;
         let frame = frame(&track, stamp, dts, dts + ahead * VIDEO_US, received);
         Made {
-            track: changes.then_some(track),
+            track: changes.then(|| track.clone()),
+            of: track,
             frame,
         }
     }
 
     fn sound(&mut self, rng: &mut Prng, tracks: &Tracks, received: Instant) -> Made {
         let track = tracks.audio(1, self.is_opus);
-        let stamp = self.stamp(rng, self.audios, false, AUDIO_BYTES_MAX);
+        let mut stamp = self.stamp(rng, self.audios, false, AUDIO_BYTES_MAX);
+        if self.cutter.is_some() {
+            stamp.size = stamp.size.min(PACKET_BYTES_MAX as u32);
+        }
         self.audios += 1;
         let dts = self.next_audio.as_micros() as i64 + self.offset + self.jitter(rng);
         Made {
             track: None,
             frame: frame(&track, stamp, dts, dts, received),
+            of: track,
         }
     }
 }

@@ -57,6 +57,7 @@ impl Reader {
             }
             Container::Ts => Form::Ts(Transport::default()),
             Container::Mp4 => Form::Mp4(Fragments::default()),
+            Container::WebRtc => unreachable!("its viewers read packets"),
         };
         Self {
             dechunk: is_chunked.then(Vec::new),

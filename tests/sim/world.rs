@@ -11,11 +11,12 @@ use ringside::config::{self, Config};
 use ringside::proto::http;
 use ringside::streams::access::PublishRequest;
 use ringside::streams::{
-    Container, Exchange, HttpReply, Message, Output, Registrar, RtmpReply, StreamSnapshot,
+    Container, Exchange, HttpReply, Message, Output, Registrar, RtcReply, RtmpReply, StreamSnapshot,
 };
 
 use super::audience::{Asked, Audience, Scene, Then};
 use super::media::Tracks;
+use super::packets::{self, PacketViewer};
 use super::player::Style;
 use super::publisher::{Publisher, Standing};
 use super::viewer::{Pace, Stage, Viewer};
@@ -106,12 +107,18 @@ pub(crate) struct World {
     links: Vec<Vec<Link>>,
     pub(crate) publishers: BTreeMap<(usize, ConnId), Publisher>,
     pub(crate) viewers: BTreeMap<(usize, ConnId), Viewer>,
+    pub(crate) packet_viewers: BTreeMap<(usize, ConnId), PacketViewer>,
     pub(crate) audience: Audience,
     /// Publishers that were accepted so far.
     accepted: u32,
     pub(crate) media_dropped: u64,
     pub(crate) frames_seen: u64,
     pub(crate) skips_seen: u64,
+    /// Of frames that were put together of packets.
+    pub(crate) unpacked_seen: u64,
+    pub(crate) keyframes_asked: u64,
+    pub(crate) frames_built: u64,
+    pub(crate) runs_seen: u64,
 }
 
 impl World {
@@ -143,11 +150,16 @@ impl World {
                 .collect(),
             publishers: BTreeMap::new(),
             viewers: BTreeMap::new(),
+            packet_viewers: BTreeMap::new(),
             audience: Audience::default(),
             accepted: 0,
             media_dropped: 0,
             frames_seen: 0,
             skips_seen: 0,
+            unpacked_seen: 0,
+            keyframes_asked: 0,
+            frames_built: 0,
+            runs_seen: 0,
         }
     }
 
@@ -171,6 +183,7 @@ impl World {
         let unix_ms = 1_700_000_000_000 + self.now.as_millis() as i64;
         self.shards[shard].exchange.set_time(instant, unix_ms);
         self.move_viewers(shard);
+        self.move_packet_viewers(shard);
         self.move_publishers(shard);
         for from in 0..self.links.len() {
             while let Some(message) = self.receive(from, shard) {
@@ -242,6 +255,7 @@ impl World {
                         .publishers
                         .iter()
                         .any(|((on, _), it)| *on == shard && it.is_live())
+                    && !self.packet_viewers.keys().any(|(on, _)| *on == shard)
                     && !self.audience.asked.keys().any(|(on, _)| *on == shard),
                 "somebody is left on a drained shard"
             );
@@ -297,7 +311,10 @@ impl World {
                         is_media,
                         matches!(
                             message,
-                            Message::Ingest { .. } | Message::MirrorFrame { .. }
+                            Message::Ingest { .. }
+                                | Message::MirrorFrame { .. }
+                                | Message::IngestPackets { .. }
+                                | Message::MirrorPackets { .. }
                         ),
                         "what may be lost"
                     );
@@ -326,6 +343,30 @@ impl World {
                 }
                 Output::Rtmp(conn, reply) => self.rtmp_reply(shard, conn, reply),
                 Output::Http(conn, reply) => self.http_reply(shard, conn, &reply),
+                Output::Rtc(conn, reply) => self.rtc_reply(shard, conn, reply),
+                Output::Packets {
+                    track,
+                    packets,
+                    viewers,
+                    is_backlog,
+                    ..
+                } => {
+                    self.runs_seen += u64::from(is_backlog);
+                    for conn in viewers.iter() {
+                        let Some(viewer) = self.packet_viewers.get_mut(&(shard, *conn)) else {
+                            assert!(self.shards[shard].gone.contains(conn), "it is not there");
+                            continue;
+                        };
+                        let may_gap = self.media_dropped > 0;
+                        let seen = viewer.take(track, &packets, is_backlog, self.now, may_gap);
+                        self.unpacked_seen += seen.unwrap_or_else(|error| {
+                            panic!(
+                                "shard {shard} {conn:?}: {error}, {} lost",
+                                self.media_dropped
+                            )
+                        });
+                    }
+                }
                 Output::Establish(_) => {}
                 Output::Abort(conn) if self.audience.asked.contains_key(&(shard, conn)) => {
                     let seen = self.audience.aborted((shard, conn));
@@ -347,10 +388,19 @@ impl World {
         if !self.climate.rough_clocks {
             publisher.smooth();
         }
+        let sends_packets = self.rng.chance(40);
+        if sends_packets {
+            publisher.cut();
+        }
         self.publishers.insert((shard, conn), publisher);
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let request = PublishRequest::rtmp("live", NAMES[name].name, peer);
-        self.shards[shard].exchange.rtmp_publish(conn, &request);
+        let exchange = &mut self.shards[shard].exchange;
+        if sends_packets {
+            exchange.rtc_publish(conn, &request, "whip");
+        } else {
+            exchange.rtmp_publish(conn, &request);
+        }
         if self.climate.flighty && self.rng.chance(10) {
             self.end_publisher(shard, conn);
         }
@@ -382,7 +432,16 @@ impl World {
             for track in publisher.tracks_due(&mut self.rng, &self.tracks) {
                 exchange.publisher_track(conn, track);
             }
-            for made in publisher.media_due(&mut self.rng, &self.tracks, now, received) {
+            let due = publisher.media_due(&mut self.rng, &self.tracks, now, received);
+            if let Some(cutter) = &mut publisher.cutter {
+                let mut packets = Vec::new();
+                for made in due {
+                    packets.extend(cutter.cut(&mut self.rng, &made.of, &made.frame));
+                }
+                exchange.publisher_packets(conn, packets);
+                continue;
+            }
+            for made in due {
                 if let Some(track) = made.track {
                     exchange.publisher_track(conn, track);
                 }
@@ -415,6 +474,7 @@ impl World {
             Container::Flv => format!("/{name}.flv"),
             Container::Ts => format!("/{name}.ts"),
             Container::Mp4 => format!("/{name}.mp4"),
+            Container::WebRtc => unreachable!("its viewers make offers"),
         };
         let request = request(&format!("GET {path} HTTP/{version}"), self.base);
         exchange.http_request(conn, IpAddr::V4(Ipv4Addr::LOCALHOST), &request);
@@ -586,6 +646,94 @@ impl World {
         }
     }
 
+    // ----- viewers of packets
+
+    /// Connects a viewer of packets, which asks for the tracks first.
+    pub(crate) fn offer(&mut self, shard: usize, name: usize) {
+        let conn = self.connect(shard);
+        let viewer = PacketViewer::new(name);
+        self.packet_viewers.insert((shard, conn), viewer);
+        let exchange = &mut self.shards[shard].exchange;
+        exchange.rtc_offer_info(conn, NAMES[name].name);
+    }
+
+    pub(crate) fn end_packet_viewer(&mut self, shard: usize, conn: ConnId) {
+        if self.packet_viewers.remove(&(shard, conn)).is_some() {
+            let entry = &mut self.shards[shard];
+            entry.gone.insert(conn);
+            entry.exchange.connection_gone(conn);
+        }
+    }
+
+    fn move_packet_viewers(&mut self, shard: usize) {
+        for conn in conns(&self.packet_viewers, shard) {
+            let Some(viewer) = self.packet_viewers.get_mut(&(shard, conn)) else {
+                continue;
+            };
+            if let Some(track) = viewer.wants.take() {
+                self.shards[shard].exchange.rtc_keyframe(conn, track);
+            } else if let Some((track, number)) = viewer.newest() {
+                let exchange = &mut self.shards[shard].exchange;
+                if self.rng.below(1000) == 0 {
+                    exchange.rtc_keyframe(conn, track);
+                }
+                if let Some(packet) = exchange.packet(conn, track, number) {
+                    assert_eq!((packet.track, packet.number), (track, number));
+                }
+            }
+        }
+    }
+
+    fn rtc_reply(&mut self, shard: usize, conn: ConnId, reply: RtcReply) {
+        if self.shards[shard].gone.contains(&conn) {
+            return;
+        }
+        match reply {
+            RtcReply::AcceptPublish => self.accept(shard, conn),
+            RtcReply::PublishBusy | RtcReply::PublishDenied(_) => {
+                let publisher = self.publishers.remove(&(shard, conn));
+                let publisher = publisher.expect("an answer to somebody who asked");
+                assert_eq!(publisher.standing, Standing::Asked, "answered once");
+            }
+            RtcReply::EndPublish => {
+                let publisher = self.publishers.remove(&(shard, conn));
+                assert!(publisher.is_some(), "somebody publishes");
+            }
+            RtcReply::Keyframe(track) => {
+                let publisher = self.publishers.get_mut(&(shard, conn));
+                let publisher = publisher.expect("somebody publishes");
+                publisher.is_asked = true;
+                self.keyframes_asked += 1;
+                let cutter = publisher.cutter.as_mut().expect("it sends packets");
+                let before = cutter.asked.insert(track, self.now);
+                // Requests that came over the mesh may have been held up, and then not the next.
+                let least = Duration::from_millis(490)
+                    .saturating_sub(Duration::from_millis(self.climate.delay_ms_max));
+                assert!(
+                    before.is_none_or(|before| self.now - before >= least),
+                    "asked again after {:?}",
+                    before.map(|before| self.now - before)
+                );
+            }
+            RtcReply::Tracks(tracks) => {
+                let viewer = self.packet_viewers.get_mut(&(shard, conn));
+                let viewer = viewer.expect("an answer to somebody who asked");
+                assert_eq!(viewer.stage, packets::Stage::Offering, "answered once");
+                let chosen = viewer.choose(&tracks);
+                let name = NAMES[viewer.name].name;
+                self.shards[shard].exchange.rtc_view(conn, name, chosen);
+            }
+            RtcReply::TracksChanged(_) => {
+                assert!(self.packet_viewers.contains_key(&(shard, conn)));
+                self.end_packet_viewer(shard, conn);
+            }
+            RtcReply::NotFound | RtcReply::EndPlay => {
+                let viewer = self.packet_viewers.remove(&(shard, conn));
+                assert!(viewer.is_some(), "an answer to somebody who is there");
+            }
+        }
+    }
+
     // ----- players of playlists
 
     /// Somebody begins to play from playlists.
@@ -703,6 +851,9 @@ impl World {
         for (shard, conn) in self.viewers.keys().copied().collect::<Vec<_>>() {
             self.end_viewer(shard, conn);
         }
+        for (shard, conn) in self.packet_viewers.keys().copied().collect::<Vec<_>>() {
+            self.end_packet_viewer(shard, conn);
+        }
         self.stop_watching();
     }
 
@@ -731,6 +882,7 @@ impl World {
     /// Nothing is left anywhere.
     pub(crate) fn assert_empty(&mut self) {
         assert!(self.publishers.is_empty() && self.viewers.is_empty());
+        assert!(self.packet_viewers.is_empty());
         assert_eq!(self.registrar.streams().count(), 0, "names are left");
         for entry in &mut self.shards {
             let snapshot = entry.exchange.snapshot();
@@ -745,11 +897,12 @@ impl World {
             );
             assert_eq!(
                 left,
-                (0, [0; 4], 0, 0, 0, 0, 0),
+                (0, [0; Container::ALL.len()], 0, 0, 0, 0, 0),
                 "{} has something left",
                 snapshot.shard
             );
             self.skips_seen += snapshot.counters.skips;
+            self.frames_built += snapshot.counters.frames_built;
         }
         for link in self.links.iter().flatten() {
             assert!(link.queue.is_empty(), "messages are left: {:?}", link.queue);

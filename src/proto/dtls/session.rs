@@ -80,7 +80,7 @@ pub struct Session {
 
 enum State {
     Handshake(Box<Handshake>),
-    Connected(Connected),
+    Connected(Box<Connected>),
     Closed,
 }
 
@@ -354,11 +354,11 @@ impl Session {
         let Handshake {
             dtls, screen, srtp, ..
         } = *handshake;
-        self.state = State::Connected(Connected {
+        self.state = State::Connected(Box::new(Connected {
             dtls,
             screen,
             wake: None,
-        });
+        }));
         self.events.push_back(Event::Connected { srtp });
         Ok(())
     }

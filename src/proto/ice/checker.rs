@@ -213,8 +213,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Instant as Clock;
 
-    use super::super::{Agent, Channel, Event, Options};
     use super::*;
+    use crate::proto::ice::{Agent, Channel, Event, Options};
 
     fn credentials(name: &str) -> Credentials {
         Credentials {

@@ -117,7 +117,7 @@ impl Pair {
                 Event::Message { bytes, .. } => {
                     Some(u32::from_be_bytes(bytes[..4].try_into().unwrap()))
                 }
-                _ => None,
+                Event::Opened { .. } | Event::Writable(_) | Event::Closed(_) | Event::Gone => None,
             })
             .collect()
     }

@@ -219,7 +219,7 @@ fn guess_index(newest: Option<u64>, sequence: u16) -> Result<u64, Error> {
     let index = newest
         .checked_add_signed(ahead.into())
         // Nothing is before the first round, so it is a jump ahead within it.
-        .unwrap_or(u64::from(sequence));
+        .unwrap_or_else(|| sequence.into());
     if index > RTP_INDEX_MAX {
         return Err(Error::KeyExhausted);
     }

@@ -22,7 +22,7 @@ mod tests;
 pub use error::Error;
 pub use inbound::{Inbound, Opened};
 pub use outbound::Outbound;
-pub use profile::{Profile, Role, pair};
+pub use profile::Profile;
 pub use sources::SOURCES_MAX;
 
 /// What any RTP packet begins with (RFC 3550 section 5.1).

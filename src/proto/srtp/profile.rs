@@ -1,6 +1,4 @@
-//! The suites, and what DTLS has to export for them.
-
-use super::{Inbound, Outbound};
+//! The suites, their numbers and their lengths.
 
 /// A protection profile of DTLS-SRTP (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,11 +53,6 @@ impl Profile {
         }
     }
 
-    /// What DTLS exports for both directions.
-    pub fn keying_bytes(self) -> usize {
-        2 * (self.key_bytes() + self.salt_bytes())
-    }
-
     /// What sealing adds to an RTP packet.
     pub fn rtp_tag_bytes(self) -> usize {
         match self {
@@ -77,34 +70,4 @@ impl Profile {
             Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => 10,
         }
     }
-}
-
-/// Our part in the DTLS handshake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// We began it.
-    Client,
-    /// The peer began it.
-    Server,
-}
-
-/// Both directions from what DTLS exported under `EXTRACTOR-dtls_srtp` (RFC 5764 section 4.2).
-///
-/// # Panics
-///
-/// If `material` is not of [`Profile::keying_bytes`].
-pub fn pair(profile: Profile, role: Role, material: &[u8]) -> (Inbound, Outbound) {
-    assert_eq!(material.len(), profile.keying_bytes());
-    let (keys, salts) = material.split_at(2 * profile.key_bytes());
-    let (client_key, server_key) = keys.split_at(profile.key_bytes());
-    let (client_salt, server_salt) = salts.split_at(profile.salt_bytes());
-    let (client, server) = ((client_key, client_salt), (server_key, server_salt));
-    let (ours, theirs) = match role {
-        Role::Client => (client, server),
-        Role::Server => (server, client),
-    };
-    (
-        Inbound::new(profile, theirs.0, theirs.1),
-        Outbound::new(profile, ours.0, ours.1),
-    )
 }

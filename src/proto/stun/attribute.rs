@@ -8,19 +8,19 @@ use super::{MAGIC_COOKIE, StunError, TransactionId};
 
 /// Numbers of attributes (RFC 8489 section 18.3, RFC 8445 section 20.2).
 pub(super) mod kind {
-    pub(in super::super) const USERNAME: u16 = 0x0006;
-    pub(in super::super) const MESSAGE_INTEGRITY: u16 = 0x0008;
-    pub(in super::super) const ERROR_CODE: u16 = 0x0009;
-    pub(in super::super) const UNKNOWN_ATTRIBUTES: u16 = 0x000A;
-    pub(in super::super) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001C;
-    pub(in super::super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-    pub(in super::super) const PRIORITY: u16 = 0x0024;
-    pub(in super::super) const USE_CANDIDATE: u16 = 0x0025;
-    pub(in super::super) const FINGERPRINT: u16 = 0x8028;
-    pub(in super::super) const ICE_CONTROLLED: u16 = 0x8029;
-    pub(in super::super) const ICE_CONTROLLING: u16 = 0x802A;
+    pub(in crate::proto::stun) const USERNAME: u16 = 0x0006;
+    pub(in crate::proto::stun) const MESSAGE_INTEGRITY: u16 = 0x0008;
+    pub(in crate::proto::stun) const ERROR_CODE: u16 = 0x0009;
+    pub(in crate::proto::stun) const UNKNOWN_ATTRIBUTES: u16 = 0x000A;
+    pub(in crate::proto::stun) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001C;
+    pub(in crate::proto::stun) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+    pub(in crate::proto::stun) const PRIORITY: u16 = 0x0024;
+    pub(in crate::proto::stun) const USE_CANDIDATE: u16 = 0x0025;
+    pub(in crate::proto::stun) const FINGERPRINT: u16 = 0x8028;
+    pub(in crate::proto::stun) const ICE_CONTROLLED: u16 = 0x8029;
+    pub(in crate::proto::stun) const ICE_CONTROLLING: u16 = 0x802A;
     /// From here on an attribute that is not known may be ignored.
-    pub(in super::super) const OPTIONAL: u16 = 0x8000;
+    pub(in crate::proto::stun) const OPTIONAL: u16 = 0x8000;
 }
 
 /// Why a request is refused.

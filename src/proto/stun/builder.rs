@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A response and most requests fit; a long user name goes to the heap.
-const INLINE_BYTES: usize = 192;
+const INLINE_BYTES: usize = 256;
 
 /// A message in the making. The attributes go in the order of the calls; [`Builder::sign`] is the
 /// last of them.
@@ -149,8 +149,8 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Message;
     use super::*;
+    use crate::proto::stun::Message;
 
     const ID: TransactionId = TransactionId([9; 12]);
 

@@ -219,8 +219,8 @@ impl<'a> Message<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Builder;
     use super::*;
+    use crate::proto::stun::Builder;
 
     const ID: TransactionId = TransactionId([7; 12]);
 

@@ -15,7 +15,6 @@ mod problem;
 mod receivers;
 mod reports;
 mod sender;
-mod stub;
 mod text;
 
 pub use answer::{Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, answer_publish};

@@ -189,9 +189,13 @@ impl Numbering {
 
 #[cfg(test)]
 mod tests {
-    use crate::media::samples::packet;
+    use crate::media::samples;
 
     use super::*;
+
+    fn packet(track: u16, number: u64, millis: i64, start: Start) -> Packet {
+        samples::packet(track, number, millis, start, 10)
+    }
 
     fn video() -> Numbering {
         Numbering::new(TrackId(0), 90_000, true, 7)

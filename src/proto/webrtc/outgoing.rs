@@ -163,7 +163,10 @@ impl Peer {
             .senders
             .iter_mut()
             .find(|sender| sender.outgoing.kind == kind)?;
-        let from = sender.numbering.track().unwrap_or(sender.numbering.wanted());
+        let from = sender
+            .numbering
+            .track()
+            .unwrap_or(sender.numbering.wanted());
         sender.numbering.want(to);
         Some(from).filter(|from| *from != to)
     }

@@ -12,13 +12,12 @@ use super::pacer::{Pace, Pacer};
 use super::receivers::{Arrived, Receivers};
 use super::reports::Reports;
 use super::sender::Sender;
-use super::stub::sctp;
 use crate::base::ids::TrackId;
 use crate::media::{Packet, Track};
 use crate::proto::ice::{self, Path};
 use crate::proto::rtp;
 use crate::proto::srtp::{Inbound, Outbound};
-use crate::proto::{dtls, rtcp, srtp};
+use crate::proto::{dtls, rtcp, sctp, srtp};
 
 /// How often a receiver's request for a keyframe is repeated while none comes.
 const KEYFRAME_AGAIN: Duration = Duration::from_millis(500);
@@ -291,14 +290,13 @@ impl Peer {
                     self.is_open = true;
                     self.reports.begin(now);
                     if let Some(data) = self.negotiated.data {
-                        let is_client = self.negotiated.setup == Setup::Active;
+                        let is_client = setup == Setup::Active;
                         let options = sctp::Options {
-                            remote_port: data.port,
-                            peer_message_bytes_max: data.message_bytes_max,
+                            port: data.port,
                             ..self.shared.sctp
                         };
-                        self.association =
-                            Some(Box::new(sctp::Association::new(now, is_client, options)));
+                        let association = sctp::Association::new(now, is_client, options);
+                        self.association = Some(Box::new(association));
                     }
                     self.events.push_back(Event::Connected);
                 }
@@ -337,7 +335,7 @@ impl Peer {
         while let Some(event) = association.poll_event() {
             self.events.push_back(Event::Data(event));
         }
-        while let Some(bytes) = association.poll_transmit(now) {
+        while let Some(bytes) = association.poll_transmit() {
             // One that does not fit is lost, as on any network: SCTP sends it again.
             let _ = session.write(now, &bytes);
         }

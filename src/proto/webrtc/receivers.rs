@@ -5,19 +5,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::negotiated::{Format, Incoming};
-use super::stub as incoming;
-use super::stub::{Clock, Origin, Received};
 use crate::base::ids::TrackId;
 use crate::media::{AudioFormat, Codec, Extras, Kind, Packet, Track, codec};
 use crate::proto::rtcp::{self, ReportBlock, twcc, write_nack, write_pli};
+use crate::proto::rtp;
 use crate::proto::rtp::payload::StartFinder;
-use crate::proto::rtp::{ExtensionMap, Header, Values};
+use crate::proto::rtp::{
+    Arrival, Clock, ExtensionMap, Header, Received, Timeline, Values, original,
+};
 
 /// Streams of one peer: three simulcast layers and sound, with a repair stream each, twice over.
 const STREAMS_MAX: usize = 16;
-
-/// How often it is looked whether packets are missing, while some are.
-const NACK_EVERY: Duration = Duration::from_millis(10);
 
 /// The least time between two requests for a keyframe of one track.
 const KEYFRAME_AGAIN: Duration = Duration::from_millis(300);
@@ -41,11 +39,11 @@ pub(super) struct Receivers {
     sections: Vec<Section>,
     streams: Vec<Stream>,
     repairs: Vec<Repair>,
-    origin: Origin,
+    timeline: Timeline,
     /// Our own source in what is said of them.
     ssrc: u32,
     arrivals: twcc::Recorder,
-    nack_due: Option<Instant>,
+    round_trip: Duration,
 }
 
 #[derive(Debug)]
@@ -63,7 +61,7 @@ struct Stream {
     track: TrackId,
     payload_type: u8,
     format: Format,
-    state: incoming::Incoming,
+    state: rtp::Incoming,
     clock: Clock,
     start: StartFinder,
     keyframe_asked: Option<Instant>,
@@ -97,10 +95,10 @@ impl Receivers {
             sections,
             streams: Vec::new(),
             repairs: Vec::new(),
-            origin: Origin::new(now),
+            timeline: Timeline::new(now),
             ssrc,
             arrivals: twcc::Recorder::default(),
-            nack_due: None,
+            round_trip: Duration::ZERO,
         }
     }
 
@@ -201,7 +199,7 @@ impl Receivers {
             rid,
             track,
             payload_type: header.payload_type,
-            state: incoming::Incoming::new(format.clock_rate),
+            state: rtp::Incoming::new(format.clock_rate),
             clock: Clock::new(format.clock_rate),
             start: StartFinder::new(format.codec),
             format,
@@ -271,17 +269,12 @@ impl Receivers {
         let map = self.map_of(at);
         let values = header.extensions().values(&map);
         self.note_arrival(now, &values);
-        let payload = header.payload_range();
-        // The original sequence number comes first (RFC 4588 section 4). Without more it is a
-        // probe for bandwidth.
-        let Some(([high, low], rest)) = packet[payload.clone()].split_first_chunk() else {
+        // Without a payload it is a probe for bandwidth.
+        let Ok(Some(original)) = original(header) else {
             return Arrived::Nothing;
         };
-        if rest.is_empty() {
-            return Arrived::Nothing;
-        }
-        let sequence = Some(u16::from_be_bytes([*high, *low]));
-        let payload = packet.slice(payload.start + 2..payload.end);
+        let payload = packet.slice(original.payload);
+        let sequence = Some(original.sequence);
         self.take(now, at, (header, sequence), (packet, payload), &values)
     }
 
@@ -322,22 +315,20 @@ impl Receivers {
         values: &Values<'_>,
     ) -> Arrived {
         let sequence = repaired.unwrap_or(header.sequence);
-        let is_repair = repaired.is_some();
         let stream = &mut self.streams[at];
-        let number = match stream.state.receive(
-            now,
+        let arrival = Arrival {
             sequence,
-            header.timestamp,
-            payload.len(),
-            is_repair,
-        ) {
-            Received::New { number, .. } => number,
-            Received::Duplicate | Received::Empty | Received::TooOld => return Arrived::Nothing,
+            timestamp: header.timestamp,
+            is_empty: payload.is_empty(),
+            is_retransmission: repaired.is_some(),
         };
-        if stream.state.has_gaps() && stream.format.nack {
-            self.nack_due.get_or_insert(now + NACK_EVERY);
-        }
-        let time = stream.clock.time(now, header.timestamp, &mut self.origin);
+        let number = match stream.state.receive(now, arrival) {
+            Received::New { number, .. } => number,
+            Received::Duplicate | Received::Empty { .. } | Received::TooOld => {
+                return Arrived::Nothing;
+            }
+        };
+        let time = stream.clock.time(&self.timeline, now, header.timestamp);
         let packet = Packet {
             track: stream.track,
             number,
@@ -359,10 +350,11 @@ impl Receivers {
     pub(super) fn sender_report(&mut self, now: Instant, report: &rtcp::SenderReport<'_>) {
         if let Some(at) = self.stream_of(report.ssrc) {
             let stream = &mut self.streams[at];
-            stream.state.sender_report(now, report.info.ntp);
+            let info = &report.info;
+            stream.state.sender_report(now, info.ntp.middle());
             stream
                 .clock
-                .sender_report(now, &report.info, &mut self.origin);
+                .sender_report(&mut self.timeline, now, info.ntp, info.rtp_time);
         }
     }
 
@@ -405,43 +397,48 @@ impl Receivers {
 
     /// What is said of each stream in a report.
     pub(super) fn report_blocks(&mut self, now: Instant) -> Vec<ReportBlock> {
-        self.streams
-            .iter_mut()
-            .map(|stream| stream.state.report_block(now, stream.ssrc))
-            .collect()
+        let block = |stream: &mut Stream| {
+            let reception = stream.state.report(now)?;
+            Some(ReportBlock {
+                ssrc: stream.ssrc,
+                fraction_lost: reception.fraction_lost,
+                cumulative_lost: reception.cumulative_lost,
+                highest_sequence: reception.highest_sequence,
+                jitter: reception.jitter,
+                last_sender_report: reception.last_sender_report,
+                delay: reception.delay,
+            })
+        };
+        self.streams.iter_mut().filter_map(block).collect()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let nack = self.nack_due.map(|at| (at, "missing packets"));
-        let feedback = self
-            .arrivals
-            .poll_timeout()
-            .map(|at| (at, "times of arrival"));
-        nack.into_iter().chain(feedback).min_by_key(|(at, _)| *at)
+        let asks = self.streams.iter().filter(|stream| stream.format.nack);
+        let nacks = asks.filter_map(|stream| stream.state.poll_timeout(self.round_trip));
+        let nacks = nacks.map(|at| (at, "missing packets"));
+        let feedback = self.arrivals.poll_timeout();
+        let feedback = feedback.map(|at| (at, "times of arrival"));
+        nacks.chain(feedback).min_by_key(|(at, _)| *at)
     }
 
     /// What is due to be sent.
     pub(super) fn handle_timeout(&mut self, now: Instant, round_trip: Duration) -> Vec<Vec<u8>> {
         let mut packets = Vec::new();
-        if self.nack_due.is_some_and(|due| now >= due) {
-            let mut has_gaps = false;
-            let mut packet = Vec::new();
-            let mut lost = Vec::new();
-            for stream in self.streams.iter_mut().filter(|stream| stream.format.nack) {
-                let numbers = stream.state.poll_nacks(now, round_trip);
-                write_nack(&mut packet, self.ssrc, stream.ssrc, numbers);
-                has_gaps |= stream.state.has_gaps();
-                if stream.state.take_keyframe_needed() {
-                    lost.push(stream.track);
-                }
+        self.round_trip = round_trip;
+        let mut packet = Vec::new();
+        let mut lost = Vec::new();
+        for stream in self.streams.iter_mut().filter(|stream| stream.format.nack) {
+            let numbers = stream.state.poll_nacks(now, round_trip);
+            write_nack(&mut packet, self.ssrc, stream.ssrc, numbers);
+            if stream.state.take_keyframe_needed() {
+                lost.push(stream.track);
             }
-            if !packet.is_empty() {
-                packets.push(packet);
-            }
-            for track in lost {
-                packets.extend(self.keyframe_request(now, track));
-            }
-            self.nack_due = has_gaps.then_some(now + NACK_EVERY);
+        }
+        if !packet.is_empty() {
+            packets.push(packet);
+        }
+        for track in lost {
+            packets.extend(self.keyframe_request(now, track));
         }
         let media = self.streams.first().map_or(0, |stream| stream.ssrc);
         let mut packet = Vec::new();

@@ -187,11 +187,11 @@ impl Exchange {
         };
         let built = stream.build(self.now, track, batch);
         self.counters.frames_built += built.frames.len() as u64;
-        for frame in built.frames {
+        for frame in &built.frames {
             let Some(stream) = self.streams.get_mut(&id) else {
                 return;
             };
-            if let Some(track) = stream.learn_built(&frame) {
+            if let Some(track) = stream.learn_built(frame) {
                 self.track_changed(id, &track);
             }
             if !built.is_shown {
@@ -200,8 +200,8 @@ impl Exchange {
             let Some(stream) = self.streams.get_mut(&id) else {
                 return;
             };
-            let (number, is_entry) = stream.keep_built(self.now, &frame);
-            self.spread(id, number, &frame, is_entry);
+            let (number, is_entry) = stream.keep_built(self.now, &frame.frame);
+            self.spread(id, number, &frame.frame, is_entry);
         }
         for track in built.needs_keyframe {
             self.want_keyframe(id, track);

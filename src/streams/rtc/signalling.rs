@@ -66,7 +66,10 @@ impl RtcDoor {
             return;
         };
         if self.sessions.waiting() >= identity.half_open_max {
-            self.respond(conn, refuse(503, "Too many sessions wait for their peers.".into()));
+            self.respond(
+                conn,
+                refuse(503, "Too many sessions wait for their peers.".into()),
+            );
             return;
         }
         let offer = match Offer::parse(&request.body, &sdp::Limits::default()) {
@@ -83,7 +86,8 @@ impl RtcDoor {
         };
         let choice = |parameter| {
             let text = request.parameter(parameter);
-            text.and_then(|text| Choice::parse(&text)).unwrap_or_default()
+            text.and_then(|text| Choice::parse(&text))
+                .unwrap_or_default()
         };
         let asking = Asking {
             conn,
@@ -125,7 +129,14 @@ impl RtcDoor {
         });
         match answered {
             Some((key, resource, Ok((negotiated, text)))) => {
-                self.created(now, &asking, (key, resource), negotiated, text, Some(publisher));
+                self.created(
+                    now,
+                    &asking,
+                    (key, resource),
+                    negotiated,
+                    text,
+                    Some(publisher),
+                );
             }
             Some((_, _, Err(problem))) => {
                 exchange.connection_gone(publisher);

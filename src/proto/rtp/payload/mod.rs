@@ -29,6 +29,10 @@ mod vp8;
 mod vp9;
 
 #[cfg(test)]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names the codecs that it is about"
+)]
 mod tests;
 
 pub use depacketizer::{Depacketizer, FRAME_BYTES_MAX, PacketView, Unit};

@@ -16,7 +16,7 @@ impl ReorderWatch {
     pub fn look(&mut self, frame: &Frame) -> bool {
         let falls = self.latest.is_some_and(|latest| frame.pts < latest);
         // Both times fall where a timeline starts over.
-        let reorders = falls && frame.pts != frame.dts || falls && self.seen;
+        let reorders = falls && (frame.pts != frame.dts || self.seen);
         self.seen |= reorders;
         self.latest = Some(match self.latest {
             Some(latest) if reorders => latest.max(frame.pts),

@@ -42,6 +42,7 @@ fn track(codec: Codec) -> Track {
             bits: 0,
         }),
         language: String::new(),
+        rid: String::new(),
     }
 }
 

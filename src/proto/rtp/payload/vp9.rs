@@ -14,6 +14,7 @@ use super::Error;
 use super::packetizer::PictureId;
 use super::payloads::{Payloads, even};
 use crate::base::bytes::{Reader, Short};
+use crate::media::codec::vp9 as codec;
 
 const HAS_PICTURE_ID: u8 = 0x80;
 const INTER: u8 = 0x40;
@@ -75,9 +76,10 @@ impl Part<'_> {
         self.flags & BEGINS != 0 && self.layer == 0
     }
 
-    /// A picture begins that refers to no other.
+    /// A key frame begins. ffmpeg tells of no picture that it refers to others, so the frame's own
+    /// header is asked as well.
     pub(super) fn starts_keyframe(&self) -> bool {
-        self.starts_picture() && self.flags & INTER == 0
+        self.starts_picture() && self.flags & INTER == 0 && codec::is_keyframe(self.data)
     }
 }
 
