@@ -134,6 +134,7 @@ impl Hall {
     fn collect(&mut self) {
         while let Some(output) = self.exchange.poll() {
             let (conn, sent) = match output {
+                Output::Rtc(..) | Output::Packets { .. } => unreachable!("nobody speaks WebRTC"),
                 Output::Mesh { to, message, .. } => {
                     assert_eq!(to, ShardId(1));
                     assert!(self.registrar.handle(ShardId(0), message).is_none());
