@@ -248,6 +248,9 @@ impl Peers {
         };
         let index = index as usize;
         let now = driver.now();
+        if self.inbox.capacity() < DATAGRAM_BYTES_MAX {
+            self.inbox.reserve(INBOX_BYTES);
+        }
         let entry = &mut self.entries[index];
         entry.peer.handle_input(now, path, bytes, &mut self.inbox);
         self.pump(driver, index);

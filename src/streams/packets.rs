@@ -303,6 +303,11 @@ impl PacketTrack {
         packets.collect()
     }
 
+    /// Somebody gets its packets, or waits for them.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.live.is_empty() || !self.pending.is_empty()
+    }
+
     /// It has a packetizer that goes on.
     pub(super) fn is_packetizing(&self) -> bool {
         self.packetizer.is_some()

@@ -617,10 +617,8 @@ impl Stream {
         }
         for (track, batch) in backlog.packets.into_iter().flatten() {
             if let Some(track) = self.tracks.get(track.index()) {
-                let track = self.packets.track(track);
-                track.numbers.rejoin();
-                track.log.forget_keyframe();
-                track.keep(&batch);
+                // Some of it may have come already, if the wish for it was taken back for a moment.
+                self.packets.track(track).keep(&batch);
             }
         }
     }

@@ -248,7 +248,8 @@ impl Stream {
             return;
         };
         let part = self.packets.track(track);
-        if self.is_packets || part.is_packetizing() {
+        // Where a publisher has just begun, those who watch have had what is kept already.
+        if self.is_packets || part.is_packetizing() || part.is_watched() {
             return;
         }
         let frames = self.log.since_entry().map(|(frame, _)| frame);

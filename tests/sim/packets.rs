@@ -17,8 +17,8 @@ const WAITING_MAX: usize = 200;
 #[derive(Debug)]
 pub(crate) struct Cutter {
     packetizers: BTreeMap<TrackId, Packetizer>,
-    /// When a keyframe was asked for, by track.
-    pub(crate) asked: BTreeMap<TrackId, Duration>,
+    /// When a keyframe was first asked for, and how often that was, by track.
+    pub(crate) asked: BTreeMap<TrackId, (Duration, u32)>,
 }
 
 impl Cutter {

@@ -26,9 +26,10 @@ const LONG_TICKS: u64 = 90_000 * 119 / 10;
 const WINDOW: u64 = 15_000_000;
 const SEGMENTS_MIN: usize = 5;
 
-/// No part is longer, in microseconds: a third of a second, and what times are rounded by. Where frames
-/// are lost on their way, two in a row may be further apart than that.
-const PART_MAX: u64 = 340_000;
+/// No part is longer, in microseconds. Most have a third of a second; but the first two frames that a
+/// rendition is made of may be apart by a pause, and nothing before them shows that it is one. Longer
+/// ones are known to be pauses. Where frames are lost on their way, two in a row may be further apart.
+const PART_MAX: u64 = 1_000_000;
 
 #[derive(Default)]
 pub(crate) struct Shelf {

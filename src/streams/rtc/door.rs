@@ -9,18 +9,20 @@ use bytes::Bytes;
 
 use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
-use super::sessions::{Made, Sessions, State};
+use super::sessions::{Sessions, State};
+use super::signalling::{Asking, Waiting};
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
 use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
 use crate::media::{Kind, Packet};
 use crate::proto::http::Response;
 use crate::proto::ice::{Credentials, Path};
-use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Offer, Peer, Shared};
+use crate::proto::sdp::Limits;
+use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Peer, Shared};
 use crate::shard::clock;
 use crate::streams::exchange::{Exchange, RtcReply};
 use crate::streams::name::StreamName;
-use crate::streams::output::Selection;
+use crate::streams::whip::IceServer;
 
 /// Tells the ids of publishers that were made here from those of connections and peers.
 const MADE: u64 = 1 << 29;
@@ -47,17 +49,10 @@ pub struct Identity {
     pub half_open_max: usize,
     /// Sessions of this shard.
     pub sessions_max: usize,
-    /// `Link` headers (RFC 9725 section 4.6).
-    pub ice_links: Vec<String>,
-}
-
-/// Who asked, while the answer is being found.
-#[derive(Debug)]
-pub(super) struct Asking {
-    pub(super) conn: ConnId,
-    pub(super) name: StreamName,
-    pub(super) offer: Box<Offer>,
-    pub(super) selection: Selection,
+    /// Bounds of an offer.
+    pub limits: Limits,
+    /// What clients are told of STUN and TURN (RFC 9725 section 4.6).
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// A peer that this shard runs.
@@ -85,10 +80,10 @@ pub struct RtcDoor {
     pub(super) sessions: Sessions,
     running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
     by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
-    /// Viewers' offers, by the connection that waits for the answer.
-    pub(super) viewing: BTreeMap<ConnId, Asking>,
+    /// What waits for a stream's tracks, by the connection that asked.
+    pub(super) waiting: BTreeMap<ConnId, Waiting>,
     /// Publishers' offers, by the publisher's id.
-    pub(super) publishing: BTreeMap<ConnId, Asking>,
+    pub(super) publishing: BTreeMap<ConnId, Box<Asking>>,
     routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
     /// Where datagrams from an address arrive, if not here.
     arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
@@ -133,7 +128,7 @@ impl RtcDoor {
             sessions: Sessions::default(),
             running: HashMap::default(),
             by_key: HashMap::default(),
-            viewing: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             publishing: BTreeMap::new(),
             routes: HashMap::default(),
             arrive_at: HashMap::default(),
@@ -159,6 +154,11 @@ impl RtcDoor {
     /// Peers, for what is counted of them.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// The shard's number.
+    pub(in crate::streams) fn me(&self) -> ShardId {
+        self.me
     }
 
     /// What is counted.
@@ -262,12 +262,7 @@ impl RtcDoor {
                 }
                 Some(Err(_)) | None => self.counters.strays_dropped += 1,
             }
-        } else if self.strays < STRAYS_PER_ROUND_MAX
-            && self
-                .identity
-                .as_ref()
-                .is_some_and(|identity| maker.0 < identity.shards)
-        {
+        } else if self.strays < STRAYS_PER_ROUND_MAX && self.is_media_shard(maker) {
             self.strays += 1;
             self.mesh(maker, RtcMessage::Claim { key, stray });
         } else {
@@ -289,7 +284,8 @@ impl RtcDoor {
         self.mesh(shard, RtcMessage::Stray { key, at, stray });
     }
 
-    fn mesh(&mut self, to: ShardId, message: RtcMessage) {
+    /// Sends a message to a shard; to this one as well.
+    pub(super) fn mesh(&mut self, to: ShardId, message: RtcMessage) {
         self.acts.push(Act::Mesh(to, message));
     }
 
@@ -411,6 +407,7 @@ impl RtcDoor {
             }
             RtcMessage::Gone { key } => self.made_gone(exchange, key),
             RtcMessage::End { key } => self.end_running(driver, exchange, key),
+            RtcMessage::EndMade { key } => self.end_made(driver, exchange, key),
             RtcMessage::Restart { key, local, remote } => {
                 self.restart_running(driver, key, &local, &remote);
             }
@@ -424,6 +421,14 @@ impl RtcDoor {
                         .with(driver, conn, |peer| peer.request_keyframe(now, track));
                 }
             }
+            RtcMessage::Ask { conn, ask } => {
+                let asker = (Some(from), conn);
+                if let Some(response) = self.change_made(exchange, asker, *ask) {
+                    let response = Box::new(response);
+                    self.mesh(from, RtcMessage::Answer { conn, response });
+                }
+            }
+            RtcMessage::Answer { conn, response } => self.respond(conn, *response),
             RtcMessage::Track { key, track } => {
                 if let Some(conn) = self.sessions.publisher(key) {
                     exchange.publisher_track(conn, *track);
@@ -722,11 +727,8 @@ impl RtcDoor {
     ) {
         match reply {
             RtcReply::AcceptPublish => self.accept_publisher(exchange, driver.now(), conn),
-            RtcReply::PublishBusy => {
-                let text = "The stream has a publisher, or there are too many streams.";
-                self.refuse_publisher(conn, 409, text);
-            }
-            RtcReply::PublishDenied(reason) => self.refuse_publisher(conn, 403, &reason),
+            RtcReply::PublishBusy => self.refuse_busy(conn),
+            RtcReply::PublishDenied(_) => self.refuse_publisher(conn),
             RtcReply::EndPublish => {
                 if let Some(key) = self.sessions.of_publisher(conn) {
                     self.end_made(driver, exchange, key);
@@ -751,14 +753,11 @@ impl RtcDoor {
                     Some(State::Waiting(_)) | None => {}
                 }
             }
-            RtcReply::Tracks(tracks) => self.answer_viewer(driver.now(), conn, &tracks),
+            RtcReply::Tracks(tracks) => self.tracks_known(driver.now(), conn, &tracks),
             RtcReply::NotFound => {
-                if let Some(asking) = self.viewing.remove(&conn) {
-                    self.counters.offers_refused += 1;
-                    let response =
-                        Response::text(404, "There is no such stream, or it is not live.");
-                    self.respond(asking.conn, response.with_cors());
-                } else if let Some(running) = self.running.get(&conn) {
+                if !self.refuse_viewer(conn)
+                    && let Some(running) = self.running.get(&conn)
+                {
                     let key = running.key;
                     self.end_running(driver, exchange, key);
                 }
@@ -783,6 +782,35 @@ impl RtcDoor {
         self.next_publisher += 1;
         // The number goes around the bits that tell ids apart.
         ConnId((number & !(MADE - 1)) << 3 | MADE | (number & (MADE - 1)))
+    }
+
+    /// An id for a question to the exchange that no connection of this shard has asked.
+    pub(super) fn next_asker(&mut self) -> ConnId {
+        self.next_publisher()
+    }
+
+    /// Ends a session that was made here when what is at hand is done.
+    pub(super) fn end_later(&mut self, key: SessionKey) {
+        let me = self.me;
+        self.mesh(me, RtcMessage::EndMade { key });
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.identity
+            .as_ref()
+            .map_or_else(Limits::default, |identity| identity.limits)
+    }
+
+    pub(super) fn ice_servers(&self) -> &[IceServer] {
+        self.identity
+            .as_ref()
+            .map_or(&[], |identity| &identity.ice_servers)
+    }
+
+    pub(super) fn is_media_shard(&self, shard: ShardId) -> bool {
+        self.identity
+            .as_ref()
+            .is_some_and(|identity| shard.0 < identity.shards)
     }
 
     /// Random bytes for one session's names. `None` if the kernel has none.
@@ -813,7 +841,7 @@ impl RtcDoor {
 
     /// Whoever waited for an answer is gone.
     pub fn connection_gone(&mut self, conn: ConnId) {
-        self.viewing.remove(&conn);
+        self.waiting.remove(&conn);
     }
 
     /// Ends all sessions.
