@@ -28,10 +28,6 @@ mod stream_packets;
 mod track_builder;
 mod track_statistics;
 mod viewing;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the signalling does not use it yet")
-)]
 mod whip;
 
 pub use client::{ClientSnapshot, SessionFilter, ShardClients};

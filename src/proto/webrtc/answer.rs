@@ -195,7 +195,17 @@ fn has_too_many_channels(track: &Track) -> bool {
     let channels = track.audio.map_or(0, |audio| audio.channels);
     let most = match track.codec {
         Codec::Ulaw | Codec::Alaw | Codec::G722 => 1,
-        _ => 2,
+        Codec::H264
+        | Codec::Hevc
+        | Codec::Av1
+        | Codec::Vp8
+        | Codec::Vp9
+        | Codec::Aac
+        | Codec::Mp3
+        | Codec::Opus
+        | Codec::Flac
+        | Codec::Ac3
+        | Codec::Eac3 => 2,
     };
     track.kind() == Kind::Audio && channels > most
 }
