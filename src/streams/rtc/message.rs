@@ -7,15 +7,16 @@ use bytes::Bytes;
 use super::key::SessionKey;
 use crate::base::ids::{ShardId, TrackId};
 use crate::media::{Packet, Track};
-use crate::proto::ice::Credentials;
+use crate::proto::ice::{Credentials, Path};
 use crate::proto::webrtc::Negotiated;
 use crate::streams::name::StreamName;
 
 /// A datagram that a shard has for another one.
 #[derive(Clone, Debug)]
 pub struct Stray {
-    /// Who sent it.
-    pub from: SocketAddr,
+    /// Who sent it, and how it came. Datagram sockets have the same channel on all shards;
+    /// connections are those of the shard where it arrived.
+    pub path: Path,
     /// All of it.
     pub bytes: Bytes,
 }

@@ -11,4 +11,4 @@ mod sessions;
 mod signalling;
 
 pub use key::SessionKey;
-pub use message::RtcMessage;
+pub use message::{Granted, RtcMessage, Stray};

@@ -65,11 +65,16 @@ impl RtcDoor {
             self.respond(conn, refuse(503, "WebRTC is off.".into()));
             return;
         };
-        if self.sessions.waiting() >= identity.half_open_max {
-            self.respond(
-                conn,
-                refuse(503, "Too many sessions wait for their peers.".into()),
-            );
+        let full = if self.sessions.waiting() >= identity.half_open_max {
+            Some("Too many sessions wait for their peers.")
+        } else if self.sessions.len().max(self.peers().len()) >= identity.sessions_max {
+            Some("There are too many sessions.")
+        } else {
+            None
+        };
+        if let Some(full) = full {
+            self.counters.offers_refused += 1;
+            self.respond(conn, refuse(503, full.into()));
             return;
         }
         let offer = match Offer::parse(&request.body, &sdp::Limits::default()) {
