@@ -222,11 +222,8 @@ impl Session for ServerSession {
         match self {
             Self::Tls(session) => session.poll_notice(),
             Self::Prefaced(session) => session.poll_notice(),
-            Self::Http(_)
-            | Self::Rtmp(_)
-            | Self::Http2(_)
-            | Self::WebSocket(_)
-            | Self::Framed(_) => None,
+            Self::Framed(session) => session.poll_notice(),
+            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) => None,
         }
     }
 }

@@ -349,6 +349,9 @@ impl Door {
                         http_reply(driver, conn, reply);
                     }
                 }
+                Act::Mesh(to, message) if to == self.rtc.me() => {
+                    self.rtc.message(driver, &mut self.exchange, to, message);
+                }
                 Act::Mesh(to, message) => {
                     let class = match message.may_be_lost() {
                         true => Class::Media,

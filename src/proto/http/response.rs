@@ -13,8 +13,15 @@ pub const CORS: [(&str, &str); 6] = [
         "Access-Control-Allow-Methods",
         "GET, POST, PUT, PATCH, DELETE, OPTIONS, HEAD",
     ),
-    ("Access-Control-Allow-Headers", "*"),
-    ("Access-Control-Expose-Headers", "*, Location, Link, ETag"),
+    // The asterisk does not stand for Authorization (Fetch section 4.9).
+    (
+        "Access-Control-Allow-Headers",
+        "*, Authorization, Content-Type, If-Match",
+    ),
+    (
+        "Access-Control-Expose-Headers",
+        "*, Location, Link, ETag, Accept-Patch",
+    ),
     ("Access-Control-Allow-Private-Network", "true"),
     ("Access-Control-Max-Age", "600"),
 ];
@@ -197,6 +204,7 @@ pub(super) fn reason(status: u16) -> &'static str {
         417 => "Expectation Failed",
         422 => "Unprocessable Content",
         426 => "Upgrade Required",
+        428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

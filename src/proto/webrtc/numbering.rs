@@ -93,16 +93,6 @@ impl Numbering {
         self.is_lost = true;
     }
 
-    /// Nothing goes out before the next keyframe.
-    pub(super) fn waits(&self) -> bool {
-        self.is_lost
-    }
-
-    /// The highest sequence number so far.
-    pub(super) fn highest(&self) -> u64 {
-        self.highest
-    }
-
     /// The packets of a viewer's entry follow: those before `until` are older than the stream's
     /// newest picture, which was taken at `end`. They begin a run of their own.
     pub(super) fn enter(&mut self, first: &Packet, until: u64, end: MediaTime) {

@@ -52,11 +52,6 @@ impl Reports {
         self.due
     }
 
-    /// Our own source, for what is said of no stream.
-    pub(super) fn ssrc(&self) -> u32 {
-        self.ssrc
-    }
-
     /// The wall clock as reports show it.
     pub(super) fn ntp(&self, now: Instant) -> NtpTime {
         let (then, unix) = self.unix;

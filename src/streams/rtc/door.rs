@@ -9,18 +9,20 @@ use bytes::Bytes;
 
 use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
-use super::sessions::{Made, Sessions, State};
+use super::sessions::{Sessions, State};
+use super::signalling::{Asking, Waiting};
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
 use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
 use crate::media::{Kind, Packet};
 use crate::proto::http::Response;
 use crate::proto::ice::{Credentials, Path};
-use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Offer, Peer, Shared};
+use crate::proto::sdp::Limits;
+use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Peer, Shared};
 use crate::shard::clock;
 use crate::streams::exchange::{Exchange, RtcReply};
 use crate::streams::name::StreamName;
-use crate::streams::output::Selection;
+use crate::streams::whip::IceServer;
 
 /// Tells the ids of publishers that were made here from those of connections and peers.
 const MADE: u64 = 1 << 29;
@@ -47,17 +49,10 @@ pub struct Identity {
     pub half_open_max: usize,
     /// Sessions of this shard.
     pub sessions_max: usize,
-    /// `Link` headers (RFC 9725 section 4.6).
-    pub ice_links: Vec<String>,
-}
-
-/// Who asked, while the answer is being found.
-#[derive(Debug)]
-pub(super) struct Asking {
-    pub(super) conn: ConnId,
-    pub(super) name: StreamName,
-    pub(super) offer: Box<Offer>,
-    pub(super) selection: Selection,
+    /// Bounds of an offer.
+    pub limits: Limits,
+    /// What clients are told of STUN and TURN (RFC 9725 section 4.6).
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// A peer that this shard runs.
@@ -85,10 +80,10 @@ pub struct RtcDoor {
     pub(super) sessions: Sessions,
     running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
     by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
-    /// Viewers' offers, by the connection that waits for the answer.
-    pub(super) viewing: BTreeMap<ConnId, Asking>,
+    /// What waits for a stream's tracks, by the connection that asked.
+    pub(super) waiting: BTreeMap<ConnId, Waiting>,
     /// Publishers' offers, by the publisher's id.
-    pub(super) publishing: BTreeMap<ConnId, Asking>,
+    pub(super) publishing: BTreeMap<ConnId, Box<Asking>>,
     routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
     /// Where datagrams from an address arrive, if not here.
     arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
@@ -103,8 +98,12 @@ pub struct RtcDoor {
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
+    /// Datagrams that arrived on another shard than that of their peer and were passed on.
+    pub strays_passed: u64,
     /// Datagrams that could not be brought to where they belong.
     pub strays_dropped: u64,
+    /// Checks for sessions of other shards that were asked about there.
+    pub claims: u64,
     /// Offers refused.
     pub offers_refused: u64,
     /// Offers answered.
@@ -113,6 +112,25 @@ pub struct Counters {
     pub never_came: u64,
     /// Packets that could not be sent again, since they are not kept any more.
     pub not_kept: u64,
+}
+
+/// How much there is of what a session takes, all of which is zero without sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Sessions that were made here.
+    pub sessions: usize,
+    /// Of these, those that nobody has come for.
+    pub half_open: usize,
+    /// Peers that run here.
+    pub peers: usize,
+    /// Peers whose session is known.
+    pub running: usize,
+    /// Offers that are being answered.
+    pub asking: usize,
+    /// Addresses whose datagrams arrive on another shard than their peer's.
+    pub routes: usize,
+    /// Addresses and names that lead to peers.
+    pub leading: (usize, usize),
 }
 
 impl std::fmt::Debug for RtcDoor {
@@ -133,7 +151,7 @@ impl RtcDoor {
             sessions: Sessions::default(),
             running: HashMap::default(),
             by_key: HashMap::default(),
-            viewing: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             publishing: BTreeMap::new(),
             routes: HashMap::default(),
             arrive_at: HashMap::default(),
@@ -161,14 +179,27 @@ impl RtcDoor {
         &self.peers
     }
 
+    /// The shard's number.
+    pub(in crate::streams) fn me(&self) -> ShardId {
+        self.me
+    }
+
     /// What is counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Sessions that were made here, and peers that run here.
-    pub fn len(&self) -> (usize, usize) {
-        (self.sessions.len(), self.peers.len())
+    /// What there is at the moment.
+    pub fn census(&self) -> Census {
+        Census {
+            sessions: self.sessions.len(),
+            half_open: self.sessions.waiting(),
+            peers: self.peers.len(),
+            running: self.running.len().max(self.by_key.len()),
+            asking: self.waiting.len() + self.publishing.len(),
+            routes: self.routes.len() + self.arrive_at.len(),
+            leading: self.peers.leading(),
+        }
     }
 
     /// Whether an id is one of WebRTC: of a peer, or of a publisher that was made here.
@@ -221,16 +252,16 @@ impl RtcDoor {
             Arrival::Elsewhere(ufrag) => {
                 if let Some(key) = SessionKey::of(&ufrag) {
                     let stray = Stray {
-                        from: path.remote,
+                        path,
                         bytes: Bytes::copy_from_slice(&bytes),
                     };
-                    self.look_for(driver, key, path, stray);
+                    self.look_for(driver, key, stray);
                 }
             }
             Arrival::Stranger => {
                 if let Some((key, shard)) = self.routes.get(&path.remote).copied() {
                     let stray = Stray {
-                        from: path.remote,
+                        path,
                         bytes: Bytes::copy_from_slice(&bytes),
                     };
                     self.pass_on(key, shard, self.me, stray);
@@ -241,42 +272,32 @@ impl RtcDoor {
     }
 
     /// A check for a session that does not run here.
-    fn look_for(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        key: SessionKey,
-        path: Path,
-        stray: Stray,
-    ) {
+    fn look_for(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, stray: Stray) {
         let maker = key.shard();
-        if let Some((_, shard)) = self.routes.get(&path.remote).copied() {
+        // An address that was one session's may be another's by now.
+        let route = self.routes.get(&stray.path.remote).copied();
+        if let Some((_, shard)) = route.filter(|(known, _)| *known == key) {
             self.pass_on(key, shard, self.me, stray);
         } else if maker == self.me {
+            if self.identity.is_none() {
+                self.counters.strays_dropped += 1;
+                return;
+            }
             match self.sessions.claim(key, self.me) {
                 Some(Ok(negotiated)) => {
                     self.run(driver, key, negotiated);
-                    self.scratch_receive(driver, path, &stray.bytes);
+                    self.stray(driver, self.me, &stray);
                 }
                 Some(Err(shard)) if shard != self.me => {
                     self.pass_on(key, shard, self.me, stray);
                 }
                 Some(Err(_)) | None => self.counters.strays_dropped += 1,
             }
-        } else if self.strays < STRAYS_PER_ROUND_MAX
-            && self
-                .identity
-                .as_ref()
-                .is_some_and(|identity| maker.0 < identity.shards)
-        {
+        } else if self.strays < STRAYS_PER_ROUND_MAX && self.is_media_shard(maker) {
             self.strays += 1;
+            self.counters.claims += 1;
             self.mesh(maker, RtcMessage::Claim { key, stray });
         } else {
-            self.counters.strays_dropped += 1;
-        }
-    }
-
-    fn scratch_receive(&mut self, driver: &mut Driver<ServerSession>, path: Path, bytes: &[u8]) {
-        if self.peers.receive(driver, path, bytes) != Arrival::Taken {
             self.counters.strays_dropped += 1;
         }
     }
@@ -286,10 +307,12 @@ impl RtcDoor {
             self.counters.strays_dropped += 1;
             return;
         }
+        self.counters.strays_passed += 1;
         self.mesh(shard, RtcMessage::Stray { key, at, stray });
     }
 
-    fn mesh(&mut self, to: ShardId, message: RtcMessage) {
+    /// Sends a message to a shard; to this one as well.
+    pub(super) fn mesh(&mut self, to: ShardId, message: RtcMessage) {
         self.acts.push(Act::Mesh(to, message));
     }
 
@@ -311,14 +334,18 @@ impl RtcDoor {
         self.start(driver, key, granted);
     }
 
-    fn start(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, granted: Granted) {
+    /// Runs a session. False if this shard is about to end.
+    fn start(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        key: SessionKey,
+        granted: Granted,
+    ) -> bool {
         let Some(identity) = &self.identity else {
-            return;
+            return false;
         };
         let mut seed = [0; 8];
-        if fill_random(&mut seed).is_err() {
-            return;
-        }
+        fill_random(&mut seed).expect("the kernel has had random bytes for the session's names");
         let ufrag = granted.negotiated.local.ufrag.clone();
         let peer = Peer::new(
             driver.now(),
@@ -337,6 +364,7 @@ impl RtcDoor {
                 is_publisher: granted.is_publisher,
             },
         );
+        true
     }
 
     /// A message of another shard's door.
@@ -368,7 +396,7 @@ impl RtcDoor {
                     );
                 }
                 Some(Err(shard)) if shard == self.me => {
-                    self.stray(driver, from, stray);
+                    self.stray(driver, from, &stray);
                 }
                 Some(Err(shard)) => self.pass_on(key, shard, from, stray),
                 None => self.counters.strays_dropped += 1,
@@ -378,12 +406,15 @@ impl RtcDoor {
                 granted,
                 stray,
             } => {
-                self.start(driver, key, *granted);
-                self.stray(driver, self.me, stray);
+                if self.start(driver, key, *granted) {
+                    self.stray(driver, self.me, &stray);
+                } else {
+                    self.mesh(from, RtcMessage::Gone { key });
+                }
             }
             RtcMessage::Stray { key, at, stray } => {
                 if self.by_key.contains_key(&key) {
-                    self.stray(driver, at, stray);
+                    self.stray(driver, at, &stray);
                 } else if let Some(State::RunBy(shard)) =
                     self.sessions.get(key).map(|made| &made.state)
                 {
@@ -411,6 +442,7 @@ impl RtcDoor {
             }
             RtcMessage::Gone { key } => self.made_gone(exchange, key),
             RtcMessage::End { key } => self.end_running(driver, exchange, key),
+            RtcMessage::EndMade { key } => self.end_made(driver, exchange, key),
             RtcMessage::Restart { key, local, remote } => {
                 self.restart_running(driver, key, &local, &remote);
             }
@@ -424,6 +456,14 @@ impl RtcDoor {
                         .with(driver, conn, |peer| peer.request_keyframe(now, track));
                 }
             }
+            RtcMessage::Ask { conn, ask } => {
+                let asker = (Some(from), conn);
+                if let Some(response) = self.change_made(exchange, asker, *ask) {
+                    let response = Box::new(response);
+                    self.mesh(from, RtcMessage::Answer { conn, response });
+                }
+            }
+            RtcMessage::Answer { conn, response } => self.respond(conn, *response),
             RtcMessage::Track { key, track } => {
                 if let Some(conn) = self.sessions.publisher(key) {
                     exchange.publisher_track(conn, *track);
@@ -437,17 +477,22 @@ impl RtcDoor {
         }
     }
 
-    /// A datagram for a peer of this shard that arrived at another one. It is answered from here:
-    /// the port is the same.
-    fn stray(&mut self, driver: &mut Driver<ServerSession>, at: ShardId, stray: Stray) {
-        if at != self.me && self.arrive_at.len() < ROUTES_MAX {
-            self.arrive_at.insert(stray.from, at);
+    /// A datagram for a peer of this shard that may have arrived at another one. It is answered
+    /// from here: the port is the same. A connection is not, so its frames cannot be.
+    fn stray(&mut self, driver: &mut Driver<ServerSession>, at: ShardId, stray: &Stray) {
+        let path = stray.path;
+        if at != self.me && !Peers::is_datagram(path.channel) {
+            self.counters.strays_dropped += 1;
+            return;
         }
-        let path = Path {
-            remote: stray.from,
-            channel: crate::proto::ice::Channel(0),
-        };
-        self.scratch_receive(driver, path, &stray.bytes);
+        if self.peers.receive(driver, path, &stray.bytes) != Arrival::Taken {
+            self.counters.strays_dropped += 1;
+            return;
+        }
+        // Only where a peer was authenticated: what anybody can send leaves nothing behind.
+        if at != self.me && self.peers.leads(path) && self.arrive_at.len() < ROUTES_MAX {
+            self.arrive_at.insert(path.remote, at);
+        }
     }
 
     /// Lets the time go on.
@@ -522,7 +567,9 @@ impl RtcDoor {
         let key = running.key;
         match event {
             Event::Validated(path) => {
-                if let Some(at) = self.arrive_at.get(&path.remote).copied() {
+                if let Some(at) = self.arrive_at.get(&path.remote).copied()
+                    && self.peers.leads(path)
+                {
                     let from = path.remote;
                     self.mesh(
                         at,
@@ -722,11 +769,8 @@ impl RtcDoor {
     ) {
         match reply {
             RtcReply::AcceptPublish => self.accept_publisher(exchange, driver.now(), conn),
-            RtcReply::PublishBusy => {
-                let text = "The stream has a publisher, or there are too many streams.";
-                self.refuse_publisher(conn, 409, text);
-            }
-            RtcReply::PublishDenied(reason) => self.refuse_publisher(conn, 403, &reason),
+            RtcReply::PublishBusy => self.refuse_busy(conn),
+            RtcReply::PublishDenied(_) => self.refuse_publisher(conn),
             RtcReply::EndPublish => {
                 if let Some(key) = self.sessions.of_publisher(conn) {
                     self.end_made(driver, exchange, key);
@@ -751,14 +795,11 @@ impl RtcDoor {
                     Some(State::Waiting(_)) | None => {}
                 }
             }
-            RtcReply::Tracks(tracks) => self.answer_viewer(driver.now(), conn, &tracks),
+            RtcReply::Tracks(tracks) => self.tracks_known(driver.now(), conn, &tracks),
             RtcReply::NotFound => {
-                if let Some(asking) = self.viewing.remove(&conn) {
-                    self.counters.offers_refused += 1;
-                    let response =
-                        Response::text(404, "There is no such stream, or it is not live.");
-                    self.respond(asking.conn, response.with_cors());
-                } else if let Some(running) = self.running.get(&conn) {
+                if !self.refuse_viewer(conn)
+                    && let Some(running) = self.running.get(&conn)
+                {
                     let key = running.key;
                     self.end_running(driver, exchange, key);
                 }
@@ -783,6 +824,35 @@ impl RtcDoor {
         self.next_publisher += 1;
         // The number goes around the bits that tell ids apart.
         ConnId((number & !(MADE - 1)) << 3 | MADE | (number & (MADE - 1)))
+    }
+
+    /// An id for a question to the exchange that no connection of this shard has asked.
+    pub(super) fn next_asker(&mut self) -> ConnId {
+        self.next_publisher()
+    }
+
+    /// Ends a session that was made here when what is at hand is done.
+    pub(super) fn end_later(&mut self, key: SessionKey) {
+        let me = self.me;
+        self.mesh(me, RtcMessage::EndMade { key });
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.identity
+            .as_ref()
+            .map_or_else(Limits::default, |identity| identity.limits)
+    }
+
+    pub(super) fn ice_servers(&self) -> &[IceServer] {
+        self.identity
+            .as_ref()
+            .map_or(&[], |identity| &identity.ice_servers)
+    }
+
+    pub(super) fn is_media_shard(&self, shard: ShardId) -> bool {
+        self.identity
+            .as_ref()
+            .is_some_and(|identity| shard.0 < identity.shards)
     }
 
     /// Random bytes for one session's names. `None` if the kernel has none.
@@ -813,7 +883,7 @@ impl RtcDoor {
 
     /// Whoever waited for an answer is gone.
     pub fn connection_gone(&mut self, conn: ConnId) {
-        self.viewing.remove(&conn);
+        self.waiting.remove(&conn);
     }
 
     /// Ends all sessions.

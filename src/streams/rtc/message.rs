@@ -5,17 +5,20 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::key::SessionKey;
-use crate::base::ids::{ShardId, TrackId};
+use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::media::{Packet, Track};
-use crate::proto::ice::Credentials;
+use crate::proto::http::Response;
+use crate::proto::ice::{Credentials, Path};
 use crate::proto::webrtc::Negotiated;
 use crate::streams::name::StreamName;
+use crate::streams::whip::Ask;
 
 /// A datagram that a shard has for another one.
 #[derive(Clone, Debug)]
 pub struct Stray {
-    /// Who sent it.
-    pub from: SocketAddr,
+    /// Who sent it, and how it came. Datagram sockets have the same channel on all shards;
+    /// connections are those of the shard where it arrived.
+    pub path: Path,
     /// All of it.
     pub bytes: Bytes,
 }
@@ -79,6 +82,11 @@ pub enum RtcMessage {
         /// The session.
         key: SessionKey,
     },
+    /// To the maker, from itself: end the session wherever it runs.
+    EndMade {
+        /// The session.
+        key: SessionKey,
+    },
     /// From the maker: new credentials (RFC 8445 section 9).
     Restart {
         /// The session.
@@ -101,6 +109,20 @@ pub enum RtcMessage {
         key: SessionKey,
         /// The publisher's number of the track.
         track: TrackId,
+    },
+    /// To the maker: a request about a session has come to a connection of the sender.
+    Ask {
+        /// The connection, by the sender's number.
+        conn: ConnId,
+        /// The request.
+        ask: Box<Ask>,
+    },
+    /// From the maker: the response to [`RtcMessage::Ask`].
+    Answer {
+        /// The connection, by the receiver's number.
+        conn: ConnId,
+        /// The response.
+        response: Box<Response>,
     },
     /// To the maker: a publisher's track.
     Track {
@@ -127,9 +149,12 @@ impl RtcMessage {
             | Self::Route { .. }
             | Self::Gone { .. }
             | Self::End { .. }
+            | Self::EndMade { .. }
             | Self::Restart { .. }
             | Self::Select { .. }
             | Self::Keyframe { .. }
+            | Self::Ask { .. }
+            | Self::Answer { .. }
             | Self::Track { .. } => false,
         }
     }

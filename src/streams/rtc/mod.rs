@@ -10,5 +10,6 @@ mod message;
 mod sessions;
 mod signalling;
 
+pub use crate::streams::whip::IceServer;
 pub use key::SessionKey;
-pub use message::RtcMessage;
+pub use message::{Granted, RtcMessage, Stray};
