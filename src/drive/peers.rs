@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
@@ -17,7 +17,7 @@ use crate::io::{DatagramIndex, Piece};
 use crate::media::Packet;
 use crate::proto::ice::{self, Channel, Path};
 use crate::proto::stun;
-use crate::proto::webrtc::{Arena, Asked, Burst, Event, Peer};
+use crate::proto::webrtc::{Arena, Asked, Burst, Event, Peer, PeerStatistics};
 
 /// The bit that tells the ids of peers from those of connections, whose index stays far below it.
 const PEER: u64 = 1 << 30;
@@ -26,9 +26,14 @@ const PEER: u64 = 1 << 30;
 /// them larger.
 const CONNECTIONS_FROM: u64 = 1 << 32;
 
-/// Received packets are decrypted in blocks of this size, which live as long as the last of their
-/// packets: a second of video of 500 kbit/s.
-const INBOX_BYTES: usize = 64 * 1024;
+/// How long an address stays one peer's after its last check there. Browsers send one every 2.5 to
+/// 5 s. Without this, whoever has a session and sends a check in another peer's name would have
+/// that peer's packets brought to itself, and lost.
+const KEEP_PATH: Duration = Duration::from_secs(10);
+
+/// The least time between two calls of one peer for its timers, so that one whose time does not go
+/// on keeps nobody else waiting.
+const TIMER_PAUSE: Duration = Duration::from_micros(250);
 
 /// The largest datagram that is looked at. Media is below 1500 bytes nearly everywhere.
 pub const DATAGRAM_BYTES_MAX: usize = 2048;
@@ -55,8 +60,28 @@ pub struct PeerCounters {
     pub segments: [u64; 17],
     /// Media packets sent.
     pub packets_sent: u64,
-    /// Media packets received.
-    pub packets_received: u64,
+    /// Bytes of these.
+    pub bytes_sent: u64,
+    /// Checks that would have led another peer's packets away.
+    pub paths_kept: u64,
+    /// What was counted of peers that are gone.
+    past: Totals,
+}
+
+/// What is counted of peers, added up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Of media and reports.
+    pub peers: PeerStatistics,
+    /// Of ICE.
+    pub ice: ice::Statistics,
+}
+
+impl Totals {
+    fn add(&mut self, peer: &Peer) {
+        self.peers.add(peer.statistics());
+        self.ice.add(&peer.ice_statistics());
+    }
 }
 
 struct Entry {
@@ -129,6 +154,11 @@ impl Peers {
         Some(Channel(at as u64))
     }
 
+    /// Whether a channel is a datagram socket.
+    pub fn is_datagram(channel: Channel) -> bool {
+        channel.0 < CONNECTIONS_FROM
+    }
+
     /// The channel of a TCP connection.
     pub fn channel_of_connection(conn: ConnId) -> Channel {
         Channel(conn.0)
@@ -137,6 +167,26 @@ impl Peers {
     /// Counters.
     pub fn counters(&self) -> &PeerCounters {
         &self.counters
+    }
+
+    /// What is counted of all peers there are and were. It looks at each peer.
+    pub fn totals(&self) -> Totals {
+        let mut totals = self.counters.past;
+        for (_, entry) in &self.entries {
+            totals.add(&entry.peer);
+        }
+        totals
+    }
+
+    /// Peers whose handshake is complete.
+    pub fn connected(&self) -> usize {
+        let all = self.entries.iter();
+        all.filter(|(_, entry)| entry.peer.is_connected()).count()
+    }
+
+    /// Addresses and names that lead to a peer.
+    pub fn leading(&self) -> (usize, usize) {
+        (self.by_path.len(), self.by_ufrag.len())
     }
 
     /// How many peers there are.
@@ -213,6 +263,7 @@ impl Peers {
         let index = Self::index(conn);
         self.pump(driver, index);
         let entry = self.entries.remove(index);
+        self.counters.past.add(&entry.peer);
         for ufrag in &entry.ufrags {
             self.by_ufrag.remove(ufrag);
         }
@@ -248,13 +299,38 @@ impl Peers {
         };
         let index = index as usize;
         let now = driver.now();
-        if self.inbox.capacity() < DATAGRAM_BYTES_MAX {
-            self.inbox.reserve(INBOX_BYTES);
-        }
         let entry = &mut self.entries[index];
         entry.peer.handle_input(now, path, bytes, &mut self.inbox);
+        if known != Some(index as u32) {
+            self.lead(now, path, index);
+        }
         self.pump(driver, index);
         Arrival::Taken
+    }
+
+    /// Leads what comes by `path` to a peer that has been authenticated there, unless it is that of
+    /// another one.
+    fn lead(&mut self, now: Instant, path: Path, index: usize) {
+        if self.entries[index].peer.heard_on(path).is_none() {
+            return;
+        }
+        if let Some(other) = self.by_path.get(&path).copied()
+            && let Some(other) = self.entries.get_mut(other as usize)
+        {
+            let heard = other.peer.heard_on(path);
+            if heard.is_some_and(|heard| now < heard + KEEP_PATH) {
+                self.counters.paths_kept += 1;
+                return;
+            }
+            other.paths.retain(|known| *known != path);
+        }
+        self.by_path.insert(path, index as u32);
+        self.entries[index].paths.push(path);
+    }
+
+    /// Whether what comes by `path` is led to a peer.
+    pub fn leads(&self, path: Path) -> bool {
+        self.by_path.contains_key(&path)
     }
 
     /// Sends packets of a track to a peer, which decides what of it goes out.
@@ -324,6 +400,20 @@ impl Peers {
             }
             self.send_bursts(driver);
             self.pump(driver, index);
+            self.pause(index, now);
+        }
+    }
+
+    /// Has a peer whose time has not gone on called later.
+    fn pause(&mut self, index: usize, now: Instant) {
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        if entry.timer.is_some_and(|at| at <= now) {
+            let at = now + TIMER_PAUSE;
+            entry.timer = Some(at);
+            let conn = Self::id(index, entry.generation);
+            self.timers.push(Reverse((at, conn)));
         }
     }
 
@@ -346,6 +436,7 @@ impl Peers {
         for burst in self.bursts.drain(..) {
             self.counters.segments[burst.segments.min(16)] += 1;
             self.counters.packets_sent += burst.segments as u64;
+            self.counters.bytes_sent += burst.bytes.len() as u64;
             let channel = burst.path.channel;
             if channel.0 >= CONNECTIONS_FROM {
                 let segment = usize::from(burst.segment_bytes.unwrap_or(u16::MAX));
@@ -392,13 +483,6 @@ impl Peers {
         }
         while let Some(event) = entry.peer.poll_event() {
             match event {
-                Event::Validated(path) => {
-                    // One that another peer had before: an address is used again.
-                    if self.by_path.insert(path, index as u32) != Some(index as u32) {
-                        entry.paths.push(path);
-                    }
-                    self.events.push_back((conn, event));
-                }
                 Event::Invalidated(path) => {
                     entry.paths.retain(|known| *known != path);
                     if self.by_path.get(&path) == Some(&(index as u32)) {
@@ -406,10 +490,7 @@ impl Peers {
                     }
                     self.events.push_back((conn, event));
                 }
-                other => {
-                    self.counters.packets_received += u64::from(matches!(other, Event::Packet(_)));
-                    self.events.push_back((conn, other));
-                }
+                other => self.events.push_back((conn, other)),
             }
         }
         self.arm(index);

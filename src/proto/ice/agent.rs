@@ -72,6 +72,21 @@ pub struct Statistics {
     pub paths_dropped: u64,
 }
 
+impl Statistics {
+    /// Adds another agent's.
+    pub fn add(&mut self, other: &Self) {
+        self.answered += other.answered;
+        self.malformed += other.malformed;
+        self.wrong_username += other.wrong_username;
+        self.wrong_integrity += other.wrong_integrity;
+        self.role_conflicts += other.role_conflicts;
+        self.unknown_attributes += other.unknown_attributes;
+        self.unexpected += other.unexpected;
+        self.unsent += other.unsent;
+        self.paths_dropped += other.paths_dropped;
+    }
+}
+
 /// The lite side of one session.
 ///
 /// How a path is selected, from RFC 8445 section 8.1.1 and what browsers do: a nominated path is
@@ -366,6 +381,12 @@ impl Agent {
     /// paths only.
     pub fn is_valid(&self, path: Path) -> bool {
         self.paths.iter().any(|known| known.path == path)
+    }
+
+    /// When the peer was last authenticated on a path that is valid.
+    pub fn heard_on(&self, path: Path) -> Option<Instant> {
+        let known = self.paths.iter().find(|known| known.path == path)?;
+        Some(known.heard)
     }
 
     /// The path to send on. None until the peer has nominated one.

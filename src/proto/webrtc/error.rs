@@ -7,6 +7,8 @@ use crate::proto::dtls;
 pub enum Gone {
     /// No authenticated check came for too long (RFC 7675), or none at all.
     Silent,
+    /// Checks came, but the handshake did not end in time.
+    NotConnected,
     /// The DTLS session has ended or could not begin.
     Dtls(dtls::CloseReason),
     /// The offer has no fingerprint that can be checked.

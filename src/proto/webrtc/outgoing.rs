@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::arena::{Arena, Burst, SEGMENTS_MAX};
+use super::error::Gone;
 use super::peer::{Asked, Event, Keys, Peer};
 use super::sender::Round;
 use crate::base::ids::TrackId;
-use crate::media::{Kind, MediaTime, Packet};
+use crate::media::{Kind, MediaTime, Packet, Start};
 use crate::proto::ice::{Credentials, Path};
 use crate::proto::rtp::abs_send_time;
 
@@ -59,6 +60,8 @@ impl Peer {
         }
     }
 
+    /// Whoever is so far behind that nothing more may wait goes on with the next keyframe that
+    /// fits, which may be among `packets`.
     fn enqueue(&mut self, slot: usize, packets: &[Packet]) {
         if self.queue.len() + packets.len() > QUEUE_PACKETS_MAX {
             let track = packets[0].track;
@@ -66,6 +69,16 @@ impl Peer {
             self.senders[slot].numbering.skip();
             self.statistics.skips += 1;
             self.events.push_back(Event::KeyframeWanted(track));
+            let is_keyframe = |packet: &Packet| packet.start == Start::Keyframe;
+            let from = packets
+                .iter()
+                .rposition(is_keyframe)
+                .unwrap_or(packets.len());
+            let rest = &packets[from..];
+            if self.queue.len() + rest.len() <= QUEUE_PACKETS_MAX {
+                self.queue.extend(rest.iter().cloned());
+            }
+            return;
         }
         self.queue.extend(packets.iter().cloned());
     }
@@ -135,6 +148,11 @@ impl Peer {
         arena: &mut Arena,
         bursts: &mut Vec<Burst>,
     ) {
+        // Beyond the pace, packets that are asked for again wait until they are asked for again.
+        if self.pacer.room(now) <= 0 {
+            self.statistics.nacks_refused += 1;
+            return;
+        }
         let (Some(keys), Some(path)) = (&self.keys, self.path) else {
             return;
         };
@@ -167,7 +185,14 @@ impl Peer {
             .numbering
             .track()
             .unwrap_or(sender.numbering.wanted());
+        let given_up = sender.numbering.wanted();
+        let is_pending = sender.numbering.track() != Some(given_up);
         sender.numbering.want(to);
+        // One that was to come and has not is of no use any more.
+        if is_pending && given_up != to {
+            let from = given_up;
+            self.events.push_back(Event::Switched { from, to });
+        }
         Some(from).filter(|from| *from != to)
     }
 
@@ -190,6 +215,7 @@ impl Peer {
     /// Asks the peer for a keyframe of one of its tracks.
     pub fn request_keyframe(&mut self, now: Instant, track: TrackId) {
         if let Some(packet) = self.receivers.keyframe_request(now, track) {
+            self.statistics.keyframes_asked += 1;
             self.send_control(packet);
         }
     }
@@ -216,8 +242,10 @@ impl Peer {
         let connected = self.is_connected();
         let reports = connected.then(|| (self.reports.due(), "reports"));
         let receivers = self.receivers.poll_timeout().filter(|_| connected);
+        let connect = self.connect_until().map(|until| (until, "handshake"));
         [
             self.agent.poll_timeout(),
+            connect,
             queue,
             handshake,
             association,
@@ -241,14 +269,18 @@ impl Peer {
             association.handle_timeout(now);
             self.drain_association(now);
         }
+        if self.connect_until().is_some_and(|until| now >= until) {
+            self.go(Gone::NotConnected);
+        }
         if !self.is_connected() {
             return;
         }
         self.send_queued(now, arena, bursts);
-        for packet in self
-            .receivers
-            .handle_timeout(now, self.statistics.round_trip)
-        {
+        let round_trip = self.statistics.round_trip;
+        let due = self.receivers.handle_timeout(now, round_trip);
+        self.statistics.nacks_sent += due.nacks;
+        self.statistics.keyframes_asked += due.keyframes;
+        for packet in due.packets {
             self.send_control(packet);
         }
         if now >= self.reports.due() {

@@ -25,6 +25,14 @@ const KEYFRAME_AGAIN: Duration = Duration::from_millis(500);
 /// What a request for a packet costs of the pace, whether it can be answered or not.
 const NACK_COST_BYTES: usize = 100;
 
+/// Received packets are opened in blocks of this size, which live as long as the last of their
+/// packets: a second of video of 500 kbit/s.
+const INBOX_BYTES: usize = 64 * 1024;
+
+/// How long a peer that answers checks may take for its handshake. Without a bound it would hold
+/// its place by nothing but checks.
+const CONNECT: Duration = Duration::from_secs(30);
+
 /// Parameters that all peers of a process share.
 #[derive(Clone)]
 pub struct Shared {
@@ -92,6 +100,8 @@ pub struct Asked {
 pub struct PeerStatistics {
     /// Bytes received and opened.
     pub received_bytes: u64,
+    /// Packets of media received and opened.
+    pub received_packets: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
     /// Packets of media sent, retransmissions apart.
@@ -100,14 +110,55 @@ pub struct PeerStatistics {
     pub asked: u64,
     /// Packets sent again.
     pub sent_again: u64,
-    /// Packets that could not be opened, and replayed ones.
+    /// Packets that could not be opened, are of no stream, or came from an address that is not
+    /// the peer's.
     pub refused: u64,
+    /// Packets that came before, or are too old to tell. Firefox probes for bandwidth with them.
+    pub replayed: u64,
+    /// Keyframes that the peer asked for; those asked for again at once included.
+    pub keyframes_wanted: u64,
+    /// Keyframes that the peer was asked for.
+    pub keyframes_asked: u64,
+    /// Packets that the peer was asked for again.
+    pub nacks_sent: u64,
+    /// Requests for packets that were not looked at because the pace had no room for the answer.
+    pub nacks_refused: u64,
     /// Times that the peer fell behind and skipped to a keyframe.
     pub skips: u64,
     /// Round-trip time by RTCP; zero when not known.
     pub round_trip: Duration,
     /// What the peer can receive by its own estimate (REMB), in bits a second; 0 when not known.
     pub estimate: u64,
+}
+
+impl PeerStatistics {
+    /// Adds another peer's, times and estimates apart.
+    pub fn add(&mut self, other: &Self) {
+        self.received_bytes += other.received_bytes;
+        self.received_packets += other.received_packets;
+        self.sent_bytes += other.sent_bytes;
+        self.sent_packets += other.sent_packets;
+        self.asked += other.asked;
+        self.sent_again += other.sent_again;
+        self.refused += other.refused;
+        self.replayed += other.replayed;
+        self.keyframes_wanted += other.keyframes_wanted;
+        self.keyframes_asked += other.keyframes_asked;
+        self.nacks_sent += other.nacks_sent;
+        self.nacks_refused += other.nacks_refused;
+        self.skips += other.skips;
+    }
+
+    fn count_unopened(&mut self, error: srtp::Error) {
+        match error {
+            srtp::Error::Replayed | srtp::Error::TooOld => self.replayed += 1,
+            srtp::Error::Short
+            | srtp::Error::Version
+            | srtp::Error::Unencrypted
+            | srtp::Error::NotAuthentic
+            | srtp::Error::KeyExhausted => self.refused += 1,
+        }
+    }
 }
 
 pub(super) struct Keys {
@@ -196,6 +247,16 @@ impl Peer {
         self.path
     }
 
+    /// What ICE counts.
+    pub fn ice_statistics(&self) -> ice::Statistics {
+        self.agent.statistics()
+    }
+
+    /// When the peer was last authenticated on a path. `None` if it never was.
+    pub fn heard_on(&self, path: Path) -> Option<Instant> {
+        self.agent.heard_on(path)
+    }
+
     /// Media and data can go.
     pub fn is_connected(&self) -> bool {
         self.is_open && !self.is_gone
@@ -218,6 +279,9 @@ impl Peer {
                         session.handle_input(now, bytes);
                     }
                     self.drain_handshake(now);
+                } else {
+                    // Whoever is not known here can neither begin a handshake nor end one.
+                    self.statistics.refused += 1;
                 }
             }
             rtp::Kind::Rtp => self.receive_media(now, path, bytes, inbox),
@@ -228,6 +292,11 @@ impl Peer {
 
     fn has_media(&self) -> bool {
         !self.negotiated.incoming.is_empty() || !self.negotiated.outgoing.is_empty()
+    }
+
+    /// Until when the handshake has to be complete; `None` once it is.
+    pub(super) fn connect_until(&self) -> Option<Instant> {
+        (!self.is_open && !self.is_gone).then(|| self.began + CONNECT)
     }
 
     /// Begins the handshake, if it has not begun.
@@ -264,7 +333,12 @@ impl Peer {
                     }
                 }
                 ice::Event::Selected(path) => self.path = Some(path),
-                ice::Event::Dropped(path) => self.events.push_back(Event::Invalidated(path)),
+                ice::Event::Dropped(path) => {
+                    if self.path == Some(path) {
+                        self.path = self.agent.best();
+                    }
+                    self.events.push_back(Event::Invalidated(path));
+                }
                 ice::Event::Expired => self.go(Gone::Silent),
             }
         }
@@ -358,15 +432,24 @@ impl Peer {
             self.statistics.refused += 1;
             return;
         };
+        inbox.clear();
+        if inbox.capacity() < bytes.len() {
+            inbox.reserve(INBOX_BYTES.max(bytes.len()));
+        }
         inbox.extend_from_slice(bytes);
-        let mut packet = inbox.split();
-        let Ok(opened) = keys.inbound.unprotect_rtp(&mut packet) else {
-            self.statistics.refused += 1;
-            return;
+        // What cannot be opened takes no room of the block: its bytes are written over.
+        let opened = match keys.inbound.unprotect_rtp(inbox) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.statistics.count_unopened(error);
+                return;
+            }
         };
-        packet.truncate(opened.bytes);
+        inbox.truncate(opened.bytes);
+        let packet = inbox.split().freeze();
         self.statistics.received_bytes += bytes.len() as u64;
-        match self.receivers.receive(now, packet.freeze()) {
+        self.statistics.received_packets += 1;
+        match self.receivers.receive(now, packet) {
             Arrived::Packet(packet) => self.events.push_back(Event::Packet(packet)),
             Arrived::Announced(track, packet) => {
                 self.events.push_back(Event::Track(*track));
@@ -383,9 +466,12 @@ impl Peer {
             return;
         };
         let mut packet = bytes.to_vec();
-        let Ok(length) = keys.inbound.unprotect_rtcp(&mut packet) else {
-            self.statistics.refused += 1;
-            return;
+        let length = match keys.inbound.unprotect_rtcp(&mut packet) {
+            Ok(length) => length,
+            Err(error) => {
+                self.statistics.count_unopened(error);
+                return;
+            }
         };
         self.statistics.received_bytes += bytes.len() as u64;
         for part in rtcp::packets(&packet[..length]) {
@@ -432,6 +518,7 @@ impl Peer {
             self.statistics.asked += 1;
             // A flood of them costs no more than the pace allows: one is worth a packet.
             if self.pacer.room(now) <= 0 {
+                self.statistics.nacks_refused += 1;
                 continue;
             }
             self.pacer.take(NACK_COST_BYTES);
@@ -455,6 +542,7 @@ impl Peer {
 
     fn want_keyframe(&mut self, now: Instant, ssrc: u32) {
         if let Some(slot) = self.slot_of_ssrc(ssrc) {
+            self.statistics.keyframes_wanted += 1;
             let sender = &mut self.senders[slot];
             if sender
                 .keyframe_wanted

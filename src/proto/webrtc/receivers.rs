@@ -39,6 +39,8 @@ pub(super) struct Receivers {
     sections: Vec<Section>,
     streams: Vec<Stream>,
     repairs: Vec<Repair>,
+    /// The number of each track that follows those of the streams it has had.
+    next_numbers: Vec<u64>,
     timeline: Timeline,
     /// Our own source in what is said of them.
     ssrc: u32,
@@ -62,12 +64,22 @@ struct Stream {
     payload_type: u8,
     format: Format,
     state: rtp::Incoming,
+    /// The first number of this stream, once there is one, and the track's number for it.
+    joined: (Option<u64>, u64),
     clock: Clock,
     start: StartFinder,
     keyframe_asked: Option<Instant>,
     /// Counts the requests for keyframes (RFC 5104 section 4.3.1.1).
     refreshes: u8,
     is_announced: bool,
+}
+
+/// What is to be sent, and how much it asks for.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    pub(super) packets: Vec<Vec<u8>>,
+    pub(super) nacks: u64,
+    pub(super) keyframes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +91,8 @@ struct Repair {
 
 impl Receivers {
     pub(super) fn new(sections: &[Incoming], now: Instant, ssrc: u32) -> Self {
-        let mut next_track = 0;
-        let sections = sections
+        let mut next_track: u16 = 0;
+        let sections: Vec<Section> = sections
             .iter()
             .map(|incoming| {
                 let first_track = next_track;
@@ -95,6 +107,7 @@ impl Receivers {
             sections,
             streams: Vec::new(),
             repairs: Vec::new(),
+            next_numbers: vec![0; usize::from(next_track)],
             timeline: Timeline::new(now),
             ssrc,
             arrivals: twcc::Recorder::default(),
@@ -146,9 +159,6 @@ impl Receivers {
         let incoming = &self.sections[section].incoming;
         let rid = values.rid.or(values.repaired_rid).unwrap_or_default();
         let rid = String::from_utf8_lossy(rid).into_owned();
-        if self.streams.len() + self.repairs.len() >= STREAMS_MAX {
-            return Arrived::Refused;
-        }
         if is_repair {
             let named = |stream: &Stream| {
                 let pair = incoming
@@ -164,6 +174,8 @@ impl Receivers {
             let Some(stream) = stream else {
                 return Arrived::Nothing; // Padding before the first packet.
             };
+            // One for each stream: another source takes its place.
+            self.repairs.retain(|repair| repair.stream != stream);
             self.repairs.push(Repair {
                 ssrc: header.ssrc,
                 stream,
@@ -193,6 +205,10 @@ impl Receivers {
         if let Some(old) = self.streams.iter().position(|stream| stream.track == track) {
             self.forget(old);
         }
+        if self.streams.len() == STREAMS_MAX {
+            return Arrived::Refused;
+        }
+        let begin = self.next_numbers[track.index()];
         self.streams.push(Stream {
             ssrc: header.ssrc,
             section,
@@ -200,6 +216,7 @@ impl Receivers {
             track,
             payload_type: header.payload_type,
             state: rtp::Incoming::new(format.clock_rate),
+            joined: (None, begin),
             clock: Clock::new(format.clock_rate),
             start: StartFinder::new(format.codec),
             format,
@@ -328,6 +345,19 @@ impl Receivers {
                 return Arrived::Nothing;
             }
         };
+        // The track's numbers go on where a stream begins again under another source, with one
+        // left out as if it were lost. What is older than its first packet has no number then.
+        let (first, begin) = &mut stream.joined;
+        let Some(number) = (match *begin {
+            0 => Some(number),
+            begin => number
+                .checked_sub(*first.get_or_insert(number))
+                .map(|since| begin + since),
+        }) else {
+            return Arrived::Nothing;
+        };
+        let next = &mut self.next_numbers[stream.track.index()];
+        *next = (number + 2).max(*next);
         let time = stream.clock.time(&self.timeline, now, header.timestamp);
         let packet = Packet {
             track: stream.track,
@@ -422,30 +452,34 @@ impl Receivers {
     }
 
     /// What is due to be sent.
-    pub(super) fn handle_timeout(&mut self, now: Instant, round_trip: Duration) -> Vec<Vec<u8>> {
-        let mut packets = Vec::new();
+    pub(super) fn handle_timeout(&mut self, now: Instant, round_trip: Duration) -> Due {
+        let mut due = Due::default();
         self.round_trip = round_trip;
         let mut packet = Vec::new();
         let mut lost = Vec::new();
         for stream in self.streams.iter_mut().filter(|stream| stream.format.nack) {
             let numbers = stream.state.poll_nacks(now, round_trip);
+            let numbers = numbers.inspect(|_| due.nacks += 1);
             write_nack(&mut packet, self.ssrc, stream.ssrc, numbers);
             if stream.state.take_keyframe_needed() {
                 lost.push(stream.track);
             }
         }
         if !packet.is_empty() {
-            packets.push(packet);
+            due.packets.push(packet);
         }
         for track in lost {
-            packets.extend(self.keyframe_request(now, track));
+            if let Some(packet) = self.keyframe_request(now, track) {
+                due.keyframes += 1;
+                due.packets.push(packet);
+            }
         }
         let media = self.streams.first().map_or(0, |stream| stream.ssrc);
         let mut packet = Vec::new();
         while self.arrivals.write(now, self.ssrc, media, &mut packet) {
-            packets.push(std::mem::take(&mut packet));
+            due.packets.push(std::mem::take(&mut packet));
         }
-        packets
+        due
     }
 }
 

@@ -98,8 +98,12 @@ pub struct RtcDoor {
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
+    /// Datagrams that arrived on another shard than that of their peer and were passed on.
+    pub strays_passed: u64,
     /// Datagrams that could not be brought to where they belong.
     pub strays_dropped: u64,
+    /// Checks for sessions of other shards that were asked about there.
+    pub claims: u64,
     /// Offers refused.
     pub offers_refused: u64,
     /// Offers answered.
@@ -108,6 +112,25 @@ pub struct Counters {
     pub never_came: u64,
     /// Packets that could not be sent again, since they are not kept any more.
     pub not_kept: u64,
+}
+
+/// How much there is of what a session takes, all of which is zero without sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Sessions that were made here.
+    pub sessions: usize,
+    /// Of these, those that nobody has come for.
+    pub half_open: usize,
+    /// Peers that run here.
+    pub peers: usize,
+    /// Peers whose session is known.
+    pub running: usize,
+    /// Offers that are being answered.
+    pub asking: usize,
+    /// Addresses whose datagrams arrive on another shard than their peer's.
+    pub routes: usize,
+    /// Addresses and names that lead to peers.
+    pub leading: (usize, usize),
 }
 
 impl std::fmt::Debug for RtcDoor {
@@ -166,9 +189,17 @@ impl RtcDoor {
         &self.counters
     }
 
-    /// Sessions that were made here, and peers that run here.
-    pub fn len(&self) -> (usize, usize) {
-        (self.sessions.len(), self.peers.len())
+    /// What there is at the moment.
+    pub fn census(&self) -> Census {
+        Census {
+            sessions: self.sessions.len(),
+            half_open: self.sessions.waiting(),
+            peers: self.peers.len(),
+            running: self.running.len().max(self.by_key.len()),
+            asking: self.waiting.len() + self.publishing.len(),
+            routes: self.routes.len() + self.arrive_at.len(),
+            leading: self.peers.leading(),
+        }
     }
 
     /// Whether an id is one of WebRTC: of a peer, or of a publisher that was made here.
@@ -221,16 +252,16 @@ impl RtcDoor {
             Arrival::Elsewhere(ufrag) => {
                 if let Some(key) = SessionKey::of(&ufrag) {
                     let stray = Stray {
-                        from: path.remote,
+                        path,
                         bytes: Bytes::copy_from_slice(&bytes),
                     };
-                    self.look_for(driver, key, path, stray);
+                    self.look_for(driver, key, stray);
                 }
             }
             Arrival::Stranger => {
                 if let Some((key, shard)) = self.routes.get(&path.remote).copied() {
                     let stray = Stray {
-                        from: path.remote,
+                        path,
                         bytes: Bytes::copy_from_slice(&bytes),
                     };
                     self.pass_on(key, shard, self.me, stray);
@@ -241,21 +272,21 @@ impl RtcDoor {
     }
 
     /// A check for a session that does not run here.
-    fn look_for(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        key: SessionKey,
-        path: Path,
-        stray: Stray,
-    ) {
+    fn look_for(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, stray: Stray) {
         let maker = key.shard();
-        if let Some((_, shard)) = self.routes.get(&path.remote).copied() {
+        // An address that was one session's may be another's by now.
+        let route = self.routes.get(&stray.path.remote).copied();
+        if let Some((_, shard)) = route.filter(|(known, _)| *known == key) {
             self.pass_on(key, shard, self.me, stray);
         } else if maker == self.me {
+            if self.identity.is_none() {
+                self.counters.strays_dropped += 1;
+                return;
+            }
             match self.sessions.claim(key, self.me) {
                 Some(Ok(negotiated)) => {
                     self.run(driver, key, negotiated);
-                    self.scratch_receive(driver, path, &stray.bytes);
+                    self.stray(driver, self.me, &stray);
                 }
                 Some(Err(shard)) if shard != self.me => {
                     self.pass_on(key, shard, self.me, stray);
@@ -264,14 +295,9 @@ impl RtcDoor {
             }
         } else if self.strays < STRAYS_PER_ROUND_MAX && self.is_media_shard(maker) {
             self.strays += 1;
+            self.counters.claims += 1;
             self.mesh(maker, RtcMessage::Claim { key, stray });
         } else {
-            self.counters.strays_dropped += 1;
-        }
-    }
-
-    fn scratch_receive(&mut self, driver: &mut Driver<ServerSession>, path: Path, bytes: &[u8]) {
-        if self.peers.receive(driver, path, bytes) != Arrival::Taken {
             self.counters.strays_dropped += 1;
         }
     }
@@ -281,6 +307,7 @@ impl RtcDoor {
             self.counters.strays_dropped += 1;
             return;
         }
+        self.counters.strays_passed += 1;
         self.mesh(shard, RtcMessage::Stray { key, at, stray });
     }
 
@@ -307,14 +334,18 @@ impl RtcDoor {
         self.start(driver, key, granted);
     }
 
-    fn start(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, granted: Granted) {
+    /// Runs a session. False if this shard is about to end.
+    fn start(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        key: SessionKey,
+        granted: Granted,
+    ) -> bool {
         let Some(identity) = &self.identity else {
-            return;
+            return false;
         };
         let mut seed = [0; 8];
-        if fill_random(&mut seed).is_err() {
-            return;
-        }
+        fill_random(&mut seed).expect("the kernel has had random bytes for the session's names");
         let ufrag = granted.negotiated.local.ufrag.clone();
         let peer = Peer::new(
             driver.now(),
@@ -333,6 +364,7 @@ impl RtcDoor {
                 is_publisher: granted.is_publisher,
             },
         );
+        true
     }
 
     /// A message of another shard's door.
@@ -364,7 +396,7 @@ impl RtcDoor {
                     );
                 }
                 Some(Err(shard)) if shard == self.me => {
-                    self.stray(driver, from, stray);
+                    self.stray(driver, from, &stray);
                 }
                 Some(Err(shard)) => self.pass_on(key, shard, from, stray),
                 None => self.counters.strays_dropped += 1,
@@ -374,12 +406,15 @@ impl RtcDoor {
                 granted,
                 stray,
             } => {
-                self.start(driver, key, *granted);
-                self.stray(driver, self.me, stray);
+                if self.start(driver, key, *granted) {
+                    self.stray(driver, self.me, &stray);
+                } else {
+                    self.mesh(from, RtcMessage::Gone { key });
+                }
             }
             RtcMessage::Stray { key, at, stray } => {
                 if self.by_key.contains_key(&key) {
-                    self.stray(driver, at, stray);
+                    self.stray(driver, at, &stray);
                 } else if let Some(State::RunBy(shard)) =
                     self.sessions.get(key).map(|made| &made.state)
                 {
@@ -442,17 +477,22 @@ impl RtcDoor {
         }
     }
 
-    /// A datagram for a peer of this shard that arrived at another one. It is answered from here:
-    /// the port is the same.
-    fn stray(&mut self, driver: &mut Driver<ServerSession>, at: ShardId, stray: Stray) {
-        if at != self.me && self.arrive_at.len() < ROUTES_MAX {
-            self.arrive_at.insert(stray.from, at);
+    /// A datagram for a peer of this shard that may have arrived at another one. It is answered
+    /// from here: the port is the same. A connection is not, so its frames cannot be.
+    fn stray(&mut self, driver: &mut Driver<ServerSession>, at: ShardId, stray: &Stray) {
+        let path = stray.path;
+        if at != self.me && !Peers::is_datagram(path.channel) {
+            self.counters.strays_dropped += 1;
+            return;
         }
-        let path = Path {
-            remote: stray.from,
-            channel: crate::proto::ice::Channel(0),
-        };
-        self.scratch_receive(driver, path, &stray.bytes);
+        if self.peers.receive(driver, path, &stray.bytes) != Arrival::Taken {
+            self.counters.strays_dropped += 1;
+            return;
+        }
+        // Only where a peer was authenticated: what anybody can send leaves nothing behind.
+        if at != self.me && self.peers.leads(path) && self.arrive_at.len() < ROUTES_MAX {
+            self.arrive_at.insert(path.remote, at);
+        }
     }
 
     /// Lets the time go on.
@@ -527,7 +567,9 @@ impl RtcDoor {
         let key = running.key;
         match event {
             Event::Validated(path) => {
-                if let Some(at) = self.arrive_at.get(&path.remote).copied() {
+                if let Some(at) = self.arrive_at.get(&path.remote).copied()
+                    && self.peers.leads(path)
+                {
                     let from = path.remote;
                     self.mesh(
                         at,

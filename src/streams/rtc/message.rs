@@ -8,7 +8,7 @@ use super::key::SessionKey;
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::media::{Packet, Track};
 use crate::proto::http::Response;
-use crate::proto::ice::Credentials;
+use crate::proto::ice::{Credentials, Path};
 use crate::proto::webrtc::Negotiated;
 use crate::streams::name::StreamName;
 use crate::streams::whip::Ask;
@@ -16,8 +16,9 @@ use crate::streams::whip::Ask;
 /// A datagram that a shard has for another one.
 #[derive(Clone, Debug)]
 pub struct Stray {
-    /// Who sent it.
-    pub from: SocketAddr,
+    /// Who sent it, and how it came. Datagram sockets have the same channel on all shards;
+    /// connections are those of the shard where it arrived.
+    pub path: Path,
     /// All of it.
     pub bytes: Bytes,
 }

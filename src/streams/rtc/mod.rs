@@ -12,4 +12,4 @@ mod signalling;
 
 pub use crate::streams::whip::IceServer;
 pub use key::SessionKey;
-pub use message::RtcMessage;
+pub use message::{Granted, RtcMessage, Stray};

@@ -182,7 +182,7 @@ impl RtcDoor {
         };
         let is_full = self.sessions.waiting() + self.publishing.len() + self.waiting.len()
             >= identity.half_open_max
-            || self.sessions.len() >= identity.sessions_max;
+            || self.sessions.len().max(self.peers().len()) >= identity.sessions_max;
         if is_full {
             self.refuse(conn, 503, "There are too many sessions.");
             return;
@@ -237,7 +237,7 @@ impl RtcDoor {
             return;
         };
         let answered = self.answer(&asking.name, |facts| {
-            answer_publish(&asking.offer, &Preferences::default(), facts)
+            answer_publish(&asking.offer, &publishing(), facts)
                 .map(|answer| (answer.negotiated, answer.text))
         });
         match answered {
@@ -423,6 +423,14 @@ impl RtcDoor {
         };
         self.sessions.insert(key, made);
         self.respond(asking.conn, response);
+    }
+}
+
+/// Of publishers H.264 is asked first: it is what RTMP, HLS and most players take.
+fn publishing() -> Preferences {
+    Preferences {
+        codecs: vec![Codec::H264],
+        ..Preferences::default()
     }
 }
 
