@@ -93,8 +93,8 @@ async function play(plan) {
 /** Ends a session as a page does that says goodbye. */
 async function leave(index) {
   const [peer] = window.__peers.splice(index, 1);
-  peer.pc.close();
   const response = await fetch(peer.location, { method: 'DELETE' });
+  peer.pc.close();
   return response.status;
 }
 
@@ -194,7 +194,7 @@ async function watch(viewer, view) {
 async function later(viewer, then, before) {
   const answer = await viewer.evaluate(`(async () => {
     const peer = window.__peers.at(-1);
-    const address = ${JSON.stringify(then.url ?? '')} || peer.location;
+    const address = peer.location + ${JSON.stringify(then.path ?? '')};
     const response = await fetch(address, ${JSON.stringify(then.request)});
     return { status: response.status, text: await response.text() };
   })()`);
