@@ -220,7 +220,7 @@ impl StreamInfo {
             .filter_map(|output| self.source(output, addresses))
             .collect();
         json!({
-            "capa": {"datachannels": false, "selver": 2, "ssl": false},
+            "capa": {"datachannels": true, "selver": 2, "ssl": false},
             "height": video.height,
             "meta": {
                 "bframes": u8::from(self.bframes),
