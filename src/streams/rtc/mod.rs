@@ -13,6 +13,6 @@ mod signalling;
 mod sockets;
 pub mod websocket;
 
-pub use crate::streams::whip::IceServer;
+pub use crate::streams::whip::{Ask, IceServer, PostedOffer, Precondition, Role};
 pub use key::SessionKey;
 pub use message::{Granted, RtcMessage, Stray};
