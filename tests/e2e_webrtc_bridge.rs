@@ -26,8 +26,24 @@ fn ffmpeg_whip(server: &Server, name: &str, clip: &Path) -> Background {
             .args(["-hide_banner", "-nostdin", "-loglevel", "info", "-nostats"])
             .args(["-re", "-stream_loop", "-1", "-i"])
             .arg(clip)
-            .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
-            .args(["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-bf", "0", "-g", "30"])
+            .args([
+                "-c:v",
+                "libx264",
+                "-preset",
+                "ultrafast",
+                "-tune",
+                "zerolatency",
+            ])
+            .args([
+                "-profile:v",
+                "baseline",
+                "-pix_fmt",
+                "yuv420p",
+                "-bf",
+                "0",
+                "-g",
+                "30",
+            ])
             .args(["-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip"])
             .arg(server.url(&format!("/whip/{name}"))),
     );
@@ -42,11 +58,28 @@ fn assert_whole(what: &str, contents: &watch::Contents, codecs: &[&str], rate: f
     let (video, audio) = (contents.track("video"), contents.track("audio"));
     for track in [video, audio] {
         track.assert_monotonic();
-        assert!(track.span() > 2.0, "{what}: {} s of {}", track.span(), track.kind);
+        assert!(
+            track.span() > 2.0,
+            "{what}: {} s of {}",
+            track.span(),
+            track.kind
+        );
     }
-    assert!((rate - 2.0..rate + 2.0).contains(&video.rate()), "{what}: {}/s", video.rate());
-    assert!(video.gap_max() < 0.2, "{what}: a gap of {}", video.gap_max());
-    assert!(audio.gap_max() < 0.1, "{what}: a gap of {}", audio.gap_max());
+    assert!(
+        (rate - 2.0..rate + 2.0).contains(&video.rate()),
+        "{what}: {}/s",
+        video.rate()
+    );
+    assert!(
+        video.gap_max() < 0.2,
+        "{what}: a gap of {}",
+        video.gap_max()
+    );
+    assert!(
+        audio.gap_max() < 0.1,
+        "{what}: a gap of {}",
+        audio.gap_max()
+    );
     let (first, second) = (video.packets[0].pts, audio.packets[0].pts);
     assert!((first - second).abs() < 3.0, "{what}: {first} and {second}");
 }
@@ -142,7 +175,11 @@ fn chromium_av1_goes_everywhere() {
 fn rtmp_to_chromium(name: &str, clip: &Path) -> (Server, Value) {
     let server = Server::open(&[name]);
     let _publisher = server.publish_with(&ffmpeg9(), name, clip);
-    let seen = view("chromium", &format!("rtmp-{name}"), &server.url(&format!("/whep/{name}")));
+    let seen = view(
+        "chromium",
+        &format!("rtmp-{name}"),
+        &server.url(&format!("/whep/{name}")),
+    );
     (server, seen)
 }
 
@@ -234,9 +271,16 @@ fn assert_aiortc_plays(server: &Server, name: &str, rate: f64) {
         let rate = if of_sound { 45.0 } else { rate };
         assert!(number(track, "/frames") > 5.0 * rate, "{report}");
         assert_eq!(track["backwards"], 0, "{report}");
-        assert!(!of_sound || number(track, "/peak") > 500.0, "silent: {report}");
+        assert!(
+            !of_sound || number(track, "/peak") > 500.0,
+            "silent: {report}"
+        );
     }
-    assert_eq!(report["tracks"].as_array().map(Vec::len), Some(2), "{report}");
+    assert_eq!(
+        report["tracks"].as_array().map(Vec::len),
+        Some(2),
+        "{report}"
+    );
 }
 
 fn aiortc_both_ways(codec: &str) {
@@ -245,7 +289,11 @@ fn aiortc_both_ways(codec: &str) {
     let mut command = rtc::aiortc("publish", &server.url("/whip/peer"), 60, &[codec, "opus"]);
     let _publisher = publishing(&server, "peer", &mut command);
     assert_aiortc_plays(&server, "peer", 20.0);
-    let seen = view("chromium", &format!("aiortc-{codec}"), &server.url("/whep/peer"));
+    let seen = view(
+        "chromium",
+        &format!("aiortc-{codec}"),
+        &server.url("/whep/peer"),
+    );
     assert_moves(&seen, codec, 20.0);
     assert_sounds(&seen);
 }
@@ -290,7 +338,11 @@ fn gstreamer_both_ways(codec: &str) {
     let mut command = rtc::gstreamer("publish", &server.url("/whip/gst"), 60, codec);
     let _publisher = publishing(&server, "gst", &mut command);
     assert_gstreamer_plays(&server, "gst", codec);
-    let seen = view("chromium", &format!("gstreamer-{codec}"), &server.url("/whep/gst"));
+    let seen = view(
+        "chromium",
+        &format!("gstreamer-{codec}"),
+        &server.url("/whep/gst"),
+    );
     assert_moves(&seen, codec, 20.0);
     assert_sounds(&seen);
 }
