@@ -24,8 +24,12 @@ pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPla
         algorithm: "sha-256".to_owned(),
         bytes: certificate.fingerprint().to_vec(),
     };
+    let options = dtls::Options {
+        srtp: webrtc.srtp,
+        ..dtls::Options::default()
+    };
     let shared = Arc::new(Shared {
-        dtls: dtls::Context::new(certificate, dtls::Options::default())?,
+        dtls: dtls::Context::new(certificate, options)?,
         ice: ice::Options::default(),
         pace: Pace::default(),
         sctp: Default::default(),
