@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
 use super::sessions::{Sessions, State};
+use super::snapshot::RtcSnapshot;
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
 use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
@@ -184,9 +185,21 @@ impl RtcDoor {
         &self.peers
     }
 
-    /// What is counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// All that is counted. It looks at each peer.
+    pub fn snapshot(&self) -> RtcSnapshot {
+        let totals = self.peers.totals();
+        let counters = self.peers.counters();
+        RtcSnapshot {
+            census: self.census(),
+            connected: self.peers.connected() as u64,
+            counters: self.counters,
+            peers: totals.peers,
+            ice: totals.ice,
+            strangers: counters.strangers,
+            paths_kept: counters.paths_kept,
+            media_packets_sent: counters.packets_sent,
+            media_bytes_sent: counters.bytes_sent,
+        }
     }
 
     /// What there is at the moment.

@@ -9,6 +9,8 @@ mod key;
 mod message;
 mod sessions;
 mod signalling;
+mod snapshot;
 
 pub use key::SessionKey;
 pub use message::{Granted, RtcMessage, Stray};
+pub use snapshot::{COLUMNS, Column, RtcSnapshot};
