@@ -2,6 +2,10 @@
 //! answer as a judge that shares no code with the writer; str0m takes one as its peer's.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test outside of the server has no clock of its own"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -96,13 +100,13 @@ fn track(id: u16, codec: Codec) -> Track {
             bits: 0,
         }),
         language: String::new(),
+        rid: Default::default(),
     }
 }
 
 /// H.264 with the profile, constraints and level given.
 fn h264_track(profile_level: [u8; 3]) -> Track {
     let [profile, compatibility, level] = profile_level;
-    let sps = [0x67, profile, compatibility, level, 0xac, 0xd9];
     let mut init = vec![1, profile, compatibility, level, 0xff, 0xe1, 0, 6];
     init.extend([0x67, profile, compatibility, level, 0xac, 0xd9]);
     init.extend([1, 0, 4, 0x68, 0xee, 0x3c, 0x80]);

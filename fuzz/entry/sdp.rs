@@ -62,6 +62,7 @@ pub(crate) fn run(data: &[u8]) {
                 bits: 0,
             }),
             language: String::new(),
+            rid: Default::default(),
         })
         .collect();
     let check = |answer: String| {

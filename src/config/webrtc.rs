@@ -6,6 +6,7 @@ use super::node::{Fault, Node};
 use super::notice::Notice;
 use super::secret::Secret;
 use super::sections::Certificate;
+use crate::proto::dtls::SrtpOrder;
 
 /// Addresses that peers are told at most. A browser checks each of its own with each of these, by UDP
 /// and TCP, and a machine with containers has a bridge for each network.
@@ -28,6 +29,10 @@ pub struct WebRtc {
     pub ice_servers: Vec<IceServer>,
     /// `certificate` and `key`: PEM files for DTLS. Without them a certificate is made at start.
     pub certificate: Option<Certificate>,
+    /// `srtp`: how media is protected where a client has the choice. `gcm`, the default: AES-GCM, even
+    /// if DTLS 1.2 has to be spoken for it; `client`: the client's first choice, and DTLS 1.3 with
+    /// whoever has it.
+    pub srtp: SrtpOrder,
     /// `sessions_max`: sessions at once; 1 to 1 000 000, default 20 000. One costs some 60 kB.
     pub sessions_max: u32,
     /// `half_open_max`: sessions of one shard whose peer was not heard yet; 1 to 1 000 000, default
@@ -110,6 +115,7 @@ impl WebRtc {
                 .map(IceServer::read)
                 .collect::<Result<_, _>>()?,
             certificate: read_certificate(node)?,
+            srtp: read_srtp(&node.get("srtp"))?,
             sessions_max: node.get("sessions_max").number(1..=1_000_000, 20_000)?,
             half_open_max: node.get("half_open_max").number(1..=1_000_000, 5000)?,
             offer_bytes_max: node
@@ -210,6 +216,14 @@ fn read_certificate(node: &Node<'_>) -> Result<Option<Certificate>, Fault> {
     }
 }
 
+fn read_srtp(node: &Node<'_>) -> Result<SrtpOrder, Fault> {
+    match node.text()?.as_str() {
+        "" | "gcm" => Ok(SrtpOrder::GcmFirst),
+        "client" => Ok(SrtpOrder::ClientOrder),
+        _ => Err(node.fault("\"gcm\" or \"client\"")),
+    }
+}
+
 impl IceServer {
     fn read(node: &Node<'_>) -> Result<Self, Fault> {
         node.members()?;
@@ -281,6 +295,7 @@ mod tests {
         assert_eq!(webrtc.listen(3), webrtc.listen(0));
         assert!(webrtc.tcp && webrtc.announced.is_empty() && webrtc.ice_servers.is_empty());
         assert_eq!(webrtc.certificate, None);
+        assert_eq!(webrtc.srtp, SrtpOrder::GcmFirst);
         assert_eq!((webrtc.sessions_max, webrtc.half_open_max), (20_000, 5000));
         assert_eq!(webrtc.offer_bytes_max, 65_536);
     }
@@ -292,7 +307,7 @@ mod tests {
                 "ice_servers":[{"urls":"stun:stun.example.com"},
                   {"urls":["turn:turn.example.com?transport=udp","turns:turn.example.com:443"],
                    "username":"user","credential":"secret"}],
-                "certificate":"c.pem","key":"k.pem","sessions_max":7,"half_open_max":8,
+                "certificate":"c.pem","key":"k.pem","srtp":"client","sessions_max":7,"half_open_max":8,
                 "offer_bytes_max":4096}"#,
         );
         let webrtc = config.webrtc;
@@ -303,6 +318,7 @@ mod tests {
         assert_eq!(webrtc.ice_servers[1].urls.len(), 2);
         assert!(webrtc.ice_servers[1].credential.matches("secret"));
         assert_eq!(webrtc.certificate.unwrap().key, "k.pem");
+        assert_eq!(webrtc.srtp, SrtpOrder::ClientOrder);
         assert_eq!((webrtc.sessions_max, webrtc.half_open_max), (7, 8));
         assert!(
             !notices
@@ -354,6 +370,10 @@ mod tests {
             ),
             (r#"{"certificate":"c.pem"}"#, "webrtc.key: expected"),
             (r#"{"key":"k.pem"}"#, "webrtc.certificate: expected"),
+            (
+                r#"{"srtp":"sha1"}"#,
+                "webrtc.srtp: expected \"gcm\" or \"client\"",
+            ),
             (r#"{"tcp":"perhaps"}"#, "webrtc.tcp: expected true or false"),
             (
                 r#"{"ice_servers":[{}]}"#,

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Config, WebRtc};
+use crate::config::{self, Config, WebRtc};
 use crate::io::{addresses, bind_udp, listen};
 use crate::proto::dtls;
 use crate::proto::ice::{self, Candidate};
+use crate::proto::sdp::Limits;
 use crate::proto::webrtc::{Fingerprint, Pace, Shared};
 use crate::server::media_shard::RtcPlan;
+use crate::streams::rtc::IceServer;
 use crate::streams::rtc::door::Identity;
 
 /// What each of `shards` shards is started with.
@@ -22,14 +24,23 @@ pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPla
         algorithm: "sha-256".to_owned(),
         bytes: certificate.fingerprint().to_vec(),
     };
+    let options = dtls::Options {
+        srtp: webrtc.srtp,
+        ..dtls::Options::default()
+    };
     let shared = Arc::new(Shared {
-        dtls: dtls::Context::new(certificate, dtls::Options::default())?,
+        dtls: dtls::Context::new(certificate, options)?,
         ice: ice::Options::default(),
         pace: Pace::default(),
         sctp: Default::default(),
     });
     let local = addresses().unwrap_or_default();
     let announced: Vec<IpAddr> = webrtc.announce(&local);
+    let limits = Limits {
+        bytes_max: webrtc.offer_bytes_max as usize,
+        ..Limits::default()
+    };
+    let ice_servers: Vec<IceServer> = webrtc.ice_servers.iter().flat_map(servers).collect();
     let is_shared = webrtc.ports.is_shared(shards);
     (0..shards)
         .map(|shard| {
@@ -61,7 +72,8 @@ pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPla
                     shards: shards as u16,
                     half_open_max: webrtc.half_open_max as usize,
                     sessions_max: (webrtc.sessions_max as usize).div_ceil(shards),
-                    ice_links: Vec::new(),
+                    limits,
+                    ice_servers: ice_servers.clone(),
                 },
             })
         })
@@ -79,4 +91,16 @@ fn certificate(webrtc: &WebRtc) -> anyhow::Result<dtls::Certificate> {
     }
     let key = fs::read(&files.key).with_context(|| format!("webrtc.key: {}", files.key))?;
     dtls::Certificate::from_pem(&chain, &key).context("webrtc.certificate")
+}
+
+/// Each address of an entry of `webrtc.ice_servers`.
+fn servers(entry: &config::IceServer) -> impl Iterator<Item = IceServer> {
+    let login = (!entry.username.is_empty()).then(|| {
+        let credential = entry.credential.expose().to_owned();
+        (entry.username.clone(), credential)
+    });
+    entry.urls.iter().map(move |url| IceServer {
+        url: url.clone(),
+        login: login.clone(),
+    })
 }

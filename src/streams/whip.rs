@@ -20,6 +20,7 @@ use crate::streams::output::{Choice, Selection};
 const SESSIONS: &str = "session";
 const OFFER_TYPE: &str = "application/sdp";
 const FRAGMENT_TYPE: &str = "application/trickle-ice-sdpfrag";
+const LAYER_TYPE: &str = "application/json";
 /// As long as a simulcast layer's name may be.
 const LAYER_BYTES_MAX: usize = 32;
 /// Keys are made here; anything longer is not one of them.
@@ -27,7 +28,7 @@ const KEY_BYTES_MAX: usize = 64;
 
 /// What a request to one of these paths asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Ask {
+pub enum Ask {
     /// OPTIONS: what may be sent here, and the ICE servers (quirk 17).
     Options,
     /// POST of an offer.
@@ -41,6 +42,13 @@ pub(super) enum Ask {
         /// The fragment, not yet read.
         body: Bytes,
     },
+    /// POST to a session's `layer`: another simulcast layer (draft-ietf-wish-whep-02 section 4.9).
+    Layer {
+        /// The session.
+        key: String,
+        /// The layer's name, or the track's number.
+        layer: String,
+    },
     /// DELETE of a session.
     Delete {
         /// The session.
@@ -50,7 +58,7 @@ pub(super) enum Ask {
 
 /// Which way an offer's media is to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Role {
+pub enum Role {
     /// `/whip/`.
     Publish,
     /// `/whep/`.
@@ -61,7 +69,7 @@ pub(super) enum Role {
 
 /// A posted offer and what stands around it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct PostedOffer {
+pub struct PostedOffer {
     /// Publishes or plays.
     pub(super) role: Role,
     /// The stream's name as it was sent, or a stream key.
@@ -99,7 +107,7 @@ impl PostedOffer {
 
 /// The `If-Match` of a PATCH.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Precondition {
+pub enum Precondition {
     /// `*`: whatever the state is; an ICE restart has it (RFC 9725 section 4.3.3).
     Any,
     /// One of these entity tags, with their quotes.
@@ -151,6 +159,19 @@ fn read_endpoint(
         }
     }
     check_body(request, OFFER_TYPE, limits)?;
+    let posted = posted(request, role, name, request.body.clone())?;
+    Ok(Ask::Offer(Box::new(posted)))
+}
+
+/// What stands around an offer that comes over a WebSocket to `/webrtc/NAME`, as MistServer's
+/// players send it. `None` if the request is not for one.
+pub(super) fn read_socket(request: &Request) -> Option<Result<PostedOffer, Response>> {
+    let name = request.path.strip_prefix("/webrtc/")?;
+    let is_one = request.is_websocket() && !name.is_empty() && !name.contains('/');
+    is_one.then(|| posted(request, Role::ByOffer, name, Bytes::new()))
+}
+
+fn posted(request: &Request, role: Role, name: &str, body: Bytes) -> Result<PostedOffer, Response> {
     let choice = |name: &str| {
         let text = request.parameter(name).unwrap_or_default();
         Choice::parse(&text).ok_or_else(|| {
@@ -173,7 +194,7 @@ fn read_endpoint(
     }
     let pass = request.parameter("pass").map(Cow::into_owned);
     let token = request.header("authorization").and_then(bearer_token);
-    Ok(Ask::Offer(Box::new(PostedOffer {
+    Ok(PostedOffer {
         role,
         name: name.to_owned(),
         passwords: token.map(str::to_owned).into_iter().chain(pass).collect(),
@@ -182,11 +203,15 @@ fn read_endpoint(
             audio: choice("audio")?,
         },
         layer: layer.map(Cow::into_owned),
-        body: request.body.clone(),
-    })))
+        body,
+    })
 }
 
-fn read_session(request: &Request, key: &str, limits: &Limits) -> Result<Ask, Response> {
+fn read_session(request: &Request, path: &str, limits: &Limits) -> Result<Ask, Response> {
+    let (key, is_layer) = match path.strip_suffix("/layer") {
+        Some(key) => (key, true),
+        None => (path, false),
+    };
     let is_key = (1..=KEY_BYTES_MAX).contains(&key.len())
         && key
             .bytes()
@@ -195,6 +220,9 @@ fn read_session(request: &Request, key: &str, limits: &Limits) -> Result<Ask, Re
         return Err(no_session());
     }
     let key = key.to_owned();
+    if is_layer {
+        return read_layer(request, key, limits);
+    }
     match request.method {
         Method::Options => Ok(Ask::Options),
         Method::Delete => Ok(Ask::Delete { key }),
@@ -217,6 +245,45 @@ fn read_session(request: &Request, key: &str, limits: &Limits) -> Result<Ask, Re
             Err(method_refused("PATCH, DELETE, OPTIONS"))
         }
     }
+}
+
+/// `{"encodingId": "h"}` has the layer's name; `{"track": 2}` the track's number.
+fn read_layer(request: &Request, key: String, limits: &Limits) -> Result<Ask, Response> {
+    match request.method {
+        Method::Options => return Ok(Ask::Options),
+        Method::Post => {}
+        Method::Get | Method::Head | Method::Put | Method::Patch | Method::Delete => {
+            return Err(method_refused("POST, OPTIONS"));
+        }
+    }
+    check_body(request, LAYER_TYPE, limits)?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&request.body).map_err(|_| refusal(400, "The body is not JSON."))?;
+    let name = value.get("encodingId").and_then(|name| name.as_str());
+    let track = value.get("track").and_then(serde_json::Value::as_u64);
+    let layer = name
+        .map(str::to_owned)
+        .or(track.map(|track| track.to_string()));
+    match layer.filter(|layer| (1..=LAYER_BYTES_MAX).contains(&layer.len())) {
+        Some(layer) => Ok(Ask::Layer { key, layer }),
+        None => Err(refusal(
+            400,
+            "encodingId, a layer's name, or track, a number, is missing.",
+        )),
+    }
+}
+
+/// The layer is sent from its next keyframe on.
+pub(super) fn layer_taken() -> Response {
+    Response::new(204).with_cors()
+}
+
+/// There is no such layer.
+pub(super) fn no_layer() -> Response {
+    refusal(
+        404,
+        "The stream has no such layer, or it is of another codec.",
+    )
 }
 
 /// `Bearer TOKEN`, or the token alone as some publishers send it (quirk 15).
@@ -290,11 +357,11 @@ pub(super) fn read_patch(
 
 /// A STUN or TURN server that clients are told of.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct IceServer {
+pub struct IceServer {
     /// `stun:HOST:PORT` or `turn:HOST:PORT?transport=udp`.
-    pub(super) url: String,
+    pub url: String,
     /// For TURN: user name and credential.
-    pub(super) login: Option<(String, String)>,
+    pub login: Option<(String, String)>,
 }
 
 /// RFC 9725 section 4.6.

@@ -25,6 +25,21 @@ impl SrtpProfile {
         }
     }
 
+    pub(super) fn from_number(number: u16) -> Option<Self> {
+        [
+            Self::Aes128CmSha1_80,
+            Self::AeadAes128Gcm,
+            Self::AeadAes256Gcm,
+        ]
+        .into_iter()
+        .find(|profile| profile.number() == number)
+    }
+
+    /// Bytes of keys and salts of both directions.
+    pub(super) fn material_size(self) -> usize {
+        2 * (self.key_size() + self.salt_size())
+    }
+
     /// Bytes of a master key.
     #[must_use]
     pub fn key_size(self) -> usize {
@@ -73,7 +88,7 @@ pub struct SrtpKeys {
 
 impl SrtpKeys {
     pub(super) fn new(profile: SrtpProfile, material: &[u8]) -> Option<Self> {
-        if material.len() != 2 * (profile.key_size() + profile.salt_size()) {
+        if material.len() != profile.material_size() {
             return None;
         }
         let mut keys = Self {

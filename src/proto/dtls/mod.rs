@@ -14,6 +14,7 @@ mod certificate;
 mod context;
 mod error;
 mod fingerprint;
+mod hello;
 mod keys;
 mod record;
 mod session;
@@ -22,7 +23,7 @@ mod session;
 mod tests;
 
 pub use certificate::Certificate;
-pub use context::{Context, Options, Versions};
+pub use context::{Context, Options, SrtpOrder, Versions};
 pub use error::{CloseReason, Error};
 pub use fingerprint::{Fingerprint, HashAlgorithm};
 pub use keys::{SrtpKeys, SrtpProfile};

@@ -20,9 +20,9 @@ use crate::base::bytes::{Reader, Short};
 use super::Role;
 
 const CHANGE_CIPHER_SPEC: u8 = 20;
-const HANDSHAKE: u8 = 22;
+pub(super) const HANDSHAKE: u8 = 22;
 
-const CLIENT_HELLO: u8 = 1;
+pub(super) const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 const NEW_SESSION_TICKET: u8 = 4;
@@ -59,16 +59,16 @@ pub(super) struct Screen {
     answered: bool,
     /// We have asked for another ClientHello.
     retry: bool,
-    /// Of the first ClientHello.
+    /// Of the ClientHello that the state machine has got.
     client_random: Option<[u8; 32]>,
 }
 
 /// One record's place in its datagram.
-struct Record<'a> {
+pub(super) struct Record<'a> {
     /// With its header.
-    whole: &'a [u8],
-    /// `None` if it is protected.
-    plain: Option<(u8, &'a [u8])>,
+    pub(super) whole: &'a [u8],
+    /// Type and content; `None` if it is protected.
+    pub(super) plain: Option<(u8, &'a [u8])>,
 }
 
 impl Screen {
@@ -87,6 +87,19 @@ impl Screen {
             && message.body.get(2..34) == Some(&RETRY_RANDOM)
         {
             self.retry = true;
+        }
+    }
+
+    /// The state machine gets this ClientHello; another client's no longer passes.
+    pub(super) fn taken(&mut self, record: &[u8]) {
+        let plain = next_record(&mut Reader::new(record)).and_then(|record| record.plain);
+        if let Some((_, body)) = plain
+            && let Ok(message) = Message::read(body)
+        {
+            self.client_random = message
+                .body
+                .get(2..34)
+                .and_then(|random| random.try_into().ok());
         }
     }
 
@@ -133,10 +146,7 @@ impl Screen {
                 (0, 0, Some(random)) => match &self.client_random {
                     // The same again: our answer was lost.
                     Some(known) => known == random,
-                    None => {
-                        self.client_random = random.try_into().ok();
-                        true
-                    }
+                    None => true,
                 },
                 (0, 0, None) => false,
                 (0, _, _) => !self.answered,
@@ -167,7 +177,7 @@ impl Screen {
 }
 
 /// The next record of a datagram; `None` if it does not end in it.
-fn next_record<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
+pub(super) fn next_record<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
     let start = reader.rest();
     let first = *start.first()?;
     if first & 0b1110_0000 == 0b0010_0000 {
@@ -195,16 +205,21 @@ fn next_record<'a>(reader: &mut Reader<'a>) -> Option<Record<'a>> {
 }
 
 /// A handshake message or a fragment of one.
-struct Message<'a> {
-    kind: u8,
-    number: u16,
-    offset: u32,
-    body: &'a [u8],
+pub(super) struct Message<'a> {
+    pub(super) kind: u8,
+    pub(super) number: u16,
+    /// Of the whole message.
+    pub(super) length: u32,
+    pub(super) offset: u32,
+    /// `offset + body.len() <= length`.
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Message<'a> {
+    pub(super) const HEADER_SIZE: usize = 12;
+
     /// The first one of a record.
-    fn read(record: &'a [u8]) -> Result<Self, Short> {
+    pub(super) fn read(record: &'a [u8]) -> Result<Self, Short> {
         let mut reader = Reader::new(record);
         let kind = reader.u8()?;
         let length = reader.u24()?;
@@ -219,6 +234,7 @@ impl<'a> Message<'a> {
         Ok(Self {
             kind,
             number,
+            length,
             offset,
             body,
         })
@@ -277,7 +293,13 @@ mod tests {
     #[test]
     fn another_clients_hello_does_not_pass() {
         let mut screen = Screen::default();
+        assert_eq!(
+            screen.pass(Role::Server, &hello(2)).1,
+            0,
+            "none has been taken"
+        );
         assert_eq!(screen.pass(Role::Server, &hello(1)).1, 0);
+        screen.taken(&hello(1));
         assert_eq!(screen.pass(Role::Server, &hello(1)).1, 0, "sent again");
         assert_eq!(screen.pass(Role::Server, &hello(2)).1, 1);
         let second = handshake(CLIENT_HELLO, 1, &[1; 40]);

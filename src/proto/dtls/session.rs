@@ -1,5 +1,6 @@
 //! One side of one connection.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dimpl::{Dtls, Output, SecurityError};
 
+use super::hello::{Assembly, Offer};
 use super::record::Screen;
-use super::{CloseReason, Context, Error, Fingerprint, SrtpKeys, SrtpProfile, Versions};
+use super::{CloseReason, Context, Error, Fingerprint, SrtpKeys, SrtpOrder, SrtpProfile, Versions};
 
 /// Records that wait for `poll_transmit`. Data beyond is refused with [`Error::Full`].
 pub(super) const SEND_RECORDS_MAX: usize = 64;
@@ -90,6 +92,8 @@ struct Handshake {
     context: Context,
     expected: Box<[Fingerprint]>,
     screen: Screen,
+    /// As long as a server's state machine has not got the ClientHello.
+    hello: Option<Assembly>,
     /// When it has to be done.
     deadline: Instant,
     /// When the state machine wants to be called.
@@ -131,10 +135,11 @@ impl Session {
             return Err(Error::NoFingerprint);
         }
         let handshake = Handshake {
-            dtls: begin(now, role, context),
+            dtls: begin(now, role, context, context.options.versions),
             context: context.clone(),
             expected,
             screen: Screen::default(),
+            hello: awaited(role),
             deadline: now + context.options.handshake_max,
             wake: None,
             verified: false,
@@ -165,6 +170,13 @@ impl Session {
         if kept.is_empty() {
             return;
         }
+        let kept = match &mut self.state {
+            State::Handshake(handshake) => match handshake.take_hello(now, kept) {
+                Some(taken) => taken,
+                None => return,
+            },
+            State::Connected(_) | State::Closed => kept,
+        };
         self.step(now, |dtls| {
             dtls.handle_timeout(now)?;
             dtls.handle_packet(&kept)
@@ -307,8 +319,7 @@ impl Session {
                 }
                 Output::KeyingMaterial(material, profile) => {
                     if let State::Handshake(handshake) = &mut self.state {
-                        handshake.srtp = SrtpProfile::from_inner(profile)
-                            .and_then(|profile| SrtpKeys::new(profile, &material));
+                        handshake.srtp = handshake.keys(profile, &material);
                     }
                 }
                 Output::ApplicationData(data) => {
@@ -407,10 +418,44 @@ impl Handshake {
         }
     }
 
+    /// What of a datagram is for the state machine, which gets a ClientHello whole. What comes
+    /// before it is nothing that a client can have sent.
+    fn take_hello<'a>(&mut self, now: Instant, datagram: Cow<'a, [u8]>) -> Option<Cow<'a, [u8]>> {
+        let Some(assembly) = &mut self.hello else {
+            return Some(datagram);
+        };
+        let hello = assembly.take(&datagram)?.into_owned();
+        self.hello = None;
+        self.screen.taken(&hello);
+        let options = &self.context.options;
+        let takes_gcm = match options.srtp {
+            SrtpOrder::GcmFirst | SrtpOrder::Forced(_) => true,
+            SrtpOrder::ClientOrder => false,
+        };
+        // One that cannot be read is the state machine's to refuse.
+        let is_better = Offer::read(&hello).is_ok_and(|offer| offer.has_gcm_under_1_2_only());
+        if takes_gcm && is_better && options.versions == Versions::Both {
+            self.dtls = begin(now, Role::Server, &self.context, Versions::Dtls12);
+        }
+        Some(Cow::Owned(hello))
+    }
+
+    fn keys(&self, agreed: dimpl::SrtpProfile, material: &[u8]) -> Option<SrtpKeys> {
+        let agreed = SrtpProfile::from_inner(agreed)?;
+        match self.context.options.srtp {
+            SrtpOrder::GcmFirst | SrtpOrder::ClientOrder => SrtpKeys::new(agreed, material),
+            SrtpOrder::Forced(profile) => {
+                SrtpKeys::new(profile, material.get(..profile.material_size())?)
+            }
+        }
+    }
+
     /// Begins anew: the peer's retransmitted ClientHello finds a server that has seen nothing.
     fn restart(&mut self, now: Instant) {
-        self.dtls = begin(now, Role::Server, &self.context);
+        let versions = self.context.options.versions;
+        self.dtls = begin(now, Role::Server, &self.context, versions);
         self.screen = Screen::default();
+        self.hello = awaited(Role::Server);
         self.wake = None;
         self.verified = false;
         self.connected = false;
@@ -419,9 +464,16 @@ impl Handshake {
     }
 }
 
-fn begin(now: Instant, role: Role, context: &Context) -> Dtls {
+fn awaited(role: Role) -> Option<Assembly> {
+    match role {
+        Role::Server => Some(Assembly::default()),
+        Role::Client => None,
+    }
+}
+
+fn begin(now: Instant, role: Role, context: &Context, versions: Versions) -> Dtls {
     let (config, certificate) = (context.config.clone(), context.certificate.inner().clone());
-    let mut dtls = match context.options.versions {
+    let mut dtls = match versions {
         Versions::Both => Dtls::new_auto(config, certificate, now),
         Versions::Dtls12 => Dtls::new_12(config, certificate, now),
         Versions::Dtls13 => Dtls::new_13(config, certificate, now),

@@ -26,6 +26,9 @@ pub struct Preferences {
     pub stereo: bool,
     /// Data channels are taken.
     pub data_channels: bool,
+    /// Receivers tell when each packet came, which takes a packet from each of them every 50 to
+    /// 100 ms. Without it they tell what they can receive (REMB) about once a second.
+    pub transport_cc: bool,
 }
 
 impl Default for Preferences {
@@ -35,6 +38,7 @@ impl Default for Preferences {
             orientation: false,
             stereo: true,
             data_channels: true,
+            transport_cc: false,
         }
     }
 }
@@ -195,7 +199,17 @@ fn has_too_many_channels(track: &Track) -> bool {
     let channels = track.audio.map_or(0, |audio| audio.channels);
     let most = match track.codec {
         Codec::Ulaw | Codec::Alaw | Codec::G722 => 1,
-        _ => 2,
+        Codec::H264
+        | Codec::Hevc
+        | Codec::Av1
+        | Codec::Vp8
+        | Codec::Vp9
+        | Codec::Aac
+        | Codec::Mp3
+        | Codec::Opus
+        | Codec::Flac
+        | Codec::Ac3
+        | Codec::Eac3 => 2,
     };
     track.kind() == Kind::Audio && channels > most
 }
@@ -320,13 +334,14 @@ impl<'a> Answer<'a> {
                 false => idle(media, formats),
             };
         };
+        let transport_cc = self.preferences.transport_cc;
         let extensions = self.extensions(media, Direction::Receive, |extension| match extension {
             Extension::Mid
             | Extension::AbsSendTime
-            | Extension::TransportCc
             | Extension::AbsCaptureTime
             | Extension::PlayoutDelay
             | Extension::VideoOrientation => true,
+            Extension::TransportCc => transport_cc,
             Extension::AudioLevel => media.kind == Kind::Audio,
             Extension::DependencyDescriptor => format.codec == Codec::Av1,
             // Layers are ours to choose; a receiver gets one stream.
@@ -367,6 +382,7 @@ impl<'a> Answer<'a> {
         let mut format = format.clone();
         // A retransmission is answered to a NACK only.
         format.rtx = format.rtx.filter(|_| format.nack);
+        format.transport_cc &= self.preferences.transport_cc;
         let stereo = track.audio.is_some_and(|audio| audio.channels == 2);
         if format.codec == Codec::Opus && stereo {
             add_parameter(&mut format, "sprop-stereo", "1");

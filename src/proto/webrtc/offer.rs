@@ -16,7 +16,7 @@ const STREAMS_MAX: usize = 12;
 /// Simulcast layers of one section; browsers send three.
 const RIDS_MAX: usize = 4;
 /// SCTP's port where the offer names none (RFC 8841 section 5.1 has no default; all use this one).
-const SCTP_PORT: u16 = 5000;
+const SCTP_PORT: u64 = 5000;
 /// What a peer takes if it does not say (RFC 8841 section 6).
 const MESSAGE_BYTES_DEFAULT: u64 = 65_536;
 
@@ -386,7 +386,7 @@ fn data_content(media: &Media<'_>) -> Content {
     let format = media.formats.first().copied().unwrap_or("");
     let (port, old) = match media.protocol {
         "UDP/DTLS/SCTP" | "TCP/DTLS/SCTP" if format == "webrtc-datachannel" => {
-            (number("sctp-port").unwrap_or(SCTP_PORT.into()), false)
+            (number("sctp-port").unwrap_or(SCTP_PORT), false)
         }
         "DTLS/SCTP" => match format.parse() {
             Ok(port) => (port, true),

@@ -9,7 +9,7 @@ use super::error::Gone;
 use super::peer::{Asked, Event, Keys, Peer};
 use super::sender::Round;
 use crate::base::ids::TrackId;
-use crate::media::{Kind, MediaTime, Packet, Start};
+use crate::media::{Codec, Kind, MediaTime, Packet, Start};
 use crate::proto::ice::{Credentials, Path};
 use crate::proto::rtp::abs_send_time;
 
@@ -34,7 +34,7 @@ impl Peer {
         let Some(slot) = self.slot_for(first.track) else {
             return;
         };
-        if !self.is_connected() {
+        if !self.is_connected() || self.senders[slot].is_paused {
             return;
         }
         if is_backlog {
@@ -196,6 +196,62 @@ impl Peer {
         Some(from).filter(|from| *from != to)
     }
 
+    /// Stops sending what is of a kind, or goes on with it: with its next keyframe, which is asked
+    /// for. The receiver's numbers and times go on as if nothing had been left out.
+    pub fn set_paused(&mut self, kind: Kind, is_paused: bool) {
+        for sender in &mut self.senders {
+            if sender.outgoing.kind != kind || sender.is_paused == is_paused {
+                continue;
+            }
+            sender.is_paused = is_paused;
+            let (sent, wanted) = (sender.numbering.track(), sender.numbering.wanted());
+            if is_paused {
+                let is_other =
+                    |packet: &Packet| packet.track != wanted && Some(packet.track) != sent;
+                self.queue.retain(is_other);
+            } else {
+                sender.numbering.skip();
+                if kind == Kind::Video {
+                    self.events.push_back(Event::KeyframeWanted(wanted));
+                }
+            }
+        }
+    }
+
+    /// Whether something of a kind was agreed on to be sent, and as what.
+    pub fn sends(&self, kind: Kind) -> Option<Codec> {
+        let mut senders = self.senders.iter();
+        let sender = senders.find(|sender| sender.outgoing.kind == kind)?;
+        Some(sender.outgoing.format.codec)
+    }
+
+    /// The tracks that are sent or will be, those that are paused apart.
+    pub fn playing(&self) -> impl Iterator<Item = TrackId> {
+        let senders = self.senders.iter().filter(|sender| !sender.is_paused);
+        senders.map(|sender| sender.numbering.wanted())
+    }
+
+    /// The newest point of the stream that was sent.
+    pub fn newest(&self) -> Option<MediaTime> {
+        let sent = self.senders.iter().filter_map(|sender| sender.newest);
+        sent.map(|(time, _)| time).max()
+    }
+
+    /// Has the peer told from now on to send no more than this, in bits a second (REMB). False if
+    /// that was not agreed on for anything that it sends.
+    pub fn limit_bitrate(&mut self, bits_per_s: u64) -> bool {
+        let takes = self.receivers.takes_limit();
+        if takes {
+            self.limit = Some(bits_per_s);
+        }
+        takes
+    }
+
+    /// The pictures that the peer sends.
+    pub fn pictures(&self) -> Vec<TrackId> {
+        self.receivers.pictures()
+    }
+
     /// The tracks that are sent or will be.
     pub fn tracks(&self) -> impl Iterator<Item = TrackId> {
         self.senders.iter().map(|sender| sender.numbering.wanted())
@@ -284,9 +340,13 @@ impl Peer {
             self.send_control(packet);
         }
         if now >= self.reports.due() {
-            let packet = self
+            let mut packet = self
                 .reports
                 .write(now, &mut self.senders, &mut self.receivers);
+            if let Some(limit) = self.limit {
+                self.receivers
+                    .write_limit(limit, packet.get_or_insert_default());
+            }
             if let Some(packet) = packet {
                 self.send_control(packet);
             }

@@ -7,21 +7,27 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::control::{Choosing, Control};
 use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
 use super::sessions::{Sessions, State};
+use super::signalling::{Asking, Waiting};
 use super::snapshot::RtcSnapshot;
+use super::sockets::Sockets;
+use super::websocket::Dialect;
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
 use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
 use crate::media::{Kind, Packet};
 use crate::proto::http::Response;
 use crate::proto::ice::{Credentials, Path};
-use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Offer, Peer, Shared};
+use crate::proto::sdp::Limits;
+use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Peer, Shared};
+use crate::proto::websocket;
 use crate::shard::clock;
 use crate::streams::exchange::{Exchange, RtcReply};
 use crate::streams::name::StreamName;
-use crate::streams::output::Selection;
+use crate::streams::whip::IceServer;
 
 /// Tells the ids of publishers that were made here from those of connections and peers.
 const MADE: u64 = 1 << 29;
@@ -48,25 +54,18 @@ pub struct Identity {
     pub half_open_max: usize,
     /// Sessions of this shard.
     pub sessions_max: usize,
-    /// `Link` headers (RFC 9725 section 4.6).
-    pub ice_links: Vec<String>,
-}
-
-/// Who asked, while the answer is being found.
-#[derive(Debug)]
-pub(super) struct Asking {
-    pub(super) conn: ConnId,
-    pub(super) name: StreamName,
-    pub(super) offer: Box<Offer>,
-    pub(super) selection: Selection,
+    /// Bounds of an offer.
+    pub limits: Limits,
+    /// What clients are told of STUN and TURN (RFC 9725 section 4.6).
+    pub ice_servers: Vec<IceServer>,
 }
 
 /// A peer that this shard runs.
 #[derive(Clone, Debug)]
-struct Running {
-    key: SessionKey,
-    name: StreamName,
-    is_publisher: bool,
+pub(super) struct Running {
+    pub(super) key: SessionKey,
+    pub(super) name: StreamName,
+    pub(super) is_publisher: bool,
 }
 
 /// What the door wants done.
@@ -76,26 +75,40 @@ pub(in crate::streams) enum Act {
     Respond(ConnId, Response),
     /// Send to another shard.
     Mesh(ShardId, RtcMessage),
+    /// Go on as a WebSocket.
+    Upgrade(ConnId, Box<websocket::Accepted>),
+    /// Send a message on a WebSocket.
+    Say(ConnId, String),
+    /// Close a WebSocket.
+    HangUp(ConnId),
+    /// The connection has done what it came for.
+    Establish(ConnId),
 }
 
 /// WebRTC on one shard.
 pub struct RtcDoor {
     pub(super) me: ShardId,
     pub(super) identity: Option<Identity>,
-    peers: Peers,
+    pub(super) peers: Peers,
     pub(super) sessions: Sessions,
-    running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
-    by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
-    /// Viewers' offers, by the connection that waits for the answer.
-    pub(super) viewing: BTreeMap<ConnId, Asking>,
+    pub(super) running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
+    pub(super) by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
+    /// What waits for a stream's tracks, by the connection that asked.
+    pub(super) waiting: BTreeMap<ConnId, Waiting>,
     /// Publishers' offers, by the publisher's id.
-    pub(super) publishing: BTreeMap<ConnId, Asking>,
+    pub(super) publishing: BTreeMap<ConnId, Box<Asking>>,
+    /// The WebSockets that signal.
+    pub(super) sockets: Sockets,
+    /// Sessions that run here and are controlled while they do.
+    pub(super) controls: BTreeMap<ConnId, Control>,
+    /// What waits for a stream's tracks to choose among, by the id that asked.
+    pub(super) choosing: BTreeMap<ConnId, Choosing>,
     routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
     /// Where datagrams from an address arrive, if not here.
     arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
     next_publisher: u64,
     strays: usize,
-    acts: Vec<Act>,
+    pub(super) acts: Vec<Act>,
     batch: Vec<Packet>,
     scratch: Vec<u8>,
     pub(super) counters: Counters,
@@ -118,6 +131,10 @@ pub struct Counters {
     pub never_came: u64,
     /// Packets that could not be sent again, since they are not kept any more.
     pub not_kept: u64,
+    /// Data channels that nothing here is for.
+    pub channels_ignored: u64,
+    /// Messages on data channels that nothing here is for.
+    pub data_ignored: u64,
 }
 
 /// How much there is of what a session takes, all of which is zero without sessions.
@@ -133,6 +150,10 @@ pub struct Census {
     pub running: usize,
     /// Offers that are being answered.
     pub asking: usize,
+    /// WebSockets that signal.
+    pub sockets: usize,
+    /// Sessions that are controlled while they run, and what they wait for.
+    pub controls: usize,
     /// Addresses whose datagrams arrive on another shard than their peer's.
     pub routes: usize,
     /// Addresses and names that lead to peers.
@@ -157,8 +178,11 @@ impl RtcDoor {
             sessions: Sessions::default(),
             running: HashMap::default(),
             by_key: HashMap::default(),
-            viewing: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            sockets: Sockets::default(),
+            controls: BTreeMap::new(),
+            choosing: BTreeMap::new(),
             routes: HashMap::default(),
             arrive_at: HashMap::default(),
             next_publisher: 0,
@@ -172,6 +196,7 @@ impl RtcDoor {
 
     /// Offers are answered from here on.
     pub fn set_identity(&mut self, identity: Identity) {
+        self.sockets.set_offer_bytes_max(identity.limits.bytes_max);
         self.identity = Some(identity);
     }
 
@@ -183,6 +208,11 @@ impl RtcDoor {
     /// Peers, for what is counted of them.
     pub fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// The shard's number.
+    pub(in crate::streams) fn me(&self) -> ShardId {
+        self.me
     }
 
     /// All that is counted. It looks at each peer.
@@ -209,7 +239,9 @@ impl RtcDoor {
             half_open: self.sessions.waiting(),
             peers: self.peers.len(),
             running: self.running.len().max(self.by_key.len()),
-            asking: self.viewing.len() + self.publishing.len(),
+            asking: self.waiting.len() + self.publishing.len(),
+            sockets: self.sockets.len(),
+            controls: self.controls.len() + self.choosing.len(),
             routes: self.routes.len() + self.arrive_at.len(),
             leading: self.peers.leading(),
         }
@@ -299,6 +331,7 @@ impl RtcDoor {
             match self.sessions.claim(key, self.me) {
                 Some(Ok(negotiated)) => {
                     self.run(driver, key, negotiated);
+                    self.hand_over_commands(key, self.me);
                     self.stray(driver, self.me, &stray);
                 }
                 Some(Err(shard)) if shard != self.me => {
@@ -306,12 +339,7 @@ impl RtcDoor {
                 }
                 Some(Err(_)) | None => self.counters.strays_dropped += 1,
             }
-        } else if self.strays < STRAYS_PER_ROUND_MAX
-            && self
-                .identity
-                .as_ref()
-                .is_some_and(|identity| maker.0 < identity.shards)
-        {
+        } else if self.strays < STRAYS_PER_ROUND_MAX && self.is_media_shard(maker) {
             self.strays += 1;
             self.counters.claims += 1;
             self.mesh(maker, RtcMessage::Claim { key, stray });
@@ -329,7 +357,8 @@ impl RtcDoor {
         self.mesh(shard, RtcMessage::Stray { key, at, stray });
     }
 
-    fn mesh(&mut self, to: ShardId, message: RtcMessage) {
+    /// Sends a message to a shard; to this one as well.
+    pub(super) fn mesh(&mut self, to: ShardId, message: RtcMessage) {
         self.acts.push(Act::Mesh(to, message));
     }
 
@@ -347,6 +376,7 @@ impl RtcDoor {
             name: made.name.clone(),
             is_publisher: made.publisher.is_some(),
             negotiated: *negotiated,
+            has_socket: made.socket.is_some(),
         };
         self.start(driver, key, granted);
     }
@@ -372,6 +402,10 @@ impl RtcDoor {
             u64::from_le_bytes(seed),
         );
         let conn = self.peers.add(peer, &ufrag);
+        if granted.has_socket {
+            let control = Control::new(driver.now(), true);
+            self.controls.insert(conn, control);
+        }
         self.by_key.insert(key, conn);
         self.running.insert(
             conn,
@@ -402,6 +436,7 @@ impl RtcDoor {
                         name: made.name.clone(),
                         is_publisher: made.publisher.is_some(),
                         negotiated: *negotiated,
+                        has_socket: made.socket.is_some(),
                     });
                     self.mesh(
                         from,
@@ -411,6 +446,7 @@ impl RtcDoor {
                             stray,
                         },
                     );
+                    self.hand_over_commands(key, from);
                 }
                 Some(Err(shard)) if shard == self.me => {
                     self.stray(driver, from, &stray);
@@ -459,12 +495,18 @@ impl RtcDoor {
             }
             RtcMessage::Gone { key } => self.made_gone(exchange, key),
             RtcMessage::End { key } => self.end_running(driver, exchange, key),
+            RtcMessage::EndMade { key } => self.end_made(driver, exchange, key),
             RtcMessage::Restart { key, local, remote } => {
                 self.restart_running(driver, key, &local, &remote);
             }
             RtcMessage::Select { key, track } => {
-                self.select_running(driver, exchange, key, track);
+                self.select_running(driver, exchange, key, (Kind::Video, track));
             }
+            RtcMessage::Command { key, command } => {
+                let by = (key, Dialect::Socket);
+                self.command(driver, exchange, by, *command);
+            }
+            RtcMessage::Said { key, text } => self.said(key, text),
             RtcMessage::Keyframe { key, track } => {
                 if let Some(conn) = self.by_key.get(&key).copied() {
                     let now = driver.now();
@@ -472,6 +514,14 @@ impl RtcDoor {
                         .with(driver, conn, |peer| peer.request_keyframe(now, track));
                 }
             }
+            RtcMessage::Ask { conn, ask } => {
+                let asker = (Some(from), conn);
+                if let Some(response) = self.change_made(exchange, asker, *ask) {
+                    let response = Box::new(response);
+                    self.mesh(from, RtcMessage::Answer { conn, response });
+                }
+            }
+            RtcMessage::Answer { conn, response } => self.respond(conn, *response),
             RtcMessage::Track { key, track } => {
                 if let Some(conn) = self.sessions.publisher(key) {
                     exchange.publisher_track(conn, *track);
@@ -510,9 +560,13 @@ impl RtcDoor {
     }
 
     /// Once in a while: forgets sessions that nobody came for.
-    pub fn sweep(&mut self, exchange: &mut Exchange, now: Instant) {
+    pub fn sweep(&mut self, driver: &mut Driver<ServerSession>, exchange: &mut Exchange) {
+        let now = driver.now();
+        self.sweep_controls(driver, exchange);
+        self.sweep_sockets(now);
         for key in self.sessions.overdue(now) {
             self.counters.never_came += 1;
+            self.say_never_came(key);
             self.made_gone(exchange, key);
         }
         if self.peers.is_empty() {
@@ -613,6 +667,9 @@ impl RtcDoor {
                 }
             }
             Event::Track(track) => {
+                if let Some(control) = self.controls.get_mut(&conn) {
+                    control.note_track(&track);
+                }
                 if key.shard() == self.me {
                     if let Some(publisher) = self.sessions.publisher(key) {
                         exchange.publisher_track(publisher, track);
@@ -629,7 +686,7 @@ impl RtcDoor {
             },
             Event::KeyframeWanted(track) => exchange.rtc_keyframe(conn, track),
             Event::Switched { from, .. } => exchange.rtc_unwatch(conn, from),
-            Event::Data(_) => {}
+            Event::Data(event) => self.channel_event(driver, exchange, conn, event),
             Event::Gone(reason) => {
                 tracing::debug!(?conn, ?reason, "a WebRTC peer is gone");
                 self.forget_running(driver, conn);
@@ -667,15 +724,20 @@ impl RtcDoor {
                 }
             }
         }
+        self.controls.remove(&conn);
         self.peers.remove(driver, conn);
     }
 
     /// A session that was made here is over.
     fn made_gone(&mut self, exchange: &mut Exchange, key: SessionKey) {
-        if let Some(made) = self.sessions.remove(key)
-            && let Some(publisher) = made.publisher
-        {
+        let Some(made) = self.sessions.remove(key) else {
+            return;
+        };
+        if let Some(publisher) = made.publisher {
             exchange.connection_gone(publisher);
+        }
+        if let Some(socket) = made.socket {
+            self.session_over(socket);
         }
     }
 
@@ -700,7 +762,7 @@ impl RtcDoor {
     }
 
     /// Ends a peer that runs here.
-    fn end_running(
+    pub(super) fn end_running(
         &mut self,
         driver: &mut Driver<ServerSession>,
         exchange: &mut Exchange,
@@ -710,6 +772,7 @@ impl RtcDoor {
             return;
         };
         let now = driver.now();
+        self.tell_stop(driver, conn);
         self.peers.with(driver, conn, |peer| peer.close(now));
         let is_viewer = self
             .running
@@ -737,19 +800,20 @@ impl RtcDoor {
         }
     }
 
-    fn select_running(
+    /// Sends another track of a kind in the place of one.
+    pub(super) fn select_running(
         &mut self,
         driver: &mut Driver<ServerSession>,
         exchange: &mut Exchange,
         key: SessionKey,
-        to: TrackId,
+        (kind, to): (Kind, TrackId),
     ) {
         let Some(conn) = self.by_key.get(&key).copied() else {
             return;
         };
         let from = self
             .peers
-            .with(driver, conn, |peer| peer.replace(Kind::Video, to))
+            .with(driver, conn, |peer| peer.replace(kind, to))
             .flatten();
         if let Some(from) = from {
             exchange.rtc_select(conn, from, to);
@@ -777,11 +841,8 @@ impl RtcDoor {
     ) {
         match reply {
             RtcReply::AcceptPublish => self.accept_publisher(exchange, driver.now(), conn),
-            RtcReply::PublishBusy => {
-                let text = "The stream has a publisher, or there are too many streams.";
-                self.refuse_publisher(conn, 409, text);
-            }
-            RtcReply::PublishDenied(reason) => self.refuse_publisher(conn, 403, &reason),
+            RtcReply::PublishBusy => self.refuse_busy(conn),
+            RtcReply::PublishDenied(_) => self.refuse_publisher(conn),
             RtcReply::EndPublish => {
                 if let Some(key) = self.sessions.of_publisher(conn) {
                     self.end_made(driver, exchange, key);
@@ -806,14 +867,16 @@ impl RtcDoor {
                     Some(State::Waiting(_)) | None => {}
                 }
             }
-            RtcReply::Tracks(tracks) => self.answer_viewer(driver.now(), conn, &tracks),
+            RtcReply::Tracks(tracks) => {
+                if !self.chosen(driver, exchange, conn, &tracks) {
+                    self.tracks_known(driver.now(), conn, &tracks);
+                }
+            }
             RtcReply::NotFound => {
-                if let Some(asking) = self.viewing.remove(&conn) {
-                    self.counters.offers_refused += 1;
-                    let response =
-                        Response::text(404, "There is no such stream, or it is not live.");
-                    self.respond(asking.conn, response.with_cors());
-                } else if let Some(running) = self.running.get(&conn) {
+                if !self.chosen(driver, exchange, conn, &[])
+                    && !self.refuse_viewer(conn)
+                    && let Some(running) = self.running.get(&conn)
+                {
                     let key = running.key;
                     self.end_running(driver, exchange, key);
                 }
@@ -829,7 +892,10 @@ impl RtcDoor {
     }
 
     pub(super) fn respond(&mut self, conn: ConnId, response: Response) {
-        self.acts.push(Act::Respond(conn, response));
+        match self.sockets.has(conn) {
+            true => self.answer_socket(conn, &response),
+            false => self.acts.push(Act::Respond(conn, response)),
+        }
     }
 
     /// A new publisher's id.
@@ -838,6 +904,35 @@ impl RtcDoor {
         self.next_publisher += 1;
         // The number goes around the bits that tell ids apart.
         ConnId((number & !(MADE - 1)) << 3 | MADE | (number & (MADE - 1)))
+    }
+
+    /// An id for a question to the exchange that no connection of this shard has asked.
+    pub(super) fn next_asker(&mut self) -> ConnId {
+        self.next_publisher()
+    }
+
+    /// Ends a session that was made here when what is at hand is done.
+    pub(super) fn end_later(&mut self, key: SessionKey) {
+        let me = self.me;
+        self.mesh(me, RtcMessage::EndMade { key });
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.identity
+            .as_ref()
+            .map_or_else(Limits::default, |identity| identity.limits)
+    }
+
+    pub(super) fn ice_servers(&self) -> &[IceServer] {
+        self.identity
+            .as_ref()
+            .map_or(&[], |identity| &identity.ice_servers)
+    }
+
+    pub(super) fn is_media_shard(&self, shard: ShardId) -> bool {
+        self.identity
+            .as_ref()
+            .is_some_and(|identity| shard.0 < identity.shards)
     }
 
     /// Random bytes for one session's names. `None` if the kernel has none.
@@ -868,7 +963,8 @@ impl RtcDoor {
 
     /// Whoever waited for an answer is gone.
     pub fn connection_gone(&mut self, conn: ConnId) {
-        self.viewing.remove(&conn);
+        self.waiting.remove(&conn);
+        self.socket_gone(conn);
     }
 
     /// Ends all sessions.
@@ -880,6 +976,7 @@ impl RtcDoor {
         for key in running {
             self.end_running(driver, exchange, key);
         }
+        self.drain_sockets();
         self.identity = None;
     }
 }

@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::key::SessionKey;
-use crate::base::ids::{ShardId, TrackId};
+use super::websocket::Command;
+use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::media::{Packet, Track};
+use crate::proto::http::Response;
 use crate::proto::ice::{Credentials, Path};
 use crate::proto::webrtc::Negotiated;
 use crate::streams::name::StreamName;
+use crate::streams::whip::Ask;
 
 /// A datagram that a shard has for another one.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct Granted {
     pub is_publisher: bool,
     /// What offer and answer agreed on.
     pub negotiated: Negotiated,
+    /// A WebSocket is there to be told how it goes.
+    pub has_socket: bool,
 }
 
 /// A message about one session. Only [`RtcMessage::Packets`] and strays may be lost.
@@ -80,6 +85,11 @@ pub enum RtcMessage {
         /// The session.
         key: SessionKey,
     },
+    /// To the maker, from itself: end the session wherever it runs.
+    EndMade {
+        /// The session.
+        key: SessionKey,
+    },
     /// From the maker: new credentials (RFC 8445 section 9).
     Restart {
         /// The session.
@@ -102,6 +112,34 @@ pub enum RtcMessage {
         key: SessionKey,
         /// The publisher's number of the track.
         track: TrackId,
+    },
+    /// To the maker: a request about a session has come to a connection of the sender.
+    Ask {
+        /// The connection, by the sender's number.
+        conn: ConnId,
+        /// The request.
+        ask: Box<Ask>,
+    },
+    /// From the maker: the response to [`RtcMessage::Ask`].
+    Answer {
+        /// The connection, by the receiver's number.
+        conn: ConnId,
+        /// The response.
+        response: Box<Response>,
+    },
+    /// From the maker: a command has come over the session's WebSocket.
+    Command {
+        /// The session.
+        key: SessionKey,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// To the maker: a message for the session's WebSocket.
+    Said {
+        /// The session.
+        key: SessionKey,
+        /// The message.
+        text: String,
     },
     /// To the maker: a publisher's track.
     Track {
@@ -128,9 +166,14 @@ impl RtcMessage {
             | Self::Route { .. }
             | Self::Gone { .. }
             | Self::End { .. }
+            | Self::EndMade { .. }
             | Self::Restart { .. }
             | Self::Select { .. }
             | Self::Keyframe { .. }
+            | Self::Ask { .. }
+            | Self::Answer { .. }
+            | Self::Command { .. }
+            | Self::Said { .. }
             | Self::Track { .. } => false,
         }
     }

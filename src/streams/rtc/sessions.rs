@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::key::SessionKey;
 use crate::base::ids::{ConnId, ShardId};
+use crate::media::Codec;
+use crate::proto::ice::Credentials;
 use crate::proto::webrtc::Negotiated;
 use crate::streams::name::StreamName;
 
@@ -21,8 +23,16 @@ pub(super) struct Made {
     pub(super) resource: String,
     /// Changes with an ICE restart (RFC 9725 section 4.3.1).
     pub(super) etag: String,
+    /// The peer's ICE credentials.
+    pub(super) remote: Credentials,
+    /// The tag of its first media section.
+    pub(super) mid: String,
+    /// What its picture is sent as.
+    pub(super) video: Option<Codec>,
     pub(super) state: State,
     pub(super) since: Instant,
+    /// The WebSocket of this shard that it lives and ends with.
+    pub(super) socket: Option<ConnId>,
 }
 
 /// Where a session is run.
@@ -62,6 +72,10 @@ impl Sessions {
 
     pub(super) fn get(&self, key: SessionKey) -> Option<&Made> {
         self.made.get(&key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: SessionKey) -> Option<&mut Made> {
+        self.made.get_mut(&key)
     }
 
     /// The session at an address, if all of the address is right.

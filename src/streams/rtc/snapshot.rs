@@ -54,6 +54,12 @@ pub const COLUMNS: &[Column] = &[
         |s| s.connected,
     ),
     (
+        "webrtc_signalling_sockets",
+        "WebSockets that signal for a WebRTC session.",
+        false,
+        |s| s.census.sockets as u64,
+    ),
+    (
         "webrtc_routes",
         "Addresses whose datagrams arrive on another shard than their peer's, on both.",
         false,
