@@ -12,6 +12,7 @@ use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
 use super::sessions::{Sessions, State};
 use super::signalling::{Asking, Waiting};
+use super::snapshot::RtcSnapshot;
 use super::sockets::Sockets;
 use super::websocket::Dialect;
 use crate::base::ids::{ConnId, ShardId, TrackId};
@@ -214,9 +215,21 @@ impl RtcDoor {
         self.me
     }
 
-    /// What is counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// All that is counted. It looks at each peer.
+    pub fn snapshot(&self) -> RtcSnapshot {
+        let totals = self.peers.totals();
+        let counters = self.peers.counters();
+        RtcSnapshot {
+            census: self.census(),
+            connected: self.peers.connected() as u64,
+            counters: self.counters,
+            peers: totals.peers,
+            ice: totals.ice,
+            strangers: counters.strangers,
+            paths_kept: counters.paths_kept,
+            media_packets_sent: counters.packets_sent,
+            media_bytes_sent: counters.bytes_sent,
+        }
     }
 
     /// What there is at the moment.
