@@ -16,7 +16,7 @@ programs=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
 http=18980 rtmp=11995 control=14942
 dir=$(mktemp -d)
 cat > "$dir/config.json" <<JSON
-{"config": {"controller": {"interface": "127.0.0.1", "port": $control},
+{"webrtc": {"port": 18981}, "config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
     {"connector": "RTMP", "interface": "127.0.0.1", "port": $rtmp}]},
  "streams": {"live": {"source": "push://", "DVR": 5000}}}

@@ -50,7 +50,7 @@ trap 'stop; rm -rf "$dir"' EXIT
 start() {
   stop
   cat > "$dir/config.json" <<JSON
-{"config": {"controller": {"interface": "127.0.0.1", "port": $control},
+{"webrtc": {"port": 18982}, "config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
     {"connector": "RTMP", "interface": "127.0.0.1", "port": $rtmp},
     {"connector": "FLV"}, {"connector": "HTTPTS"}, {"connector": "MP4"}]},

@@ -48,7 +48,7 @@ keep() { jq -c --arg row "$1" '{row: $row} + .' >> "$raw"; }
 
 start_server() {
   cat > "$dir/config.json" <<JSON
-{"config": {"controller": {"interface": "127.0.0.1", "port": $control},
+{"webrtc": {"port": 18983}, "config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
     {"connector": "RTMP", "interface": "127.0.0.1", "port": $rtmp},
     {"connector": "HLS"}, {"connector": "CMAF"}]},

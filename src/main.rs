@@ -53,6 +53,9 @@ enum Command {
         /// The control port.
         #[arg(long, default_value_t = 4242)]
         control: u16,
+        /// The port of WebRTC's media, UDP and TCP.
+        #[arg(long, default_value_t = 18203)]
+        webrtc: u16,
     },
     /// Say what keeps the server from running here, and what mends it.
     Doctor,
@@ -84,11 +87,13 @@ fn main() -> ExitCode {
             http,
             rtmp,
             control,
+            webrtc,
         }) => {
             let demo = demo::Demo {
                 http,
                 rtmp,
                 control,
+                webrtc,
             };
             demo::run(demo, &mut io::stdout()).map(|()| true)
         }

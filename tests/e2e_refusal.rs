@@ -37,6 +37,7 @@ fn config(name: &str) -> (PathBuf, Ports) {
     write_config(
         &path,
         &json!({
+            "webrtc": { "port": free_port() },
             "config": {
                 "controller": { "interface": "127.0.0.1", "port": ports.control },
                 "protocols": [

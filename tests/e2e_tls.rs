@@ -400,6 +400,7 @@ fn a_bad_file_at_the_start_is_named() {
     let start = |protocols: serde_json::Value, tls: serde_json::Value| {
         let path = support::scratch().join(format!("refused-{}.json", free_port()));
         let config = json!({
+            "webrtc": { "port": free_port() },
             "config": {
                 "controller": { "interface": "127.0.0.1", "port": free_port() },
                 "protocols": protocols,

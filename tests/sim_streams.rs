@@ -43,9 +43,12 @@ fn streams_hold_what_they_promise() {
     let seed_count = seeds.end - seeds.start;
     let base = now();
     let mut totals = [0; COUNTS.len()];
+    let mut long_parted = 0;
     for seed in seeds {
         let step = Cell::new(0);
-        let run = catch_unwind(AssertUnwindSafe(|| run(seed, base, &step)));
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            run(seed, base, &step, &mut long_parted)
+        }));
         match run {
             Ok(counts) => {
                 for (total, count) in totals.iter_mut().zip(counts) {
@@ -58,6 +61,11 @@ fn streams_hold_what_they_promise() {
             }
         }
     }
+    eprintln!("renditions that began with a pause: {long_parted}");
+    assert!(
+        long_parted <= 1 + seed_count / 20,
+        "long parts are not the exception: {long_parted}"
+    );
     for (name, total) in COUNTS.iter().zip(totals) {
         eprintln!("{name}: {total}");
         assert!(total > 0 || seed_count < 20, "not one of: {name}");
@@ -84,7 +92,7 @@ const COUNTS: [&str; 15] = [
 ];
 
 /// Returns how often all that happened.
-fn run(seed: u64, base: Instant, step: &Cell<u32>) -> [u64; COUNTS.len()] {
+fn run(seed: u64, base: Instant, step: &Cell<u32>, long_parted: &mut u64) -> [u64; COUNTS.len()] {
     let mut rng = Prng::new(seed);
     let climate = Climate {
         shards: 1 + rng.below(4) as usize,
@@ -109,6 +117,7 @@ fn run(seed: u64, base: Instant, step: &Cell<u32>) -> [u64; COUNTS.len()] {
     step.set(STEPS);
     settle(&mut world);
     let audience = &world.audience;
+    *long_parted += audience.shelf.long_parted.len() as u64;
     [
         world.frames_seen,
         world.skips_seen,

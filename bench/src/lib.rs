@@ -1,8 +1,8 @@
 //! Load for a ringside server, and what it costs the server.
 //!
 //! [`streams`] publishes and watches, [`segments`] watches by HLS and DASH, [`get`] asks for the
-//! same resources over and over, [`floor`] and [`floor_srtp`] are the bare loops to compare with,
-//! [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
+//! same resources over and over, [`rtc`] publishes and plays by WebRTC, [`floor`] and [`floor_srtp`]
+//! are the bare loops to compare with, [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
 //! thread.
 
 pub mod churn;
@@ -14,6 +14,7 @@ pub mod floor_srtp;
 pub mod get;
 mod process;
 mod publisher;
+pub mod rtc;
 pub mod segments;
 mod source;
 mod stamp;

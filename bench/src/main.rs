@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{churn, floor, floor_srtp, get, pin, segments, streams};
+use ringside_load::{churn, floor, floor_srtp, get, pin, rtc, segments, streams};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -27,6 +27,10 @@ enum Command {
     Llhls(segments::Options),
     /// Watch by low-latency DASH.
     Dash(segments::Options),
+    /// Play by WHEP, and publish by WHIP what is played.
+    Whep(rtc::Options),
+    /// Publish by WHIP.
+    Whip(rtc::Options),
     /// GET one or several resources over and over.
     Get(get::Options),
     /// Come and go at random, and see whether the server is left as it was.
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
             Command::Hls(options) => segments::hls(&options, &mut out),
             Command::Llhls(options) => segments::llhls(&options, &mut out),
             Command::Dash(options) => segments::dash(&options, &mut out),
+            Command::Whep(options) => rtc::whep(&options, &mut out),
+            Command::Whip(options) => rtc::whip(&options, &mut out),
             Command::Get(options) => get::run(&options, &mut out),
             Command::Churn(options) => churn::run(&options, &mut out),
             Command::Floor(options) => floor::run(&options, &mut out),

@@ -30,7 +30,6 @@ const NOT_SERVED: &[&str] = &[
     "TSRIST",
     "TSSRT",
     "WAV",
-    "WebRTC",
 ];
 
 /// What a connector of `config.protocols` is to this version.
@@ -52,7 +51,9 @@ impl Standing {
         match connector {
             known if NOT_SERVED.contains(&known) => Self::NotServed,
             "HTTP" | "HTTPS" | "RTMP" => Self::Port,
-            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" | "DASH" | "HSS" => Self::OverHttp,
+            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" | "DASH" | "HSS" | "WebRTC" => {
+                Self::OverHttp
+            }
             _ => Self::Unknown,
         }
     }
@@ -85,6 +86,9 @@ pub struct Protocols {
     /// `CMAF`, and `DASH` and `HSS` of older files: `/cmaf/NAME/index.m3u8` and `index.mpd` on HTTP,
     /// fragmented MP4.
     pub cmaf: bool,
+    /// `WebRTC`: WHIP, WHEP and `/webrtc/NAME` on HTTP, and the ports of the section `webrtc`. Like
+    /// `flv`, on where the list names no format.
+    pub webrtc: bool,
 }
 
 /// A listening address for HTTP.
@@ -142,6 +146,7 @@ impl Default for Protocols {
             ts: true,
             hls: true,
             cmaf: true,
+            webrtc: true,
         }
     }
 }
@@ -173,6 +178,7 @@ impl Protocols {
             ts: false,
             hls: false,
             cmaf: false,
+            webrtc: false,
         };
         let items = node.items()?;
         if items.is_empty() {
@@ -215,6 +221,7 @@ impl Protocols {
                 "HTTPTS" => protocols.ts = true,
                 "HLS" => protocols.hls = true,
                 "CMAF" | "DASH" | "HSS" => protocols.cmaf = true,
+                "WebRTC" => protocols.webrtc = true,
                 "" => return Err(item.get("connector").fault("the name of a connector")),
                 known if NOT_SERVED.contains(&known) => {
                     notices.push(Notice::ConnectorNotServed {
@@ -228,8 +235,15 @@ impl Protocols {
         }
         // A list that names none of the formats on HTTP was written by hand for this server;
         // one that names some leaves the others out on purpose.
-        let names_a_format =
-            protocols.flv || protocols.mp4 || protocols.ts || protocols.hls || protocols.cmaf;
+        let names_a_format = [
+            protocols.flv,
+            protocols.mp4,
+            protocols.ts,
+            protocols.hls,
+            protocols.cmaf,
+            protocols.webrtc,
+        ]
+        .contains(&true);
         let serves_http = !(protocols.http.is_empty() && protocols.https.is_empty());
         if !names_a_format && serves_http {
             protocols.flv = true;
@@ -237,6 +251,7 @@ impl Protocols {
             protocols.ts = true;
             protocols.hls = true;
             protocols.cmaf = true;
+            protocols.webrtc = true;
         }
         if !serves_http {
             let riding = [
@@ -245,6 +260,7 @@ impl Protocols {
                 (protocols.ts, "HTTPTS"),
                 (protocols.hls, "HLS"),
                 (protocols.cmaf, "CMAF"),
+                (protocols.webrtc, "WebRTC"),
             ];
             notices.extend(riding.into_iter().filter(|(on, _)| *on).map(|(_, name)| {
                 Notice::NeedsHttp {

@@ -144,7 +144,7 @@ impl PacketClock {
     fn offset_at(&self, number: u64) -> MediaTime {
         let known = self.changes.iter().rfind(|(from, _)| *from <= number);
         known
-            .or(self.changes.front())
+            .or_else(|| self.changes.front())
             .map_or(MediaTime::ZERO, |(_, offset)| *offset)
     }
 }

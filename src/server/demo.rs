@@ -31,6 +31,8 @@ pub struct Demo {
     pub rtmp: u16,
     /// The control port.
     pub control: u16,
+    /// Media of WebRTC.
+    pub webrtc: u16,
 }
 
 /// Serves the demo until a signal ends it.
@@ -43,6 +45,7 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
                 {"connector": "RTMP", "interface": "127.0.0.1", "port": demo.rtmp},
             ],
         },
+        "webrtc": {"interface": "127.0.0.1", "port": demo.webrtc},
         "streams": {"demo": {"name": "demo", "source": "push://127.0.0.1"}},
     });
     let loaded = config::parse(&text.to_string(), "the demo's configuration")?;
@@ -67,6 +70,7 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
          http://127.0.0.1:{http}/cmaf/demo/index.m3u8   HLS with low latency, also /hls/demo/index.m3u8\n    \
          http://127.0.0.1:{http}/cmaf/demo/index.mpd    DASH\n    \
          http://127.0.0.1:{http}/demo.flv     HTTP-FLV, also .ts and .mp4\n    \
+         http://127.0.0.1:{http}/whep/demo    WebRTC, in a WHEP player\n    \
          rtmp://127.0.0.1:{rtmp}/play/demo    RTMP\n    \
          http://127.0.0.1:{control}/metrics     numbers\n\n\
          Ctrl-C ends it."

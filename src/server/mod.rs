@@ -94,10 +94,7 @@ pub fn examine(options: &Serve, out: &mut impl Write) -> anyhow::Result<bool> {
     for notice in &loaded.notices {
         writeln!(out, "note  {notice}")?;
     }
-    let mut findings = findings(&loaded.config, &pinning);
-    let shards = media_cpus(&pinning).len();
-    findings.extend(doctor::examine_webrtc(&loaded.config.webrtc, shards));
-    Ok(doctor::print(&findings, out)?)
+    Ok(doctor::print(&findings(&loaded.config, &pinning), out)?)
 }
 
 /// Asks the server that runs with this configuration.
@@ -122,6 +119,10 @@ fn environment() -> anyhow::Result<Environment> {
 fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
     let mut findings = doctor::examine(&ports(config));
     findings.extend(certificates::examine(config));
+    if config.protocols.webrtc {
+        let shards = media_cpus(pinning).len();
+        findings.extend(doctor::examine_webrtc(&config.webrtc, shards));
+    }
     let pinned: Vec<usize> = pinning
         .cpus
         .iter()
@@ -207,10 +208,14 @@ impl Server {
         let ring = ring_options(pinning);
 
         let mut plans = Vec::new();
-        let rtc_plans = rtc::plans(&config, cpus.len())?;
-        for (end, rtc) in ends.into_iter().zip(rtc_plans) {
+        let mut rtc_plans = match config.protocols.webrtc {
+            true => rtc::plans(&config, cpus.len())?,
+            false => Vec::new(),
+        }
+        .into_iter();
+        for end in ends {
             plans.push(media_shard::Plan {
-                rtc: Some(rtc),
+                rtc: rtc_plans.next(),
                 listening: listening(&config, &store)?,
                 mesh: end,
                 control: control_id,
@@ -443,6 +448,13 @@ fn engine(driver: &Driver<ServerSession>, mesh: &Mesh<Message>) -> Engine {
         completions: ring.completions,
         sends: ring.sends,
         no_buffers: ring.no_buffers,
+        datagrams_received: ring.datagrams_received,
+        datagrams_truncated: ring.datagrams_truncated,
+        datagram_sends: ring.datagram_sends,
+        datagrams_sent: ring.datagrams_sent,
+        datagram_sends_full: ring.datagram_sends_full,
+        datagram_sends_failed: ring.datagram_sends_failed,
+        datagram_sends_dropped: ring.datagram_sends_dropped,
         operation_errors: ring.errors,
         mesh_depth: mesh.depth() as u64,
         mesh_dropped: mesh.dropped(),

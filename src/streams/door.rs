@@ -14,7 +14,7 @@ use crate::hub::Pieces;
 use crate::io::{DatagramIndex, Piece, ReceivedDatagram};
 use crate::media::Packet;
 use crate::metrics::Latency;
-use crate::proto::{http, http2, rtmp};
+use crate::proto::{http, http2, rtmp, websocket};
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::streams::access::PublishRequest;
@@ -24,6 +24,9 @@ use crate::streams::lines::{Line, Lines};
 use crate::streams::message::Message;
 use crate::streams::output::Container;
 use crate::streams::rtc::door::{Act, RtcDoor};
+
+/// RFC 6455 section 7.4.1.
+const CLOSE_NORMAL: u16 = 1000;
 
 /// The streams of one shard, with their connections.
 #[derive(Debug)]
@@ -115,15 +118,26 @@ impl Door {
             ServerEvent::Http(http::Event::Request(request)) => {
                 let from = self.client(driver, conn, &request);
                 self.note_client(driver, conn, conn, from);
-                self.handle_request(conn, from, &request);
+                if !self.rtc.dial(driver.now(), conn, from, &request) {
+                    self.handle_request(conn, from, &request);
+                }
             }
             ServerEvent::Http(http::Event::Closed(_reason)) => {
                 self.exchange.connection_gone(conn);
                 driver.close(conn);
             }
             ServerEvent::Http2(event) => self.handle_http2(driver, conn, event),
-            // No connection of this door becomes one.
-            ServerEvent::WebSocket(_) => driver.close(conn),
+            ServerEvent::WebSocket(websocket::Event::Message(message)) => {
+                if let websocket::Message::Text(text) = message {
+                    let now = driver.now();
+                    self.rtc.heard(now, &mut self.exchange, conn, &text);
+                }
+            }
+            ServerEvent::WebSocket(websocket::Event::Closed(reason)) => {
+                tracing::debug!(?conn, ?reason, "a WebSocket ends");
+                self.rtc.connection_gone(conn);
+                driver.close(conn);
+            }
             ServerEvent::Frame(frame) => {
                 driver.establish(conn);
                 self.rtc.frame(driver, conn, &frame);
@@ -279,12 +293,16 @@ impl Door {
             Some(line) => taken(driver, line),
             None => driver.sent_bytes(conn),
         });
-        self.rtc.sweep(&mut self.exchange, driver.now());
+        self.rtc.sweep(driver, &mut self.exchange);
         self.restricted
             .retain(|conn, _| driver.peer(*conn).is_some());
     }
 
     /// A message for this door.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what the door has no part in is the exchange's"
+    )]
     pub fn message(&mut self, driver: &mut Driver<ServerSession>, from: ShardId, message: Message) {
         match message {
             Message::Rtc(message) => {
@@ -349,6 +367,18 @@ impl Door {
                         http_reply(driver, conn, reply);
                     }
                 }
+                Act::Upgrade(conn, accepted) => {
+                    let (now, options) = (driver.now(), Arc::clone(self.rtc.socket_options()));
+                    driver.with(conn, |session| session.upgrade(now, &options, *accepted));
+                }
+                Act::Say(conn, text) => with_websocket(driver, conn, |socket| {
+                    socket.send_text(&text);
+                }),
+                Act::HangUp(conn) => {
+                    let now = driver.now();
+                    with_websocket(driver, conn, |socket| socket.close(now, CLOSE_NORMAL, ""));
+                }
+                Act::Establish(conn) => driver.establish(conn),
                 Act::Mesh(to, message) if to == self.rtc.me() => {
                     self.rtc.message(driver, &mut self.exchange, to, message);
                 }
@@ -561,6 +591,14 @@ impl Door {
             tracing::error!(%error, "sends could not be submitted");
         }
     }
+}
+
+fn with_websocket(
+    driver: &mut Driver<ServerSession>,
+    conn: ConnId,
+    call: impl FnOnce(&mut websocket::Session),
+) {
+    driver.with(conn, |session| session.websocket().map(call));
 }
 
 fn with_http2<R>(

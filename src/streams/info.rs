@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::name::StreamName;
 use crate::base::ids::TrackId;
-use crate::config::{Protocols, Standing};
+use crate::config::Protocols;
 use crate::media::{Kind, MediaTime, Track};
 
 /// A live stream as its players see it.
@@ -122,7 +122,6 @@ impl Addresses {
         };
         let name = without_port(&http);
         let rtmp = protocols.rtmp.iter().find(|rtmp| rtmp.play);
-        let serves_webrtc = Standing::of("WebRTC") != Standing::NotServed;
         Self {
             rtmp: rtmp.map(|rtmp| match rtmp.listen.port() {
                 1935 => name.to_owned(),
@@ -136,8 +135,8 @@ impl Addresses {
                 (protocols.hls, Format::Hls),
                 (protocols.cmaf, Format::Cmaf),
                 (protocols.cmaf, Format::Dash),
-                (serves_webrtc, Format::WebRtc),
-                (serves_webrtc, Format::Whep),
+                (protocols.webrtc, Format::WebRtc),
+                (protocols.webrtc, Format::Whep),
             ]
             .into_iter()
             .filter(|(is_on, _)| !is_on)
@@ -221,7 +220,7 @@ impl StreamInfo {
             .filter_map(|output| self.source(output, addresses))
             .collect();
         json!({
-            "capa": {"datachannels": false, "selver": 2, "ssl": false},
+            "capa": {"datachannels": true, "selver": 2, "ssl": false},
             "height": video.height,
             "meta": {
                 "bframes": u8::from(self.bframes),

@@ -841,6 +841,17 @@ impl Stream {
         newest.max().unwrap_or(0)
     }
 
+    /// The oldest time that is kept, and the newest, in milliseconds.
+    pub(super) fn span_ms(&self) -> (i64, i64) {
+        let newest = self.newest_ms();
+        let spans = self
+            .tracks
+            .iter()
+            .filter_map(|track| self.log.span_of(track.id));
+        let oldest = spans.map(|(first, _)| first.as_millis()).min();
+        (oldest.unwrap_or(newest), newest)
+    }
+
     pub(super) fn snapshot(&self) -> StreamSnapshot {
         let mut viewers = [0; Container::ALL.len()];
         for (_, outlet) in &self.outlets {

@@ -159,6 +159,19 @@ fn read_endpoint(
         }
     }
     check_body(request, OFFER_TYPE, limits)?;
+    let posted = posted(request, role, name, request.body.clone())?;
+    Ok(Ask::Offer(Box::new(posted)))
+}
+
+/// What stands around an offer that comes over a WebSocket to `/webrtc/NAME`, as MistServer's
+/// players send it. `None` if the request is not for one.
+pub(super) fn read_socket(request: &Request) -> Option<Result<PostedOffer, Response>> {
+    let name = request.path.strip_prefix("/webrtc/")?;
+    let is_one = request.is_websocket() && !name.is_empty() && !name.contains('/');
+    is_one.then(|| posted(request, Role::ByOffer, name, Bytes::new()))
+}
+
+fn posted(request: &Request, role: Role, name: &str, body: Bytes) -> Result<PostedOffer, Response> {
     let choice = |name: &str| {
         let text = request.parameter(name).unwrap_or_default();
         Choice::parse(&text).ok_or_else(|| {
@@ -181,7 +194,7 @@ fn read_endpoint(
     }
     let pass = request.parameter("pass").map(Cow::into_owned);
     let token = request.header("authorization").and_then(bearer_token);
-    Ok(Ask::Offer(Box::new(PostedOffer {
+    Ok(PostedOffer {
         role,
         name: name.to_owned(),
         passwords: token.map(str::to_owned).into_iter().chain(pass).collect(),
@@ -190,8 +203,8 @@ fn read_endpoint(
             audio: choice("audio")?,
         },
         layer: layer.map(Cow::into_owned),
-        body: request.body.clone(),
-    })))
+        body,
+    })
 }
 
 fn read_session(request: &Request, path: &str, limits: &Limits) -> Result<Ask, Response> {

@@ -33,10 +33,13 @@ export function endAfter(ms) {
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Starts a program and gives the first match of `pattern` in what it says. */
+// Whoever waits for this process may stop it at any time.
+process.on('SIGTERM', () => end(0));
+
+/** Starts a program, which dies with this one, and gives the first match of `pattern` in what it says. */
 function start(program, args, pattern, environment = {}) {
   return new Promise((resolve, reject) => {
-    browser = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...environment } });
+    browser = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...environment } });
     let said = '';
     browser.stderr.on('data', (data) => {
       said += data;
@@ -70,8 +73,15 @@ async function dial(address) {
     });
 }
 
+// A camera with a moving picture, and a microphone that beeps every second.
+const fakeDevices = [
+  '--use-fake-device-for-media-stream=fps=30', '--use-fake-ui-for-media-stream',
+  // Pages that share one machine with an encoder are not to be slowed down when nobody looks.
+  '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
+];
+
 /** What the tests need of a browser: run a script in the page, and a picture of it. */
-export async function chromium() {
+export async function chromium({ devices = false } = {}) {
   const address = await start(
     'chromium',
     [
@@ -81,6 +91,7 @@ export async function chromium() {
       '--window-size=1000,700', '--remote-debugging-port=0', `--user-data-dir=${profile}`,
       // The tests' own certificates are nobody's.
       ...(process.env.RINGSIDE_ANY_CERTIFICATE ? ['--ignore-certificate-errors'] : []),
+      ...(devices ? fakeDevices : []),
       'about:blank',
     ],
     /DevTools listening on (ws:\S+)/,
@@ -88,11 +99,17 @@ export async function chromium() {
   const call = await dial(address);
   const { targetInfos } = await call('Target.getTargets');
   const { targetId } = targetInfos.find((target) => target.type === 'page');
+  return inChromium(call, targetId);
+}
+
+async function inChromium(call, targetId) {
   const { sessionId } = await call('Target.attachToTarget', { targetId, flatten: true });
   const inPage = (method, params) => call(method, params, { sessionId });
   await inPage('Page.enable');
   await inPage('Runtime.enable');
   return {
+    another: async () =>
+      inChromium(call, (await call('Target.createTarget', { url: 'about:blank', newWindow: true })).targetId),
     open: (address) => inPage('Page.navigate', { url: address }),
     async evaluate(script) {
       const answer = await inPage('Runtime.evaluate', {
@@ -105,7 +122,14 @@ export async function chromium() {
   };
 }
 
-export async function firefox() {
+// A camera and a microphone, and no question to a person.
+const fakeDevicePreferences = {
+  'media.navigator.streams.fake': true,
+  'media.navigator.permission.disabled': true,
+  'media.getusermedia.insecure.enabled': true,
+};
+
+export async function firefox({ devices = false } = {}) {
   const preferences = {
     'media.autoplay.default': 0,
     'media.autoplay.blocking_policy': 0,
@@ -124,6 +148,7 @@ export async function firefox() {
     'browser.newtabpage.enabled': false,
     'browser.startup.homepage': 'about:blank',
     'media.gmp-manager.updateEnabled': false,
+    ...(devices ? fakeDevicePreferences : {}),
   };
   writeFileSync(
     join(profile, 'user.js'),
@@ -139,8 +164,13 @@ export async function firefox() {
   await call('session.new', { capabilities: {} });
   const { contexts } = await call('browsingContext.getTree');
   const { context } = contexts[0];
+  return inFirefox(call, context);
+}
+
+async function inFirefox(call, context) {
   await call('browsingContext.setViewport', { context, viewport: { width: 1000, height: 700 } });
   return {
+    another: async () => inFirefox(call, (await call('browsingContext.create', { type: 'window' })).context),
     open: (address) => call('browsingContext.navigate', { context, url: address, wait: 'none' }),
     async evaluate(script) {
       // A result travels as text: BiDi has a notation of its own for objects.

@@ -26,10 +26,13 @@ const LONG_TICKS: u64 = 90_000 * 119 / 10;
 const WINDOW: u64 = 15_000_000;
 const SEGMENTS_MIN: usize = 5;
 
-/// No part is longer, in microseconds. Most have a third of a second; but the first two frames that a
-/// rendition is made of may be apart by a pause, and nothing before them shows that it is one. Longer
-/// ones are known to be pauses. Where frames are lost on their way, two in a row may be further apart.
-const PART_MAX: u64 = 1_000_000;
+/// No part is longer, in microseconds: a third of a second, and what times are rounded by. Where frames
+/// are lost on their way, two in a row may be further apart than that.
+const PART_MAX: u64 = 340_000;
+
+/// Except where the first two frames that a rendition is made of are apart by a pause, which nothing
+/// before them shows to be one. Longer ones are known to be pauses. It is seldom, and counted.
+const FIRST_PAUSE_MAX: u64 = 1_000_000;
 
 #[derive(Default)]
 pub(crate) struct Shelf {
@@ -40,6 +43,8 @@ pub(crate) struct Shelf {
     pub(crate) read: u64,
     pub(crate) compared: u64,
     pub(crate) gaps: u64,
+    /// Renditions that began with a pause.
+    pub(crate) long_parted: BTreeSet<Key>,
 }
 
 #[derive(Default)]
@@ -177,6 +182,9 @@ impl Shelf {
             }
             let part_target = media.part_target.unwrap_or(0);
             if part_target > PART_MAX && !scene.may_gap {
+                self.long_parted.insert(key.clone());
+            }
+            if part_target > FIRST_PAUSE_MAX && !scene.may_gap {
                 return Err(format!("parts of {part_target} us"));
             }
             for part in &segment.parts {

@@ -55,6 +55,50 @@ pub fn flash_and_beep() -> PathBuf {
     )
 }
 
+/// H.264 without B-frames + Opus in enhanced FLV: what goes to WebRTC as it is.
+pub fn h264_opus() -> PathBuf {
+    let mut recipe = pictures_and_tone();
+    recipe.extend([
+        "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "30", "-pix_fmt", "yuv420p",
+        "-c:a", "libopus", "-b:a", "64k",
+    ]);
+    make("h264-opus", &recipe)
+}
+
+/// A flash and a beep at every whole second, H.264 High with B-frames + Opus in enhanced FLV.
+pub fn b_frames_opus() -> PathBuf {
+    let flash = flash_and_beep();
+    let flash = flash.to_str().expect("a path of ASCII");
+    make(
+        "b-frames-opus",
+        &[
+            "-i", flash, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000",
+        ],
+    )
+}
+
+/// HEVC + Opus in enhanced FLV.
+pub fn hevc_opus() -> PathBuf {
+    let hevc = hevc_aac();
+    let hevc = hevc.to_str().expect("a path of ASCII");
+    make(
+        "hevc-opus",
+        &[
+            "-i", hevc, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000",
+        ],
+    )
+}
+
+/// VP9 + Opus in enhanced FLV.
+pub fn vp9_opus() -> PathBuf {
+    let vp9 = vp9_flac();
+    let vp9 = vp9.to_str().expect("a path of ASCII");
+    make(
+        "vp9-opus",
+        &["-i", vp9, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000"],
+    )
+}
+
 /// HEVC + AAC in enhanced FLV.
 pub fn hevc_aac() -> PathBuf {
     let mut recipe = pictures_and_tone();

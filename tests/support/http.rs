@@ -56,6 +56,23 @@ pub fn request(
     connection.answer(method)
 }
 
+/// One request with a body.
+pub fn send(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut connection = Connection::new(connect(port)?);
+    let length = body.len().to_string();
+    let mut all = headers.to_vec();
+    all.push(("Content-Length", &length));
+    connection.send(method, path, &all)?;
+    connection.stream.write_all(body)?;
+    connection.answer(method)
+}
+
 /// A connection that may carry several requests, or an answer that never ends.
 pub struct Connection {
     pub stream: TcpStream,

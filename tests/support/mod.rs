@@ -21,6 +21,7 @@
 pub mod clips;
 pub mod http;
 pub mod m3u8;
+pub mod rtc;
 pub mod seccomp;
 pub mod tls;
 pub mod vlc;
@@ -265,6 +266,7 @@ pub struct Server {
     pub http: u16,
     pub rtmp: u16,
     pub control: u16,
+    pub media: u16,
 }
 
 impl Server {
@@ -316,8 +318,10 @@ impl Server {
         edit: impl FnOnce(&mut Value),
         prepare: impl FnOnce(&mut Command),
     ) -> Self {
-        let (http, rtmp, control) = (free_port(), free_port(), free_port());
+        let (http, rtmp, control, media) = (free_port(), free_port(), free_port(), free_port());
         let mut all = json!({
+            // A port of its own: the kernel would spread peers over all servers that have one.
+            "webrtc": { "port": media },
             "config": {
                 "controller": { "interface": "127.0.0.1", "port": control },
                 "protocols": [
@@ -345,6 +349,7 @@ impl Server {
             http,
             rtmp,
             control,
+            media,
         };
         server.wait_until_ready();
         server

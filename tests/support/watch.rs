@@ -337,7 +337,14 @@ impl Viewer {
 /// Only meaningful for `clips::flash_and_beep`.
 #[track_caller]
 pub fn sound_offsets(file: &Path) -> Vec<f64> {
+    sound_offsets_with(&ffmpeg(), file)
+}
+
+/// As `sound_offsets`, of a file that Debian's ffmpeg is too old for.
+#[track_caller]
+pub fn sound_offsets_with(tool: &Path, file: &Path) -> Vec<f64> {
     let flashes = onsets(
+        tool,
         file,
         &[
             "-an",
@@ -349,6 +356,7 @@ pub fn sound_offsets(file: &Path) -> Vec<f64> {
         |luma| luma > 120.0,
     );
     let beeps = onsets(
+        tool,
         file,
         &[
             "-vn",
@@ -373,9 +381,9 @@ pub fn sound_offsets(file: &Path) -> Vec<f64> {
 /// The times at which a measured value begins to be `on`. Something that is on at the very start is
 /// no onset: its beginning may have been before.
 #[track_caller]
-fn onsets(file: &Path, filter: &[&str], on: impl Fn(f64) -> bool) -> Vec<f64> {
+fn onsets(tool: &Path, file: &Path, filter: &[&str], on: impl Fn(f64) -> bool) -> Vec<f64> {
     let said = run(
-        Command::new(ffmpeg())
+        Command::new(tool)
             .args([
                 "-hide_banner",
                 "-nostdin",

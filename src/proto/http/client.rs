@@ -1,4 +1,4 @@
-//! A client for one GET, for load tests: reads the head, then hands out the body's bytes where
+//! A client for one request, for load tests: reads the head, then hands out the body's bytes where
 //! they lie in the input.
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ impl From<Refusal> for ClientError {
     }
 }
 
-/// One GET request and its response.
+/// One request and its response.
 #[derive(Debug)]
 pub struct ClientSession {
     transmit: Option<Bytes>,
@@ -55,10 +55,23 @@ enum State {
 impl ClientSession {
     /// A request for `target` of `host`. The connection is to be used for nothing else.
     pub fn get(host: &str, target: &str) -> Self {
-        let request =
-            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ringside\r\n\r\n");
+        Self::request(format!(
+            "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ringside\r\n\r\n"
+        ))
+    }
+
+    /// A POST of `body` to `target` of `host`. The connection is to be used for nothing else.
+    pub fn post(host: &str, target: &str, content_type: &str, body: &str) -> Self {
+        let length = body.len();
+        Self::request(format!(
+            "POST {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ringside\r\n\
+             Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    fn request(text: String) -> Self {
         Self {
-            transmit: Some(request.into()),
+            transmit: Some(text.into()),
             state: State::Head {
                 scan: HeadScan::new(),
                 head: Vec::new(),
@@ -236,6 +249,14 @@ mod tests {
         let request = session.poll_transmit().unwrap();
         assert!(request.starts_with(b"GET /live.flv HTTP/1.1\r\nHost: host:1\r\n"));
         assert_eq!(session.poll_transmit(), None);
+    }
+
+    #[test]
+    fn a_post_has_its_body_behind_the_head() {
+        let mut session = ClientSession::post("a", "/whep/live", "application/sdp", "v=0");
+        let request = session.poll_transmit().unwrap();
+        assert!(request.starts_with(b"POST /whep/live HTTP/1.1\r\nHost: a\r\n"));
+        assert!(request.ends_with(b"Content-Type: application/sdp\r\nContent-Length: 3\r\n\r\nv=0"));
     }
 
     #[test]

@@ -162,7 +162,8 @@ impl Incoming {
         if sequence.see(extended) {
             return Received::Duplicate;
         }
-        self.missing.arrived(extended);
+        let is_retransmission = arrival.is_retransmission;
+        self.missing.arrived(now, extended, is_retransmission);
         self.count(now, &arrival);
         match self.renumber.late(extended) {
             None => Received::TooOld,

@@ -12,6 +12,10 @@ const PATIENCE: Duration = Duration::from_millis(10);
 const PATIENCE_PACKETS: u64 = 3;
 /// Asked for again after the round-trip time, but not sooner.
 const REPEAT_MIN: Duration = Duration::from_millis(20);
+/// The round-trip time until there is a measure of it. A peer that only publishes gets no reports
+/// to answer, so what it is asked for again is all there is to measure; less would ask for every
+/// packet many times where the peer is far away, and give up before the first answer.
+const ROUND_TRIP_FIRST: Duration = Duration::from_millis(100);
 const ASKED_MAX: u8 = 10;
 /// After so long a receiver's buffer has passed over it.
 const GIVE_UP: Duration = Duration::from_millis(1500);
@@ -22,6 +26,9 @@ pub(super) struct Missing {
     /// Ascending, at most MISSING_MAX.
     list: VecDeque<Entry>,
     is_keyframe_needed: bool,
+    /// From the first request for a packet to its retransmission, smoothed: the round-trip time,
+    /// or more where a request or an answer was lost.
+    answered_in: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +37,7 @@ struct Entry {
     /// The packet that showed the gap.
     shown_by: u64,
     since: Instant,
+    first_asked: Instant,
     asked: Instant,
     times: u8,
 }
@@ -64,19 +72,38 @@ impl Missing {
             number,
             shown_by,
             since: now,
+            first_asked: now,
             asked: now,
             times: 0,
         }));
     }
 
     /// A packet came after all.
-    pub(super) fn arrived(&mut self, number: u64) {
-        if let Ok(index) = self
+    pub(super) fn arrived(&mut self, now: Instant, number: u64, is_retransmission: bool) {
+        let index = self
             .list
-            .binary_search_by_key(&number, |entry| entry.number)
+            .binary_search_by_key(&number, |entry| entry.number);
+        let Ok(index) = index else { return };
+        if let Some(entry) = self.list.remove(index)
+            && entry.times > 0
+            && is_retransmission
         {
-            self.list.remove(index);
+            let sample = now.saturating_duration_since(entry.first_asked);
+            self.answered_in = Some(match self.answered_in {
+                Some(smoothed) => (smoothed * 7 + sample) / 8,
+                None => sample,
+            });
         }
+    }
+
+    /// How long an answer may take: a round trip, and a quarter more where that is an average.
+    fn repeat(&self, rtt: Duration) -> Duration {
+        let expected = match (rtt.is_zero(), self.answered_in) {
+            (false, _) => rtt,
+            (true, Some(smoothed)) => smoothed + smoothed / 4,
+            (true, None) => ROUND_TRIP_FIRST,
+        };
+        expected.max(REPEAT_MIN)
     }
 
     pub(super) fn clear(&mut self) {
@@ -90,7 +117,7 @@ impl Missing {
         rtt: Duration,
         highest: u64,
     ) -> impl Iterator<Item = u16> {
-        let repeat = rtt.max(REPEAT_MIN);
+        let repeat = self.repeat(rtt);
         let before = self.list.len();
         self.list.retain(|entry| !entry.is_hopeless(now, repeat));
         self.is_keyframe_needed |= self.list.len() < before;
@@ -99,6 +126,9 @@ impl Missing {
             if !is_overtaken && (entry.due(repeat) > now || entry.times >= ASKED_MAX) {
                 return None;
             }
+            if entry.times == 0 {
+                entry.first_asked = now;
+            }
             entry.asked = now;
             entry.times += 1;
             Some(entry.number as u16)
@@ -106,7 +136,7 @@ impl Missing {
     }
 
     pub(super) fn poll_timeout(&self, rtt: Duration) -> Option<Instant> {
-        let repeat = rtt.max(REPEAT_MIN);
+        let repeat = self.repeat(rtt);
         let due = |entry: &Entry| entry.due(repeat).min(entry.since + GIVE_UP);
         self.list.iter().map(due).min()
     }
@@ -138,10 +168,9 @@ mod tests {
         assert_eq!(asked(&mut missing, start, 65_539), [65_535, 0]);
         missing.found(start, 65_540..65_541);
         assert_eq!(asked(&mut missing, start + PATIENCE, 65_541), [4]);
-        missing.arrived(65_540);
-        missing.arrived(65_535);
-        missing.arrived(65_536);
-        missing.arrived(9);
+        for number in [65_540, 65_535, 65_536, 9] {
+            missing.arrived(start, number, false);
+        }
         assert_eq!(missing.poll_timeout(RTT), None);
     }
 
@@ -162,6 +191,29 @@ mod tests {
         assert_eq!(missing.poll_timeout(RTT), None);
         assert!(missing.take_keyframe_needed());
         assert!(!missing.take_keyframe_needed(), "told once");
+    }
+
+    /// A publisher 230 ms away was asked ten times for each lost packet, and for a keyframe, before
+    /// the first answer could have come: nothing told its round-trip time.
+    #[test]
+    fn the_round_trip_time_is_learnt_from_answers() {
+        let start = samples::now();
+        let mut missing = Missing::default();
+        let far = Duration::from_millis(230);
+        let ask = |missing: &mut Missing, now| missing.poll(now, Duration::ZERO, 9).count();
+        missing.found(start, 5..6);
+        let asked: usize = (0..23)
+            .map(|tens| ask(&mut missing, start + PATIENCE + tens * PATIENCE))
+            .sum();
+        assert_eq!(asked, 3);
+        missing.arrived(start + PATIENCE + far, 5, true);
+        let later = start + Duration::from_secs(1);
+        missing.found(later, 7..8);
+        let asked: usize = (0..23)
+            .map(|tens| ask(&mut missing, later + PATIENCE + tens * PATIENCE))
+            .sum();
+        assert_eq!(asked, 1);
+        assert!(!missing.take_keyframe_needed());
     }
 
     #[test]

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::arena::{Arena, Burst, SEGMENTS_MAX};
 use super::error::Gone;
+use super::pacer::Pacer;
 use super::peer::{Asked, Event, Keys, Peer};
 use super::sender::Round;
 use crate::base::ids::TrackId;
-use crate::media::{Kind, MediaTime, Packet, Start};
+use crate::media::{Codec, Kind, MediaTime, Packet, Start};
 use crate::proto::ice::{Credentials, Path};
 use crate::proto::rtp::abs_send_time;
 
@@ -34,7 +35,7 @@ impl Peer {
         let Some(slot) = self.slot_for(first.track) else {
             return;
         };
-        if !self.is_connected() {
+        if !self.is_connected() || self.senders[slot].is_paused {
             return;
         }
         if is_backlog {
@@ -52,7 +53,8 @@ impl Peer {
             return;
         }
         let bytes: usize = packets.iter().map(|packet| packet.payload.len()).sum();
-        if self.queue.is_empty() && self.pacer.room(now) >= bytes as i64 {
+        let cost = Pacer::cost(bytes, packets.len());
+        if self.queue.is_empty() && self.pacer.room(now) >= cost as i64 {
             self.send(now, slot, packets, arena, bursts);
         } else {
             self.enqueue(slot, packets);
@@ -96,7 +98,7 @@ impl Peer {
                 if packet.track != track || room <= 0 {
                     break;
                 }
-                room -= packet.payload.len() as i64;
+                room -= Pacer::cost(packet.payload.len(), 1) as i64;
                 count += 1;
             }
             let packets: smallvec::SmallVec<[Packet; SEGMENTS_MAX]> =
@@ -124,7 +126,8 @@ impl Peer {
         let first = bursts.len();
         sender.send(round, packets, &mut self.number, arena, bursts);
         for burst in &bursts[first..] {
-            self.pacer.take(burst.bytes.len());
+            self.pacer
+                .take(Pacer::cost(burst.bytes.len(), burst.segments));
             self.statistics.sent_bytes += burst.bytes.len() as u64;
             self.statistics.sent_packets += burst.segments as u64;
         }
@@ -194,6 +197,62 @@ impl Peer {
             self.events.push_back(Event::Switched { from, to });
         }
         Some(from).filter(|from| *from != to)
+    }
+
+    /// Stops sending what is of a kind, or goes on with it: with its next keyframe, which is asked
+    /// for. The receiver's numbers and times go on as if nothing had been left out.
+    pub fn set_paused(&mut self, kind: Kind, is_paused: bool) {
+        for sender in &mut self.senders {
+            if sender.outgoing.kind != kind || sender.is_paused == is_paused {
+                continue;
+            }
+            sender.is_paused = is_paused;
+            let (sent, wanted) = (sender.numbering.track(), sender.numbering.wanted());
+            if is_paused {
+                let is_other =
+                    |packet: &Packet| packet.track != wanted && Some(packet.track) != sent;
+                self.queue.retain(is_other);
+            } else {
+                sender.numbering.skip();
+                if kind == Kind::Video {
+                    self.events.push_back(Event::KeyframeWanted(wanted));
+                }
+            }
+        }
+    }
+
+    /// Whether something of a kind was agreed on to be sent, and as what.
+    pub fn sends(&self, kind: Kind) -> Option<Codec> {
+        let mut senders = self.senders.iter();
+        let sender = senders.find(|sender| sender.outgoing.kind == kind)?;
+        Some(sender.outgoing.format.codec)
+    }
+
+    /// The tracks that are sent or will be, those that are paused apart.
+    pub fn playing(&self) -> impl Iterator<Item = TrackId> {
+        let senders = self.senders.iter().filter(|sender| !sender.is_paused);
+        senders.map(|sender| sender.numbering.wanted())
+    }
+
+    /// The newest point of the stream that was sent.
+    pub fn newest(&self) -> Option<MediaTime> {
+        let sent = self.senders.iter().filter_map(|sender| sender.newest);
+        sent.map(|(time, _)| time).max()
+    }
+
+    /// Has the peer told from now on to send no more than this, in bits a second (REMB). False if
+    /// that was not agreed on for anything that it sends.
+    pub fn limit_bitrate(&mut self, bits_per_s: u64) -> bool {
+        let takes = self.receivers.takes_limit();
+        if takes {
+            self.limit = Some(bits_per_s);
+        }
+        takes
+    }
+
+    /// The pictures that the peer sends.
+    pub fn pictures(&self) -> Vec<TrackId> {
+        self.receivers.pictures()
     }
 
     /// The tracks that are sent or will be.
@@ -284,9 +343,13 @@ impl Peer {
             self.send_control(packet);
         }
         if now >= self.reports.due() {
-            let packet = self
+            let mut packet = self
                 .reports
                 .write(now, &mut self.senders, &mut self.receivers);
+            if let Some(limit) = self.limit {
+                self.receivers
+                    .write_limit(limit, packet.get_or_insert_default());
+            }
             if let Some(packet) = packet {
                 self.send_control(packet);
             }

@@ -181,6 +181,8 @@ pub struct Peer {
     pub(super) association: Option<Box<sctp::Association>>,
     pub(super) pacer: Pacer,
     pub(super) queue: VecDeque<Packet>,
+    /// What the peer is told to send at most, in bits a second.
+    pub(super) limit: Option<u64>,
     /// Counts the packets of the transport.
     pub(super) number: u16,
     pub(super) began: Instant,
@@ -221,6 +223,7 @@ impl Peer {
             association: None,
             pacer: Pacer::new(now, shared.pace),
             queue: VecDeque::new(),
+            limit: None,
             number: 0,
             began: now,
             is_open: false,

@@ -397,6 +397,31 @@ impl Receivers {
         }
     }
 
+    /// Whether anything was agreed on that can be told what to send at most.
+    pub(super) fn takes_limit(&self) -> bool {
+        let sections = self.sections.iter();
+        let mut formats = sections.flat_map(|section| &section.incoming.formats);
+        formats.any(|format| format.remb)
+    }
+
+    /// Appends what the peer should send at most (draft-alvestrand-rmcat-remb-03) to a report,
+    /// which is begun if it is empty.
+    pub(super) fn write_limit(&self, bits_per_s: u64, packet: &mut Vec<u8>) {
+        let limited = self.streams.iter().filter(|stream| stream.format.remb);
+        let sources: Vec<u32> = limited.map(|stream| stream.ssrc).collect();
+        if packet.is_empty() {
+            rtcp::write_receiver_report(packet, self.ssrc, &[]);
+        }
+        rtcp::write_remb(packet, self.ssrc, bits_per_s, &sources);
+    }
+
+    /// The pictures that have come.
+    pub(super) fn pictures(&self) -> Vec<TrackId> {
+        let is_picture = |stream: &&Stream| stream.format.codec.kind() == Kind::Video;
+        let streams = self.streams.iter().filter(is_picture);
+        streams.map(|stream| stream.track).collect()
+    }
+
     /// A packet that asks for a keyframe, unless that was done just now.
     pub(super) fn keyframe_request(&mut self, now: Instant, track: TrackId) -> Option<Vec<u8>> {
         let ssrc = self.ssrc;

@@ -56,6 +56,8 @@ pub(super) struct Sender {
     pub(super) newest: Option<(MediaTime, Instant)>,
     /// When the receiver last asked for a keyframe and was heard.
     pub(super) keyframe_wanted: Option<Instant>,
+    /// Nothing is sent: the receiver has asked for that.
+    pub(super) is_paused: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Sender {
             octets: 0,
             newest: None,
             keyframe_wanted: None,
+            is_paused: false,
         }
     }
 

@@ -128,6 +128,13 @@ impl Exchange {
             .get(number)
     }
 
+    /// The oldest and the newest point of the stream that a viewer watches, in milliseconds of its
+    /// timeline.
+    pub fn rtc_span(&self, conn: ConnId) -> Option<(i64, i64)> {
+        let viewer = &self.packet_viewers[self.is_watching(conn)?];
+        Some(self.streams.get(&viewer.stream)?.span_ms())
+    }
+
     /// The tracks of a stream that WebRTC carries.
     fn carried(stream: &Stream) -> Vec<Track> {
         let mut tracks = stream.active();

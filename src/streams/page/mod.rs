@@ -1,8 +1,11 @@
 //! The pages that a browser sees: a stream's player and the one at `/`.
 //!
 //! Both are whole in themselves, without a third party's script, and may be shown in a frame of
-//! another site. Parameters of the player: `muted=1`, `autoplay=0`, `controls=0`, and `target` for
-//! the seconds to stay behind the live edge.
+//! another site. Parameters of the player: `muted=1`, `autoplay=0`, `controls=0`, `target` for the
+//! seconds to stay behind the live edge, and `player=webrtc` or `player=mse` for one way only.
+//!
+//! WebRTC goes first where it carries every kind of media that the stream has: sound matters more
+//! to a viewer than a second of delay, and so do pictures in their order.
 
 use serde_json::json;
 
@@ -22,6 +25,7 @@ const HEAD: &str = concat!(
 /// What stands behind them.
 const TAIL: &str = concat!(
     "</script>\n<script>\n",
+    include_str!("whep.js"),
     include_str!("player.js"),
     "</script>\n</html>\n"
 );

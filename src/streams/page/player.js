@@ -1,5 +1,5 @@
-// Plays /NAME.mp4, an endless fragmented MP4, through Media Source Extensions and stays near its
-// live edge. `window.ringside` tells what is going on, for tests and for the page around a frame.
+// Plays /whep/NAME by WebRTC where that carries all that the stream has, and else /NAME.mp4, an
+// endless fragmented MP4, through Media Source Extensions, near its live edge. `window.ringside` tells what is going on, for tests and for the page around a frame.
 (() => {
   'use strict';
 
@@ -16,6 +16,9 @@
   const SILENCE_MAX = 10;
   const PAUSE_MAX = 20;
   const RETRY_MAX = 10;
+  // Until the first packet by WebRTC; between two of them.
+  const PACKETS_MAX = 3;
+  const GAP_MAX = 4;
   const QUEUE_BYTES_MAX = 16 * 1024 * 1024;
 
   const at = (id) => document.getElementById(id);
@@ -24,12 +27,22 @@
   const Source = window.MediaSource || window.ManagedMediaSource;
   const media = `/${encodeURIComponent(settings.name)}.mp4`;
   const HLS = 'html5/application/vnd.apple.mpegurl;version=7';
+  const whep = `/whep/${encodeURIComponent(settings.name)}`;
+  // What WebRTC carries, by the names of the server.
+  const RTC_CODECS = {
+    H264: 'video/h264', HEVC: 'video/h265', VP8: 'video/vp8', VP9: 'video/vp9', AV1: 'video/av1',
+    opus: 'audio/opus', ULAW: 'audio/pcmu', ALAW: 'audio/pcma', G722: 'audio/g722',
+  };
+  const forced = { webrtc: 'webrtc', mse: 'mse' }[parameters.get('player')] || '';
   const about = `/json_${encodeURIComponent(settings.name)}.js`;
 
   let state = 'loading';
   let detail = '';
   let info = null;
   let tracks = [];
+  let notes = [];
+  // Why WebRTC is not tried again.
+  let withoutRtc = '';
   let connection = null;
   let wanted = !off('autoplay');
   let target = TARGET_MIN;
@@ -61,6 +74,7 @@
   }
 
   const latency = () => {
+    if (connection && connection.latency !== undefined) return connection.latency;
     const ranges = video.buffered;
     return ranges.length ? Math.max(0, ranges.end(ranges.length - 1) - video.currentTime) : null;
   };
@@ -80,6 +94,13 @@
     }
     if (!wanted) return enter('stopped');
     if (info.error) return retry(settings.offline || info.error);
+    const direct = chooseDirect(Object.entries(info.meta.tracks));
+    if (direct) {
+      tracks = direct.tracks;
+      showTracks();
+      connection = new Direct(direct.address, direct.kinds);
+      return;
+    }
     const hls = (info.source || []).find((one) => one.type === HLS);
     const isNative = hls && (!Source || on('native')) && video.canPlayType('application/vnd.apple.mpegurl');
     const source = isNative ? hls : (info.source || []).find((one) => one.type === 'html5/video/mp4');
@@ -104,6 +125,51 @@
     showTracks();
     const without = refused.map((track) => `${track.type}=none`).join('&');
     connection = new Connection(type(chosen), without ? `${media}?${without}` : media);
+  }
+
+  // One track of each kind for WebRTC, if all kinds that there are can go by it. A second of delay
+  // is nothing to a viewer who would have no sound instead.
+  function chooseDirect(entries) {
+    notes = [];
+    const refuse = (why) => {
+      if (why) notes.push(why);
+      return null;
+    };
+    const bframes = info.meta.bframes ? 'The encoder sends B-frames, which browsers show in the wrong order by WebRTC' : '';
+    if (forced === 'mse' || on('native')) return null;
+    if (withoutRtc && !forced) return refuse(`Not by WebRTC: ${withoutRtc}`);
+    const decoders = Whep.decoders();
+    if (!decoders.size) return forced ? refuse('This browser has no WebRTC.') : null;
+    const all = entries
+      .map(([name, track]) => ({ ...track, name, played: false }))
+      .filter((track) => track.type === 'video' || track.type === 'audio')
+      .sort((a, b) => (a.type === b.type ? a.idx - b.idx : a.type === 'video' ? -1 : 1));
+    const kinds = [];
+    const query = [];
+    const left = [];
+    for (const kind of ['video', 'audio']) {
+      const there = all.filter((track) => track.type === kind);
+      const fit = there.filter((track) => decoders.has(RTC_CODECS[track.codec]));
+      // Of layers the one with the most pixels.
+      const area = (track) => (track.width || 0) * (track.height || 0);
+      const best = fit.reduce((a, b) => (a && area(a) >= area(b) ? a : b), null);
+      if (best) {
+        best.played = true;
+        kinds.push(kind);
+        query.push(`${kind}=${best.idx}`);
+      } else if (there.length) {
+        left.push(`${there.map((track) => track.codec).join(', ')} cannot go by WebRTC to this browser`);
+      }
+    }
+    if (forced) {
+      notes.push(...left.map((why) => `Left out: ${why}.`));
+      if (bframes) notes.push(`${bframes}: expect it to stutter.`);
+    } else if (left.length) {
+      return refuse(`Not by WebRTC: ${left.join(', and ')}.`);
+    } else if (bframes) {
+      return refuse(`Not by WebRTC: ${bframes}.`);
+    }
+    return kinds.length ? { tracks: all, kinds, address: `${whep}?${query.join('&')}` } : null;
   }
 
   // The server puts one video and one audio track into MP4: the first of each that it can carry.
@@ -291,6 +357,105 @@
     }
   }
 
+  // WebRTC: what comes is shown at once.
+  class Direct {
+    constructor(address, kinds) {
+      counts.connections += 1;
+      const now = performance.now();
+      this.opened = now;
+      this.heard = now;
+      this.moved = now;
+      this.looked = now;
+      this.started = 0;
+      this.bytes = 0;
+      this.bits = 0;
+      this.latency = null;
+      this.protocol = '';
+      this.hasPicture = kinds.includes('video');
+      this.whep = new Whep(address, kinds);
+      video.srcObject = this.whep.stream;
+      play();
+      this.join();
+    }
+
+    lives() {
+      return connection === this;
+    }
+
+    async join() {
+      try {
+        await this.whep.join();
+        this.opened = performance.now();
+      } catch (error) {
+        if (!this.lives()) return;
+        if (error.status === 404) return retry(settings.offline || 'The stream is not there yet.');
+        this.instead(error.message);
+      }
+    }
+
+    // Another way for the rest of the page's life: what kept WebRTC away will do so again.
+    instead(why) {
+      if (forced) return retry(`WebRTC failed: ${why}`);
+      withoutRtc = why;
+      open();
+    }
+
+    bitrate() {
+      return this.bits;
+    }
+
+    steer() {
+      const now = performance.now();
+      if (now - this.looked > 500) {
+        this.looked = now;
+        this.look(now);
+      }
+      const { state: peer } = this.whep;
+      if (!this.bytes) {
+        if (peer === 'failed' || (this.whep.resource && now - this.opened > PACKETS_MAX * 1000)) {
+          this.instead('nothing came through.');
+        }
+        return;
+      }
+      if (peer === 'failed' || peer === 'closed') return retry('Connection lost.');
+      if (now - this.heard > GAP_MAX * 1000) return retry(settings.offline || 'Nothing came for a while.');
+      if (video.paused) {
+        this.moved = now;
+        return;
+      }
+      if (!this.started && video.readyState >= 2) {
+        this.started = now;
+        this.moved = now;
+      }
+      if (!this.started) return;
+      if (this.hasPicture && now - this.moved > 1500) this.stalled();
+      else if (video.readyState >= 2) enter('playing');
+      if (now - this.started > 5000) attempts = 0;
+    }
+
+    async look(now) {
+      const seen = await this.whep.look().catch(() => null);
+      if (!seen || !this.lives()) return;
+      if (seen.bytes > this.bytes) this.heard = now;
+      if (seen.frames > 0) this.moved = now;
+      this.bytes = seen.bytes;
+      this.bits = seen.bitrate;
+      this.protocol = seen.protocol;
+      if (seen.latency !== null) this.latency = seen.latency;
+    }
+
+    stalled() {
+      if (!this.started || video.paused || state === 'buffering') return;
+      counts.stalls += 1;
+      enter('buffering');
+    }
+
+    close() {
+      this.whep.close();
+      video.srcObject = null;
+    }
+  }
+
   // Where there are no Media Source Extensions, as on older iPhones, the browser plays HLS itself.
   class Native {
     constructor(address) {
@@ -394,6 +559,7 @@
   }
 
   function toEdge() {
+    if (connection instanceof Direct) return;
     const behind = latency();
     if (behind !== null && behind > target + 0.3) jump(video.currentTime + behind - target);
   }
@@ -473,7 +639,7 @@
     edge.classList.toggle('late', state === 'paused' || (behind !== null && behind >= target + 1.5));
     const bits = connection ? connection.bitrate() : 0;
     const line = {
-      playing: [`${seconds(behind)} behind live`, bits && innerWidth > 560 ? rate(bits) : ''],
+      playing: [connection instanceof Direct ? 'WebRTC' : `${seconds(behind)} behind live`, bits && innerWidth > 560 ? rate(bits) : ''],
       buffering: ['Buffering'],
       paused: ['Paused'],
       waiting: ['Offline'],
@@ -482,12 +648,18 @@
     if (!at('panel').hidden) showFigures(behind, bits);
   }
 
+  function transport() {
+    if (connection instanceof Direct) return `WebRTC${connection.protocol ? ` (${connection.protocol.toUpperCase()})` : ''}`;
+    return connection instanceof Native ? 'HLS' : connection ? 'HTTP' : '–';
+  }
+
   function showFigures(behind, bits) {
     const quality = video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality() : null;
     const figures = [
       ['State', state],
-      ['Latency', seconds(behind)],
-      ['Target', seconds(target)],
+      ['Transport', transport()],
+      ['Latency', connection instanceof Direct && behind !== null ? `${Math.round(behind * 1000)} ms` : seconds(behind)],
+      ['Target', connection instanceof Direct ? '–' : seconds(target)],
       ['Speed', `${video.playbackRate.toFixed(2)}×`],
       ['Received', bits ? rate(bits) : '–'],
       ['Picture', video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : '–'],
@@ -505,6 +677,9 @@
   }
 
   function showTracks() {
+    const note = at('note');
+    text(note, notes.join(' '));
+    note.hidden = !notes.length;
     at('tracks').replaceChildren(...tracks.map((track) => {
       const item = document.createElement('li');
       const title = document.createElement('b');
@@ -593,6 +768,9 @@
       if (video.paused) play();
     }
   });
+  // A page that is left says goodbye, so that nobody sends to it any more.
+  addEventListener('pagehide', close);
+  addEventListener('pageshow', (event) => { if (event.persisted && wanted) open(); });
   setInterval(() => { if (connection) connection.steer(); show(); }, 200);
 
   Object.defineProperty(window, 'ringside', {
@@ -606,6 +784,9 @@
       get currentTime() { return video.currentTime; },
       get muted() { return video.muted; },
       get tracks() { return tracks; },
+      get player() { return connection instanceof Direct ? 'webrtc' : connection instanceof Native ? 'native' : connection ? 'mse' : ''; },
+      get notes() { return notes; },
+      get peer() { return connection instanceof Direct ? connection.whep.peer : null; },
       get stalls() { return counts.stalls; },
       get jumps() { return counts.jumps; },
       get connections() { return counts.connections; },

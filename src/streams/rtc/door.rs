@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::control::{Choosing, Control};
 use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
 use super::sessions::{Sessions, State};
 use super::signalling::{Asking, Waiting};
+use super::snapshot::RtcSnapshot;
+use super::sockets::Sockets;
+use super::websocket::Dialect;
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
 use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
@@ -19,6 +23,7 @@ use crate::proto::http::Response;
 use crate::proto::ice::{Credentials, Path};
 use crate::proto::sdp::Limits;
 use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Peer, Shared};
+use crate::proto::websocket;
 use crate::shard::clock;
 use crate::streams::exchange::{Exchange, RtcReply};
 use crate::streams::name::StreamName;
@@ -57,10 +62,10 @@ pub struct Identity {
 
 /// A peer that this shard runs.
 #[derive(Clone, Debug)]
-struct Running {
-    key: SessionKey,
-    name: StreamName,
-    is_publisher: bool,
+pub(super) struct Running {
+    pub(super) key: SessionKey,
+    pub(super) name: StreamName,
+    pub(super) is_publisher: bool,
 }
 
 /// What the door wants done.
@@ -70,26 +75,40 @@ pub(in crate::streams) enum Act {
     Respond(ConnId, Response),
     /// Send to another shard.
     Mesh(ShardId, RtcMessage),
+    /// Go on as a WebSocket.
+    Upgrade(ConnId, Box<websocket::Accepted>),
+    /// Send a message on a WebSocket.
+    Say(ConnId, String),
+    /// Close a WebSocket.
+    HangUp(ConnId),
+    /// The connection has done what it came for.
+    Establish(ConnId),
 }
 
 /// WebRTC on one shard.
 pub struct RtcDoor {
     pub(super) me: ShardId,
     pub(super) identity: Option<Identity>,
-    peers: Peers,
+    pub(super) peers: Peers,
     pub(super) sessions: Sessions,
-    running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
-    by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
+    pub(super) running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
+    pub(super) by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
     /// What waits for a stream's tracks, by the connection that asked.
     pub(super) waiting: BTreeMap<ConnId, Waiting>,
     /// Publishers' offers, by the publisher's id.
     pub(super) publishing: BTreeMap<ConnId, Box<Asking>>,
+    /// The WebSockets that signal.
+    pub(super) sockets: Sockets,
+    /// Sessions that run here and are controlled while they do.
+    pub(super) controls: BTreeMap<ConnId, Control>,
+    /// What waits for a stream's tracks to choose among, by the id that asked.
+    pub(super) choosing: BTreeMap<ConnId, Choosing>,
     routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
     /// Where datagrams from an address arrive, if not here.
     arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
     next_publisher: u64,
     strays: usize,
-    acts: Vec<Act>,
+    pub(super) acts: Vec<Act>,
     batch: Vec<Packet>,
     scratch: Vec<u8>,
     pub(super) counters: Counters,
@@ -112,6 +131,10 @@ pub struct Counters {
     pub never_came: u64,
     /// Packets that could not be sent again, since they are not kept any more.
     pub not_kept: u64,
+    /// Data channels that nothing here is for.
+    pub channels_ignored: u64,
+    /// Messages on data channels that nothing here is for.
+    pub data_ignored: u64,
 }
 
 /// How much there is of what a session takes, all of which is zero without sessions.
@@ -127,6 +150,10 @@ pub struct Census {
     pub running: usize,
     /// Offers that are being answered.
     pub asking: usize,
+    /// WebSockets that signal.
+    pub sockets: usize,
+    /// Sessions that are controlled while they run, and what they wait for.
+    pub controls: usize,
     /// Addresses whose datagrams arrive on another shard than their peer's.
     pub routes: usize,
     /// Addresses and names that lead to peers.
@@ -153,6 +180,9 @@ impl RtcDoor {
             by_key: HashMap::default(),
             waiting: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            sockets: Sockets::default(),
+            controls: BTreeMap::new(),
+            choosing: BTreeMap::new(),
             routes: HashMap::default(),
             arrive_at: HashMap::default(),
             next_publisher: 0,
@@ -166,6 +196,7 @@ impl RtcDoor {
 
     /// Offers are answered from here on.
     pub fn set_identity(&mut self, identity: Identity) {
+        self.sockets.set_offer_bytes_max(identity.limits.bytes_max);
         self.identity = Some(identity);
     }
 
@@ -184,9 +215,21 @@ impl RtcDoor {
         self.me
     }
 
-    /// What is counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// All that is counted. It looks at each peer.
+    pub fn snapshot(&self) -> RtcSnapshot {
+        let totals = self.peers.totals();
+        let counters = self.peers.counters();
+        RtcSnapshot {
+            census: self.census(),
+            connected: self.peers.connected() as u64,
+            counters: self.counters,
+            peers: totals.peers,
+            ice: totals.ice,
+            strangers: counters.strangers,
+            paths_kept: counters.paths_kept,
+            media_packets_sent: counters.packets_sent,
+            media_bytes_sent: counters.bytes_sent,
+        }
     }
 
     /// What there is at the moment.
@@ -197,6 +240,8 @@ impl RtcDoor {
             peers: self.peers.len(),
             running: self.running.len().max(self.by_key.len()),
             asking: self.waiting.len() + self.publishing.len(),
+            sockets: self.sockets.len(),
+            controls: self.controls.len() + self.choosing.len(),
             routes: self.routes.len() + self.arrive_at.len(),
             leading: self.peers.leading(),
         }
@@ -286,6 +331,7 @@ impl RtcDoor {
             match self.sessions.claim(key, self.me) {
                 Some(Ok(negotiated)) => {
                     self.run(driver, key, negotiated);
+                    self.hand_over_commands(key, self.me);
                     self.stray(driver, self.me, &stray);
                 }
                 Some(Err(shard)) if shard != self.me => {
@@ -330,6 +376,7 @@ impl RtcDoor {
             name: made.name.clone(),
             is_publisher: made.publisher.is_some(),
             negotiated: *negotiated,
+            has_socket: made.socket.is_some(),
         };
         self.start(driver, key, granted);
     }
@@ -355,6 +402,10 @@ impl RtcDoor {
             u64::from_le_bytes(seed),
         );
         let conn = self.peers.add(peer, &ufrag);
+        if granted.has_socket {
+            let control = Control::new(driver.now(), true);
+            self.controls.insert(conn, control);
+        }
         self.by_key.insert(key, conn);
         self.running.insert(
             conn,
@@ -385,6 +436,7 @@ impl RtcDoor {
                         name: made.name.clone(),
                         is_publisher: made.publisher.is_some(),
                         negotiated: *negotiated,
+                        has_socket: made.socket.is_some(),
                     });
                     self.mesh(
                         from,
@@ -394,6 +446,7 @@ impl RtcDoor {
                             stray,
                         },
                     );
+                    self.hand_over_commands(key, from);
                 }
                 Some(Err(shard)) if shard == self.me => {
                     self.stray(driver, from, &stray);
@@ -447,8 +500,13 @@ impl RtcDoor {
                 self.restart_running(driver, key, &local, &remote);
             }
             RtcMessage::Select { key, track } => {
-                self.select_running(driver, exchange, key, track);
+                self.select_running(driver, exchange, key, (Kind::Video, track));
             }
+            RtcMessage::Command { key, command } => {
+                let by = (key, Dialect::Socket);
+                self.command(driver, exchange, by, *command);
+            }
+            RtcMessage::Said { key, text } => self.said(key, text),
             RtcMessage::Keyframe { key, track } => {
                 if let Some(conn) = self.by_key.get(&key).copied() {
                     let now = driver.now();
@@ -502,9 +560,13 @@ impl RtcDoor {
     }
 
     /// Once in a while: forgets sessions that nobody came for.
-    pub fn sweep(&mut self, exchange: &mut Exchange, now: Instant) {
+    pub fn sweep(&mut self, driver: &mut Driver<ServerSession>, exchange: &mut Exchange) {
+        let now = driver.now();
+        self.sweep_controls(driver, exchange);
+        self.sweep_sockets(now);
         for key in self.sessions.overdue(now) {
             self.counters.never_came += 1;
+            self.say_never_came(key);
             self.made_gone(exchange, key);
         }
         if self.peers.is_empty() {
@@ -605,6 +667,9 @@ impl RtcDoor {
                 }
             }
             Event::Track(track) => {
+                if let Some(control) = self.controls.get_mut(&conn) {
+                    control.note_track(&track);
+                }
                 if key.shard() == self.me {
                     if let Some(publisher) = self.sessions.publisher(key) {
                         exchange.publisher_track(publisher, track);
@@ -621,7 +686,7 @@ impl RtcDoor {
             },
             Event::KeyframeWanted(track) => exchange.rtc_keyframe(conn, track),
             Event::Switched { from, .. } => exchange.rtc_unwatch(conn, from),
-            Event::Data(_) => {}
+            Event::Data(event) => self.channel_event(driver, exchange, conn, event),
             Event::Gone(reason) => {
                 tracing::debug!(?conn, ?reason, "a WebRTC peer is gone");
                 self.forget_running(driver, conn);
@@ -659,15 +724,20 @@ impl RtcDoor {
                 }
             }
         }
+        self.controls.remove(&conn);
         self.peers.remove(driver, conn);
     }
 
     /// A session that was made here is over.
     fn made_gone(&mut self, exchange: &mut Exchange, key: SessionKey) {
-        if let Some(made) = self.sessions.remove(key)
-            && let Some(publisher) = made.publisher
-        {
+        let Some(made) = self.sessions.remove(key) else {
+            return;
+        };
+        if let Some(publisher) = made.publisher {
             exchange.connection_gone(publisher);
+        }
+        if let Some(socket) = made.socket {
+            self.session_over(socket);
         }
     }
 
@@ -692,7 +762,7 @@ impl RtcDoor {
     }
 
     /// Ends a peer that runs here.
-    fn end_running(
+    pub(super) fn end_running(
         &mut self,
         driver: &mut Driver<ServerSession>,
         exchange: &mut Exchange,
@@ -702,6 +772,7 @@ impl RtcDoor {
             return;
         };
         let now = driver.now();
+        self.tell_stop(driver, conn);
         self.peers.with(driver, conn, |peer| peer.close(now));
         let is_viewer = self
             .running
@@ -729,19 +800,20 @@ impl RtcDoor {
         }
     }
 
-    fn select_running(
+    /// Sends another track of a kind in the place of one.
+    pub(super) fn select_running(
         &mut self,
         driver: &mut Driver<ServerSession>,
         exchange: &mut Exchange,
         key: SessionKey,
-        to: TrackId,
+        (kind, to): (Kind, TrackId),
     ) {
         let Some(conn) = self.by_key.get(&key).copied() else {
             return;
         };
         let from = self
             .peers
-            .with(driver, conn, |peer| peer.replace(Kind::Video, to))
+            .with(driver, conn, |peer| peer.replace(kind, to))
             .flatten();
         if let Some(from) = from {
             exchange.rtc_select(conn, from, to);
@@ -795,9 +867,14 @@ impl RtcDoor {
                     Some(State::Waiting(_)) | None => {}
                 }
             }
-            RtcReply::Tracks(tracks) => self.tracks_known(driver.now(), conn, &tracks),
+            RtcReply::Tracks(tracks) => {
+                if !self.chosen(driver, exchange, conn, &tracks) {
+                    self.tracks_known(driver.now(), conn, &tracks);
+                }
+            }
             RtcReply::NotFound => {
-                if !self.refuse_viewer(conn)
+                if !self.chosen(driver, exchange, conn, &[])
+                    && !self.refuse_viewer(conn)
                     && let Some(running) = self.running.get(&conn)
                 {
                     let key = running.key;
@@ -815,7 +892,10 @@ impl RtcDoor {
     }
 
     pub(super) fn respond(&mut self, conn: ConnId, response: Response) {
-        self.acts.push(Act::Respond(conn, response));
+        match self.sockets.has(conn) {
+            true => self.answer_socket(conn, &response),
+            false => self.acts.push(Act::Respond(conn, response)),
+        }
     }
 
     /// A new publisher's id.
@@ -884,6 +964,7 @@ impl RtcDoor {
     /// Whoever waited for an answer is gone.
     pub fn connection_gone(&mut self, conn: ConnId) {
         self.waiting.remove(&conn);
+        self.socket_gone(conn);
     }
 
     /// Ends all sessions.
@@ -895,6 +976,7 @@ impl RtcDoor {
         for key in running {
             self.end_running(driver, exchange, key);
         }
+        self.drain_sockets();
         self.identity = None;
     }
 }

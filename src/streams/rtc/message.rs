@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::key::SessionKey;
+use super::websocket::Command;
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::media::{Packet, Track};
 use crate::proto::http::Response;
@@ -32,6 +33,8 @@ pub struct Granted {
     pub is_publisher: bool,
     /// What offer and answer agreed on.
     pub negotiated: Negotiated,
+    /// A WebSocket is there to be told how it goes.
+    pub has_socket: bool,
 }
 
 /// A message about one session. Only [`RtcMessage::Packets`] and strays may be lost.
@@ -124,6 +127,20 @@ pub enum RtcMessage {
         /// The response.
         response: Box<Response>,
     },
+    /// From the maker: a command has come over the session's WebSocket.
+    Command {
+        /// The session.
+        key: SessionKey,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// To the maker: a message for the session's WebSocket.
+    Said {
+        /// The session.
+        key: SessionKey,
+        /// The message.
+        text: String,
+    },
     /// To the maker: a publisher's track.
     Track {
         /// The session.
@@ -155,6 +172,8 @@ impl RtcMessage {
             | Self::Keyframe { .. }
             | Self::Ask { .. }
             | Self::Answer { .. }
+            | Self::Command { .. }
+            | Self::Said { .. }
             | Self::Track { .. } => false,
         }
     }

@@ -4,12 +4,17 @@
 //! arrives runs it, for the kernel will bring all that follows there. A viewer belongs to the shard
 //! that runs it. A publisher belongs to the shard that made it, and is fed by the other.
 
+mod control;
 pub mod door;
 mod key;
 mod message;
 mod sessions;
 mod signalling;
+mod snapshot;
+mod sockets;
+pub mod websocket;
 
-pub use crate::streams::whip::IceServer;
+pub use crate::streams::whip::{Ask, IceServer, PostedOffer, Precondition, Role};
 pub use key::SessionKey;
 pub use message::{Granted, RtcMessage, Stray};
+pub use snapshot::{COLUMNS, Column, RtcSnapshot};

@@ -31,6 +31,8 @@ pub(super) struct Made {
     pub(super) video: Option<Codec>,
     pub(super) state: State,
     pub(super) since: Instant,
+    /// The WebSocket of this shard that it lives and ends with.
+    pub(super) socket: Option<ConnId>,
 }
 
 /// Where a session is run.

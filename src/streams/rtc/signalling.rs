@@ -25,6 +25,8 @@ pub(super) struct Asking {
     offer: Box<Offer>,
     selection: Selection,
     layer: Option<String>,
+    /// The connection is a WebSocket, with which the session is to end.
+    is_socket: bool,
 }
 
 /// What a connection waits for that has asked for a stream's tracks.
@@ -175,7 +177,13 @@ impl RtcDoor {
         response
     }
 
-    fn offer(&mut self, exchange: &mut Exchange, conn: ConnId, from: IpAddr, posted: &PostedOffer) {
+    pub(super) fn offer(
+        &mut self,
+        exchange: &mut Exchange,
+        conn: ConnId,
+        from: IpAddr,
+        posted: &PostedOffer,
+    ) {
         let Some(identity) = &self.identity else {
             self.refuse(conn, 503, "WebRTC is off, or the server is stopping.");
             return;
@@ -215,11 +223,16 @@ impl RtcDoor {
             offer,
             selection: posted.selection.clone(),
             layer: posted.layer.clone(),
+            is_socket: self.sockets.has(conn),
         });
         if is_publisher {
             let publisher = self.next_publisher();
             self.publishing.insert(publisher, asking);
-            exchange.rtc_publish(publisher, &posted.publish_request(from), "whip");
+            let protocol = match self.sockets.has(conn) {
+                true => "webrtc",
+                false => "whip",
+            };
+            exchange.rtc_publish(publisher, &posted.publish_request(from), protocol);
         } else {
             self.waiting.insert(conn, Waiting::Answer(asking));
             exchange.rtc_offer_info(conn, &posted.name);
@@ -420,8 +433,13 @@ impl RtcDoor {
             video: video_codec(&negotiated),
             state: State::Waiting(Box::new(negotiated)),
             since: now,
+            socket: None,
         };
         self.sessions.insert(key, made);
+        if asking.is_socket && !self.bind(asking.conn, key) {
+            self.end_later(key);
+            return;
+        }
         self.respond(asking.conn, response);
     }
 }
