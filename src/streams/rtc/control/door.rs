@@ -275,7 +275,9 @@ impl RtcDoor {
         let now = driver.now();
         let mut due = Vec::new();
         for (conn, control) in &mut self.controls {
-            let is_asked = control.keyframes.is_some_and(|(every, at)| now >= at + every);
+            let is_asked = control
+                .keyframes
+                .is_some_and(|(every, at)| now >= at + every);
             let is_told = control.told.is_none_or(|at| now >= at + TIME_EVERY);
             if let Some((_, at)) = control.keyframes.as_mut().filter(|_| is_asked) {
                 *at = now;
@@ -292,19 +294,17 @@ impl RtcDoor {
                     }
                 });
             }
-            let is_connected = self.peers.peer(conn).is_some_and(|peer| peer.is_connected());
+            let is_connected = self
+                .peers
+                .peer(conn)
+                .is_some_and(|peer| peer.is_connected());
             if is_told && is_connected {
                 self.tell_time(driver, exchange, conn);
             }
         }
     }
 
-    fn tell_time(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        exchange: &Exchange,
-        conn: ConnId,
-    ) {
+    fn tell_time(&mut self, driver: &mut Driver<ServerSession>, exchange: &Exchange, conn: ConnId) {
         let now = driver.now();
         let (Some(control), Some(peer), Some(running)) = (
             self.controls.get_mut(&conn),
@@ -366,7 +366,11 @@ impl RtcDoor {
                 }
             }
             Dialect::Channel => {
-                if self.controls.get(&conn).is_some_and(|it| it.channel.is_some()) {
+                if self
+                    .controls
+                    .get(&conn)
+                    .is_some_and(|it| it.channel.is_some())
+                {
                     self.send_text(driver, conn, &reply.write(dialect));
                 }
             }
