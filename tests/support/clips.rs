@@ -71,7 +71,9 @@ pub fn b_frames_opus() -> PathBuf {
     let flash = flash.to_str().expect("a path of ASCII");
     make(
         "b-frames-opus",
-        &["-i", flash, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000"],
+        &[
+            "-i", flash, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000",
+        ],
     )
 }
 
@@ -81,7 +83,9 @@ pub fn hevc_opus() -> PathBuf {
     let hevc = hevc.to_str().expect("a path of ASCII");
     make(
         "hevc-opus",
-        &["-i", hevc, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000"],
+        &[
+            "-i", hevc, "-c:v", "copy", "-c:a", "libopus", "-ar", "48000",
+        ],
     )
 }
 
