@@ -28,7 +28,8 @@ fn watch_page(browser: &str, name: &str, url: &str) -> Value {
             .arg(repository().join("tests/browser/player.mjs"))
             .args([browser, url])
             .arg(&screenshot)
-            .env("RINGSIDE_ANY_CERTIFICATE", "1"),
+            .env("RINGSIDE_ANY_CERTIFICATE", "1")
+            .env("RINGSIDE_SHOW_PANEL", "1"),
         BROWSE_MAX,
     );
     assert!(
@@ -180,9 +181,109 @@ fn the_demo_plays() {
                 .map(|word| word.trim_end_matches(['.', ',', ')']).to_owned())
         },
     );
-    for browser in ["chromium", "firefox"] {
-        assert_plays(&watch_page(browser, "demo", &url));
+    // Its sound is there as Opus too, so it comes by WebRTC; Debian's Firefox has no H.264 for that.
+    for (browser, player) in [("chromium", "webrtc"), ("firefox", "mse")] {
+        let report = watch_page(browser, "demo", &url);
+        assert_plays(&report);
+        assert_eq!(report["player"], player, "{report}");
     }
+}
+
+#[track_caller]
+fn assert_by_webrtc(report: &Value) {
+    assert_plays(report);
+    assert_eq!(report["player"], "webrtc", "{report}");
+    let tracks = report["inbound"].as_array().expect("statistics");
+    let of = |kind: &str| {
+        let mut all = tracks.iter();
+        all.find(|track| track["kind"] == kind)
+            .unwrap_or_else(|| panic!("no {kind}: {report}"))
+    };
+    assert!(of("video")["decoded"].as_f64() > Some(120.0), "{report}");
+    assert!(of("audio")["energy"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn the_page_prefers_webrtc() {
+    let server = Server::open(&["clip"]);
+    let _publisher = server.publish_with(&ffmpeg9(), "clip", &clips::h264_opus());
+    let report = watch_page("chromium", "whep", &server.url("/clip.html"));
+    assert_by_webrtc(&report);
+    assert_eq!(report["notes"], serde_json::json!([]), "{report}");
+    let first = report["first_picture_ms"].as_f64().expect("a time");
+    assert!(
+        first < FIRST_PICTURE_MS_MAX,
+        "first picture after {first} ms"
+    );
+    let report = watch_page("chromium", "whep-not", &server.url("/clip.html?player=mse"));
+    assert_plays(&report);
+    assert_eq!(report["player"], "mse", "{report}");
+}
+
+#[test]
+fn firefox_plays_the_page_by_webrtc() {
+    let server = Server::open(&["clip"]);
+    let _publisher = server.publish_with(&ffmpeg9(), "clip", &clips::vp9_opus());
+    assert_by_webrtc(&watch_page("firefox", "whep", &server.url("/clip.html")));
+}
+
+/// Sound matters more than a second of delay, and the page says why it is not WebRTC.
+#[test]
+fn the_page_says_what_keeps_webrtc_away() {
+    let server = Server::open(&["aac", "flash"]);
+    let _aac = server.publish("aac", &clips::demo());
+    let _flash = server.publish_with(&ffmpeg9(), "flash", &clips::b_frames_opus());
+    for (name, why) in [("aac", "AAC"), ("flash", "B-frames")] {
+        let report = watch_page(
+            "chromium",
+            &format!("note-{name}"),
+            &server.url(&format!("/{name}.html")),
+        );
+        assert_plays(&report);
+        assert_eq!(report["player"], "mse", "{report}");
+        let note = report["notes"][0].as_str().expect("a note");
+        assert!(note.contains(why), "{note}");
+    }
+}
+
+/// A page that WebRTC does not reach, as behind a firewall, plays by HTTP.
+#[test]
+fn the_page_falls_back_where_no_packet_arrives() {
+    let nowhere = serde_json::json!({ "webrtc": { "port": free_port(), "interface": "127.0.0.1", "announced": ["127.0.0.9"] } });
+    let streams = serde_json::json!({ "clip": { "name": "clip", "source": "push://" } });
+    let server = Server::start_with(streams, nowhere);
+    let _publisher = server.publish_with(&ffmpeg9(), "clip", &clips::h264_opus());
+    let report = watch_page("chromium", "whep-nowhere", &server.url("/clip.html"));
+    assert_plays(&report);
+    assert_eq!(report["player"], "mse", "{report}");
+    let note = report["notes"][0].as_str().expect("a note");
+    assert!(note.contains("nothing came through"), "{note}");
+}
+
+/// A viewer by WebRTC sees the publisher go and come back.
+#[test]
+fn the_page_comes_back_by_webrtc() {
+    let server = Server::open(&["clip"]);
+    let first = server.publish_with(&ffmpeg9(), "clip", &clips::h264_opus());
+    let screenshot = scratch().join("whep-restart-chromium.png");
+    let mut browser = Background::start(
+        "browser",
+        Command::new("node")
+            .arg(repository().join("tests/browser/player.mjs"))
+            .args(["chromium", &server.url("/clip.html")])
+            .arg(&screenshot)
+            .env("RINGSIDE_PLAY_MS", "22000"),
+    );
+    std::thread::sleep(Duration::from_secs(5));
+    drop(first);
+    std::thread::sleep(Duration::from_secs(2));
+    let _second = server.publish_with(&ffmpeg9(), "clip", &clips::h264_opus());
+    let status = browser.wait(BROWSE_MAX);
+    let log = browser.log();
+    assert!(status.success(), "{log}");
+    let report: Value = serde_json::from_str(log.trim()).expect("one line of JSON");
+    assert_eq!(report["player"], "webrtc", "{report}");
+    assert_eq!(report["state"], "playing", "{report}");
 }
 
 #[test]

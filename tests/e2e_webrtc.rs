@@ -37,7 +37,10 @@ fn there_and_back(browser: &str, codec: &str, rate: f64) -> Value {
     assert_eq!(view["left"], 200, "{view}");
     assert_eq!(report["publisher"]["left"], 200, "{report}");
     let first = number(view, "/first_ms");
-    assert!(first < FIRST_PICTURE_MS_MAX, "first picture after {first} ms");
+    assert!(
+        first < FIRST_PICTURE_MS_MAX,
+        "first picture after {first} ms"
+    );
     report
 }
 
@@ -81,9 +84,16 @@ fn firefox_av1() {
 fn chromium_to_firefox_and_back() {
     let _alone = alone();
     let server = Server::open(&["one", "other"]);
-    for (from, to, stream) in [("chromium", "firefox", "one"), ("firefox", "chromium", "other")] {
+    for (from, to, stream) in [
+        ("chromium", "firefox", "one"),
+        ("firefox", "chromium", "other"),
+    ] {
         let _camera = Camera::start(&server, from, stream, json!({ "video": "VP8" }));
-        let seen = view(to, &format!("across-{stream}"), &server.url(&format!("/whep/{stream}")));
+        let seen = view(
+            to,
+            &format!("across-{stream}"),
+            &server.url(&format!("/whep/{stream}")),
+        );
         assert_moves(&seen, "VP8", 20.0);
         assert_sounds(&seen);
     }
@@ -205,9 +215,14 @@ fn every_join_plays_on_any_shard() {
     for seen in views {
         assert_moves(seen, "H264", 20.0);
         let first = number(seen, "/first_ms");
-        assert!(first < FIRST_PICTURE_MS_MAX, "first picture after {first} ms");
+        assert!(
+            first < FIRST_PICTURE_MS_MAX,
+            "first picture after {first} ms"
+        );
     }
-    let metrics = http::get(server.control, "/metrics").expect("metrics").text();
+    let metrics = http::get(server.control, "/metrics")
+        .expect("metrics")
+        .text();
     let is_busy = |line: &&str| {
         line.starts_with("ringside_media_out_bytes_total{")
             && line.contains("protocol=\"webrtc\"")
@@ -230,12 +245,19 @@ fn an_offer_of_obs_is_answered() {
     let text = answer.text();
     assert_eq!(answer.status, 201, "{text}");
     let location = answer.header("location").expect("a Location").to_owned();
-    assert!(answer.header("etag").is_some_and(|etag| etag.starts_with('"')));
+    assert!(
+        answer
+            .header("etag")
+            .is_some_and(|etag| etag.starts_with('"'))
+    );
     for kind in [" udp ", " tcp "] {
         let is_there = |line: &str| line.starts_with("a=candidate:") && line.contains(kind);
         assert!(text.lines().any(is_there), "no{kind}candidate in {text}");
     }
-    assert!(text.contains("H264/90000") && text.contains("opus/48000/2"), "{text}");
+    assert!(
+        text.contains("H264/90000") && text.contains("opus/48000/2"),
+        "{text}"
+    );
     let gone = http::request(server.http, "DELETE", &location, &[]).expect("an answer");
     assert_eq!(gone.status, 200, "{}", gone.text());
     // It left nothing behind.

@@ -5,8 +5,8 @@
 #   tests/run.sh fast      without the end-to-end tests
 #   tests/run.sh install   only install
 #
-# What it installs: Debian packages, one Python package (a newer FFmpeg) in a virtual environment
-# under ~/.cache/ringside-tests, and one npm package under tests/browser/node_modules.
+# What it installs: Debian packages, two Python packages (a newer FFmpeg, and aiortc) in a virtual
+# environment under ~/.cache/ringside-tests, and npm packages under tests/browser/node_modules.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -21,6 +21,8 @@ packages=(
   ffmpeg vlc-bin vlc-plugin-base rtmpdump librtmp-dev
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav
+  # GStreamer's webrtcbin, driven by Debian's Python
+  gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0 python3-gi
   # TLS clients, and the reverse proxy of deploy/nginx.conf
   openssl nginx-light
   # browsers, and what drives them
@@ -46,13 +48,16 @@ else
 fi
 rustup component list --installed 2>/dev/null | grep -q '^clippy' || rustup component add clippy rustfmt
 
-section "newer FFmpeg (enhanced RTMP and FLV)"
+section "newer FFmpeg (enhanced RTMP and FLV, WHIP) and aiortc"
 venv=${XDG_CACHE_HOME:-$HOME/.cache}/ringside-tests/venv
 ffmpeg9() { "$venv/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())'; }
 if ! ffmpeg9 >/dev/null 2>&1; then
   # A python that was not built by Debian may be first in the path and have no ensurepip.
   python3 -m venv --clear "$venv" || /usr/bin/python3 -m venv --clear "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check 'imageio-ffmpeg>=0.8.1,<1'
+fi
+if ! "$venv/bin/python" -c 'import aiortc' 2>/dev/null; then
+  "$venv/bin/pip" install --quiet --disable-pip-version-check 'aiortc>=1.16,<2'
 fi
 RINGSIDE_FFMPEG9=$(ffmpeg9)
 export RINGSIDE_FFMPEG9

@@ -9,9 +9,9 @@ import { writeFileSync } from 'node:fs';
 import { chromium, end, endAfter, firefox, sleep, sound } from './browser.mjs';
 
 const [, , browserName, url, screenshot] = process.argv;
-const PLAY_MS = 6_000;
+const PLAY_MS = Number(process.env.RINGSIDE_PLAY_MS ?? 6_000);
 
-endAfter(40_000);
+endAfter(34_000 + PLAY_MS);
 
 // Runs in the page. The time of the first picture is taken by whoever comes first: a frame callback,
 // or, when the picture was there before this script, the poll below.
@@ -33,10 +33,22 @@ const state = `(() => {
     video: true, now: performance.now(), first: w.__first ?? null, time: video.currentTime, paused: video.paused,
     frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, muted: video.muted,
     width: video.videoWidth, height: video.videoHeight, ready: video.readyState,
-    ahead: buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : null,
+    ahead: buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : w.ringside?.latency ?? null,
+    player: w.ringside?.player, notes: w.ringside?.notes, state: w.ringside?.state, connections: w.ringside?.connections,
     protocol: performance.getEntriesByType('navigation')[0]?.nextHopProtocol,
     errors: w.__errors, text: document.body.innerText.slice(0, 600),
   };
+})()`;
+
+// What came by WebRTC, if that is how the page plays.
+const inbound = `(async () => {
+  const peer = window.ringside?.peer;
+  if (!peer) return null;
+  const found = [];
+  (await peer.getStats()).forEach((one) => { if (one.type === 'inbound-rtp') found.push(one); });
+  return found.map((one) => ({
+    kind: one.kind, packets: one.packetsReceived, decoded: one.framesDecoded, freezes: one.freezeCount, energy: one.totalAudioEnergy,
+  }));
 })()`;
 
 try {
@@ -58,6 +70,8 @@ try {
   const heard = before.video ? await page.evaluate(sound) : { tracks: 0, peak: 0 };
   await sleep(1000);
   const after = await page.evaluate(state);
+  after.inbound = await page.evaluate(inbound);
+  if (process.env.RINGSIDE_SHOW_PANEL) await page.evaluate(`(document.getElementById('info').click(), 0)`);
   writeFileSync(screenshot, Buffer.from(await page.picture(), 'base64'));
   const report = { browser: browserName, first_picture_ms: first, ...after, advanced: after.time - before.time, sound: heard };
   console.log(JSON.stringify(report));

@@ -33,6 +33,10 @@ const RESTARTS_MAX: u8 = 3;
 /// to say so.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// After a datagram out of its place the crate may go on to ask for an instant that has passed, and
+/// a driver would do nothing else until the handshake's time is over. It is asked again after this.
+const OVERDUE: Duration = Duration::from_millis(50);
+
 /// A connected session without its buffers has room for most datagrams here.
 const SCRATCH_BYTES: usize = 2048;
 
@@ -334,7 +338,11 @@ impl Session {
                 Output::CloseNotify => return Err(Fault::Close(CloseReason::Peer)),
                 Output::Timeout(at) => {
                     self.promote()?;
-                    let wake = Some(at).filter(|at| *at < now + NEVER);
+                    let wake = match at {
+                        at if at >= now + NEVER => None,
+                        at if at <= now => Some(now + OVERDUE),
+                        at => Some(at),
+                    };
                     match &mut self.state {
                         State::Handshake(handshake) => handshake.wake = wake,
                         State::Connected(connected) => connected.wake = wake,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::arena::{Arena, Burst, SEGMENTS_MAX};
 use super::error::Gone;
+use super::pacer::Pacer;
 use super::peer::{Asked, Event, Keys, Peer};
 use super::sender::Round;
 use crate::base::ids::TrackId;
@@ -52,7 +53,8 @@ impl Peer {
             return;
         }
         let bytes: usize = packets.iter().map(|packet| packet.payload.len()).sum();
-        if self.queue.is_empty() && self.pacer.room(now) >= bytes as i64 {
+        let cost = Pacer::cost(bytes, packets.len());
+        if self.queue.is_empty() && self.pacer.room(now) >= cost as i64 {
             self.send(now, slot, packets, arena, bursts);
         } else {
             self.enqueue(slot, packets);
@@ -96,7 +98,7 @@ impl Peer {
                 if packet.track != track || room <= 0 {
                     break;
                 }
-                room -= packet.payload.len() as i64;
+                room -= Pacer::cost(packet.payload.len(), 1) as i64;
                 count += 1;
             }
             let packets: smallvec::SmallVec<[Packet; SEGMENTS_MAX]> =
@@ -124,7 +126,8 @@ impl Peer {
         let first = bursts.len();
         sender.send(round, packets, &mut self.number, arena, bursts);
         for burst in &bursts[first..] {
-            self.pacer.take(burst.bytes.len());
+            self.pacer
+                .take(Pacer::cost(burst.bytes.len(), burst.segments));
             self.statistics.sent_bytes += burst.bytes.len() as u64;
             self.statistics.sent_packets += burst.segments as u64;
         }

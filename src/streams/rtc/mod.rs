@@ -14,7 +14,7 @@ mod snapshot;
 mod sockets;
 pub mod websocket;
 
-pub use crate::streams::whip::IceServer;
+pub use crate::streams::whip::{Ask, IceServer, PostedOffer, Precondition, Role};
 pub use key::SessionKey;
 pub use message::{Granted, RtcMessage, Stray};
 pub use snapshot::{COLUMNS, Column, RtcSnapshot};
