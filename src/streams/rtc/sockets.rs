@@ -191,17 +191,18 @@ impl RtcDoor {
             return;
         }
         // Players choose tracks before they offer; an answer can have any, a session cannot.
-        let command = match command {
-            Command::Tracks { video, audio } if socket.stage == Stage::Open => {
-                let selection = &mut socket.posted.selection;
-                let video = video.filter(|text| !take(&mut selection.video, text));
-                let audio = audio.filter(|text| !take(&mut selection.audio, text));
-                if video.is_none() && audio.is_none() {
-                    return;
-                }
-                Command::Tracks { video, audio }
+        let command = if socket.stage == Stage::Open
+            && let Command::Tracks { video, audio } = command
+        {
+            let selection = &mut socket.posted.selection;
+            let video = video.filter(|text| !take(&mut selection.video, text));
+            let audio = audio.filter(|text| !take(&mut selection.audio, text));
+            if video.is_none() && audio.is_none() {
+                return;
             }
-            other => other,
+            Command::Tracks { video, audio }
+        } else {
+            command
         };
         if socket.pending.len() < PENDING_MAX {
             socket.pending.push(command);
