@@ -206,6 +206,11 @@ impl RtcDoor {
         conn.0 & 1 << 31 == 0 && (Peers::is_peer(conn) || conn.0 & MADE != 0)
     }
 
+    /// Peers, which may ask for a moment before what has arrived is sent on.
+    pub fn peers_mut(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
     /// When [`RtcDoor::handle_timeouts`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.peers.deadline()
