@@ -138,6 +138,8 @@
     const bframes = info.meta.bframes ? 'The encoder sends B-frames, which browsers show in the wrong order by WebRTC' : '';
     if (forced === 'mse' || on('native')) return null;
     if (withoutRtc && !forced) return refuse(`Not by WebRTC: ${withoutRtc}`);
+    const isServed = (info.source || []).some((one) => one.type === 'whep');
+    if (!isServed) return forced ? refuse('The server has WebRTC off.') : null;
     const decoders = Whep.decoders();
     if (!decoders.size) return forced ? refuse('This browser has no WebRTC.') : null;
     const all = entries
