@@ -655,8 +655,16 @@
     return connection instanceof Native ? 'HLS' : connection ? 'HTTP' : '–';
   }
 
-  function showFigures(behind, bits) {
+  // Firefox does not count the pictures of a MediaStream.
+  function frames() {
     const quality = video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality() : null;
+    if (!quality) return null;
+    const received = connection instanceof Direct ? connection.whep.last.frames : 0;
+    return { total: quality.totalVideoFrames || received, dropped: quality.droppedVideoFrames };
+  }
+
+  function showFigures(behind, bits) {
+    const counted = frames();
     const figures = [
       ['State', state],
       ['Transport', transport()],
@@ -665,7 +673,7 @@
       ['Speed', `${video.playbackRate.toFixed(2)}×`],
       ['Received', bits ? rate(bits) : '–'],
       ['Picture', video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : '–'],
-      ['Frames dropped', quality ? `${quality.droppedVideoFrames} of ${quality.totalVideoFrames}` : '–'],
+      ['Frames dropped', counted ? `${counted.dropped} of ${counted.total}` : '–'],
       ['Stalls, jumps', `${counts.stalls}, ${counts.jumps}`],
     ];
     const list = at('figures');
@@ -792,10 +800,7 @@
       get stalls() { return counts.stalls; },
       get jumps() { return counts.jumps; },
       get connections() { return counts.connections; },
-      get frames() {
-        const quality = video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality() : null;
-        return quality ? { total: quality.totalVideoFrames, dropped: quality.droppedVideoFrames } : null;
-      },
+      get frames() { return frames(); },
       toggle,
     },
   });
