@@ -27,11 +27,12 @@ const state = `(() => {
       video.requestVideoFrameCallback((now) => { w.__first ??= now; });
   }
   const quality = video.getVideoPlaybackQuality();
-  if (quality.totalVideoFrames > 0) w.__first ??= performance.now();
+  const frames = w.ringside?.frames?.total ?? quality.totalVideoFrames;
+  if (frames > 0) w.__first ??= performance.now();
   const buffered = video.buffered;
   return {
     video: true, now: performance.now(), first: w.__first ?? null, time: video.currentTime, paused: video.paused,
-    frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, muted: video.muted,
+    frames, dropped: quality.droppedVideoFrames, muted: video.muted,
     width: video.videoWidth, height: video.videoHeight, ready: video.readyState,
     ahead: buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : w.ringside?.latency ?? null,
     player: w.ringside?.player, notes: w.ringside?.notes, state: w.ringside?.state, connections: w.ringside?.connections,

@@ -329,7 +329,7 @@ impl Server {
                     { "connector": "RTMP", "port": rtmp, "interface": "127.0.0.1" },
                     // Each form of media over HTTP is a protocol of its own, as in MistServer.
                     { "connector": "FLV" }, { "connector": "HTTPTS" }, { "connector": "MP4" },
-                    { "connector": "HLS" }, { "connector": "CMAF" },
+                    { "connector": "HLS" }, { "connector": "CMAF" }, { "connector": "WebRTC" },
                 ],
             },
             "streams": streams,

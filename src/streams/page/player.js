@@ -138,6 +138,8 @@
     const bframes = info.meta.bframes ? 'The encoder sends B-frames, which browsers show in the wrong order by WebRTC' : '';
     if (forced === 'mse' || on('native')) return null;
     if (withoutRtc && !forced) return refuse(`Not by WebRTC: ${withoutRtc}`);
+    const isServed = (info.source || []).some((one) => one.type === 'whep');
+    if (!isServed) return forced ? refuse('The server has WebRTC off.') : null;
     const decoders = Whep.decoders();
     if (!decoders.size) return forced ? refuse('This browser has no WebRTC.') : null;
     const all = entries
@@ -653,8 +655,16 @@
     return connection instanceof Native ? 'HLS' : connection ? 'HTTP' : '–';
   }
 
-  function showFigures(behind, bits) {
+  // Firefox does not count the pictures of a MediaStream.
+  function frames() {
     const quality = video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality() : null;
+    if (!quality) return null;
+    const received = connection instanceof Direct ? connection.whep.last.frames : 0;
+    return { total: quality.totalVideoFrames || received, dropped: quality.droppedVideoFrames };
+  }
+
+  function showFigures(behind, bits) {
+    const counted = frames();
     const figures = [
       ['State', state],
       ['Transport', transport()],
@@ -663,7 +673,7 @@
       ['Speed', `${video.playbackRate.toFixed(2)}×`],
       ['Received', bits ? rate(bits) : '–'],
       ['Picture', video.videoWidth ? `${video.videoWidth} × ${video.videoHeight}` : '–'],
-      ['Frames dropped', quality ? `${quality.droppedVideoFrames} of ${quality.totalVideoFrames}` : '–'],
+      ['Frames dropped', counted ? `${counted.dropped} of ${counted.total}` : '–'],
       ['Stalls, jumps', `${counts.stalls}, ${counts.jumps}`],
     ];
     const list = at('figures');
@@ -790,10 +800,7 @@
       get stalls() { return counts.stalls; },
       get jumps() { return counts.jumps; },
       get connections() { return counts.connections; },
-      get frames() {
-        const quality = video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality() : null;
-        return quality ? { total: quality.totalVideoFrames, dropped: quality.droppedVideoFrames } : null;
-      },
+      get frames() { return frames(); },
       toggle,
     },
   });
