@@ -472,6 +472,8 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant as Clock;
+
     use bytes::Bytes;
 
     use crate::media::VideoFormat;
@@ -645,7 +647,7 @@ mod tests {
             clippy::disallowed_methods,
             reason = "a test has to begin at some time"
         )]
-        let now = Instant::now();
+        let now = Clock::now();
         let mut allowance = Allowance::new(now);
         for _ in 0..AT_ONCE_MAX {
             assert_eq!(allowance.admit(now), Admission::Granted);
