@@ -64,6 +64,7 @@ pub fn metrics_text(engines: &BTreeMap<u16, Engine>, families: &[Family]) -> Str
         sample(&mut out, name, &[("shard", shard.to_string())], ratio);
     }
     latency(&mut out, engines);
+    segments(&mut out, engines);
     for family in families {
         let kind = if family.is_counter {
             "counter"
@@ -167,6 +168,48 @@ const ENGINE: &[Column] = &[
         |e| e.operation_errors,
     ),
     (
+        "datagrams_received_total",
+        "Receives of datagrams.",
+        true,
+        |e| e.datagrams_received,
+    ),
+    (
+        "datagrams_truncated_total",
+        "Datagrams that did not fit in a receive buffer.",
+        true,
+        |e| e.datagrams_truncated,
+    ),
+    (
+        "datagram_sends_total",
+        "Sends of datagrams, of one or several each.",
+        true,
+        |e| e.datagram_sends,
+    ),
+    (
+        "datagrams_sent_total",
+        "Datagrams that the kernel has taken.",
+        true,
+        |e| e.datagrams_sent,
+    ),
+    (
+        "datagram_sends_full_total",
+        "Sends of datagrams lost because the socket or the device was full.",
+        true,
+        |e| e.datagram_sends_full,
+    ),
+    (
+        "datagram_sends_failed_total",
+        "Sends of datagrams that failed for another reason.",
+        true,
+        |e| e.datagram_sends_failed,
+    ),
+    (
+        "datagram_sends_dropped_total",
+        "Sends of datagrams that were not submitted because too many were under way.",
+        true,
+        |e| e.datagram_sends_dropped,
+    ),
+    (
         "mesh_depth",
         "Messages under way to other shards.",
         false,
@@ -202,6 +245,24 @@ fn latency(out: &mut String, engines: &BTreeMap<u16, Engine>) {
     sample(out, "added_latency_seconds_bucket", &infinite, all.count());
     sample(out, "added_latency_seconds_sum", &[], all.sum_us() / 1e6);
     sample(out, "added_latency_seconds_count", &[], all.count());
+}
+
+fn segments(out: &mut String, engines: &BTreeMap<u16, Engine>) {
+    let name = "webrtc_segments_per_send";
+    let help = "Packets of WebRTC media that leave in one send.";
+    header(out, name, help, "histogram");
+    let of = |size: usize| -> u64 { engines.values().map(|engine| engine.segments[size]).sum() };
+    let (mut count, mut sum) = (0, 0);
+    for size in 1..17 {
+        count += of(size);
+        sum += size as u64 * of(size);
+        let le = [("le", size.to_string())];
+        sample(out, "webrtc_segments_per_send_bucket", &le, count);
+    }
+    let infinite = [("le", "+Inf".to_owned())];
+    sample(out, "webrtc_segments_per_send_bucket", &infinite, count);
+    sample(out, "webrtc_segments_per_send_sum", &[], sum);
+    sample(out, "webrtc_segments_per_send_count", &[], count);
 }
 
 fn header(out: &mut String, name: &str, help: &str, kind: &str) {
@@ -243,6 +304,9 @@ mod tests {
             ..Engine::default()
         };
         engine.latency.record(Duration::from_micros(150), 3);
+        engine.datagram_sends_full = 4;
+        engine.segments[7] = 10;
+        engine.segments[16] = 1;
         let family = Family {
             name: "stream_viewers",
             help: "Viewers.",
@@ -255,6 +319,12 @@ mod tests {
             "ringside_added_latency_seconds_bucket{le=\"0.0001\"} 0",
             "ringside_added_latency_seconds_bucket{le=\"0.0002\"} 3",
             "ringside_added_latency_seconds_count 3",
+            "ringside_datagram_sends_full_total{shard=\"1\"} 4",
+            "ringside_webrtc_segments_per_send_bucket{le=\"6\"} 0",
+            "ringside_webrtc_segments_per_send_bucket{le=\"7\"} 10",
+            "ringside_webrtc_segments_per_send_bucket{le=\"+Inf\"} 11",
+            "ringside_webrtc_segments_per_send_sum 86",
+            "ringside_webrtc_segments_per_send_count 11",
             "ringside_stream_viewers{stream=\"a\\\"b\"} 5",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -482,16 +482,13 @@ impl Peers {
             }
         }
         while let Some(event) = entry.peer.poll_event() {
-            match event {
-                Event::Invalidated(path) => {
-                    entry.paths.retain(|known| *known != path);
-                    if self.by_path.get(&path) == Some(&(index as u32)) {
-                        self.by_path.remove(&path);
-                    }
-                    self.events.push_back((conn, event));
+            if let Event::Invalidated(path) = &event {
+                entry.paths.retain(|known| known != path);
+                if self.by_path.get(path) == Some(&(index as u32)) {
+                    self.by_path.remove(path);
                 }
-                other => self.events.push_back((conn, other)),
             }
+            self.events.push_back((conn, event));
         }
         self.arm(index);
     }

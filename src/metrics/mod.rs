@@ -101,6 +101,22 @@ pub struct Engine {
     pub cpu_us: u64,
     /// Added latency.
     pub latency: Latency,
+    /// Receives of datagrams.
+    pub datagrams_received: u64,
+    /// Datagrams that did not fit in a buffer.
+    pub datagrams_truncated: u64,
+    /// Sends of datagrams, of one or several each.
+    pub datagram_sends: u64,
+    /// Datagrams that the kernel has taken.
+    pub datagrams_sent: u64,
+    /// Sends of datagrams lost because the socket or the device was full.
+    pub datagram_sends_full: u64,
+    /// Sends of datagrams that failed for another reason.
+    pub datagram_sends_failed: u64,
+    /// Sends of datagrams that were not submitted, since too many were under way.
+    pub datagram_sends_dropped: u64,
+    /// Sends of WebRTC media by the number of packets in one, 1 to 16; the first is not used.
+    pub segments: [u64; 17],
 }
 
 #[cfg(test)]

@@ -277,8 +277,10 @@ impl MediaShard {
         match message {
             Message::SnapshotRequest { token } => {
                 let mut snapshot = Box::new(self.door.exchange().snapshot());
+                snapshot.rtc = self.door.rtc().snapshot();
                 snapshot.engine = Engine {
                     latency: self.door.latency().clone(),
+                    segments: self.door.rtc().peers().counters().segments,
                     tls_handshakes: self.tls.handshakes.get(),
                     tls_failures: self.tls.failures.get(),
                     tls_connections: self.tls.connections.get(),
@@ -296,8 +298,7 @@ impl MediaShard {
                 for listener in std::mem::take(&mut self.listeners) {
                     self.driver.close_listener(listener);
                 }
-                self.door
-                    .message(&mut self.driver, from, Message::Drain);
+                self.door.message(&mut self.driver, from, Message::Drain);
                 self.door.flush(&mut self.driver, &mut self.mesh);
                 self.driver.close_all();
                 self.draining_until = Some(self.driver.now() + DRAIN_MAX);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::streams::output::Container;
+use crate::streams::rtc::COLUMNS;
 use crate::streams::segments::Form;
 use crate::streams::snapshot::{Counters, ShardSnapshot};
 
@@ -40,6 +41,16 @@ pub fn families(shards: &[ShardSnapshot]) -> Vec<Row> {
         let samples = shards
             .iter()
             .map(|shard| (vec![("shard", shard.shard.to_string())], value(shard)))
+            .collect();
+        rows.push((name, help, *is_counter, samples));
+    }
+    for (name, help, is_counter, value) in COLUMNS {
+        let samples = shards
+            .iter()
+            .map(|shard| {
+                let label = vec![("shard", shard.shard.to_string())];
+                (label, value(&shard.rtc))
+            })
             .collect();
         rows.push((name, help, *is_counter, samples));
     }

@@ -28,7 +28,7 @@ mod stream_packets;
 mod track_builder;
 mod track_statistics;
 mod viewing;
-mod whip;
+pub mod whip;
 
 pub use client::{ClientSnapshot, SessionFilter, ShardClients};
 pub use exchange::{Exchange, HttpReply, Output, RtcReply, RtmpReply};

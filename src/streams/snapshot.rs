@@ -35,6 +35,8 @@ pub struct ShardSnapshot {
     pub segment_waiters: u64,
     /// Streams of which this shard has a copy.
     pub streams: Vec<StreamSnapshot>,
+    /// WebRTC, filled in by the shard's loop.
+    pub rtc: crate::streams::rtc::RtcSnapshot,
     /// The engine's part, filled in by the shard's loop.
     pub engine: crate::metrics::Engine,
 }

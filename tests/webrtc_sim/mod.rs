@@ -1,6 +1,16 @@
 //! Our peer and a `str0m` peer, which offers as a browser does, over a seeded lossy link in virtual
 //! time. Keys come from the system's randomness, so that a seed repeats the link and not the bytes.
 
+#![allow(dead_code, reason = "every test file uses its own part")]
+#![allow(
+    unreachable_pub,
+    reason = "a shared module of test programs has no outside"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a simulation has to begin at some time"
+)]
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;

@@ -628,6 +628,7 @@ impl Exchange {
             slabs_in_use: self.pool.in_use() as u64,
             slabs: self.pool.blocks() as u64,
             streams: self.streams.values().map(Stream::snapshot).collect(),
+            rtc: Default::default(),
             engine: crate::metrics::Engine::default(),
         };
         self.add_view_seconds(&mut snapshot);

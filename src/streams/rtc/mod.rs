@@ -10,9 +10,11 @@ mod key;
 mod message;
 mod sessions;
 mod signalling;
+mod snapshot;
 mod sockets;
 pub mod websocket;
 
 pub use crate::streams::whip::{Ask, IceServer, PostedOffer, Precondition, Role};
 pub use key::SessionKey;
 pub use message::{Granted, RtcMessage, Stray};
+pub use snapshot::{COLUMNS, Census, Column, Counters, RtcSnapshot};

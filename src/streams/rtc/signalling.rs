@@ -14,7 +14,7 @@ use crate::proto::ice::Credentials;
 use crate::proto::webrtc::{Facts, Negotiated, Offer, Preferences, answer_play, answer_publish};
 use crate::streams::exchange::Exchange;
 use crate::streams::name::StreamName;
-use crate::streams::output::{Choice, Container, Selection};
+use crate::streams::output::{Choice, Selection};
 use crate::streams::whip::{self, Ask, Change, PostedOffer, Role};
 
 /// Who asked, while the answer is being found.
@@ -484,7 +484,6 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     };
     let mut wanted: Vec<Track> = tracks
         .iter()
-        .filter(|track| Container::WebRtc.carries(track.codec))
         .filter(|track| match choice(track) {
             Choice::First | Choice::All => true,
             Choice::Nothing => false,
