@@ -472,6 +472,8 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant as Clock;
+
     use bytes::Bytes;
 
     use crate::media::VideoFormat;
