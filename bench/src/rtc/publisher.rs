@@ -193,7 +193,7 @@ impl Publisher {
         turn.tally.sent_again += 1;
     }
 
-    fn report(&mut self, turn: &mut Turn<'_>) {
+    fn report(&self, turn: &mut Turn<'_>) {
         let unix = Duration::from_millis(clock::unix_millis().unsigned_abs());
         for track in [&self.video, &self.audio].into_iter().flatten() {
             let mut packet = Vec::new();

@@ -136,11 +136,12 @@ impl Mailbox {
             return Ok(count as usize);
         }
         let error = io::Error::last_os_error();
-        match error.kind() {
-            // A server that is gone refuses what was sent to it.
-            ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionRefused => Ok(0),
-            _ => Err(error),
-        }
+        // A server that is gone refuses what was sent to it.
+        let is_passing = matches!(
+            error.kind(),
+            ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionRefused
+        );
+        if is_passing { Ok(0) } else { Err(error) }
     }
 
     /// One of the letters of the last look.
@@ -148,7 +149,7 @@ impl Mailbox {
         let message = &self.messages[index];
         let length = (message.msg_len as usize).min(self.size);
         let (mut time, mut segment) = (None, None);
-        let filled = (message.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES);
+        let filled = message.msg_hdr.msg_controllen.min(CONTROL_BYTES);
         let mut rest = &self.controls[index].0[..filled];
         const HEAD: usize = size_of::<libc::cmsghdr>();
         while rest.len() > HEAD {

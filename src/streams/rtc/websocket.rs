@@ -472,8 +472,6 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant as Clock;
-
     use bytes::Bytes;
 
     use crate::media::VideoFormat;
