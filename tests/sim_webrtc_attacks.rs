@@ -1,5 +1,10 @@
 //! What nobody sends who means well, against our WebRTC peer, in virtual time.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "a test keeps what it does not look at, and time has to begin somewhere"
+)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/rtc_client.rs"]
