@@ -9,12 +9,12 @@ use ringside::proto::dtls::{
 };
 
 static CONTEXT: LazyLock<Context> = LazyLock::new(|| {
-    let certificate = Arc::new(Certificate::generate().unwrap());
+    let certificate = Arc::new(Certificate::generate().expect("the system has randomness"));
     let options = Options {
         seed: Some(1),
         ..Options::default()
     };
-    Context::new(certificate, options).unwrap()
+    Context::new(certificate, options).expect("the options are in range")
 });
 
 static START: LazyLock<Instant> = LazyLock::new(|| {
@@ -28,7 +28,8 @@ static START: LazyLock<Instant> = LazyLock::new(|| {
 
 fn session(role: Role) -> Session {
     let own = CONTEXT.certificate().fingerprint();
-    Session::new(*START, role, &CONTEXT, Fingerprint::new("sha-256", own)).unwrap()
+    Session::new(*START, role, &CONTEXT, Fingerprint::new("sha-256", own))
+        .expect("a fingerprint is expected")
 }
 
 pub(crate) fn run(data: &[u8]) {

@@ -28,7 +28,7 @@ pub(crate) fn run(data: &[u8]) {
     let mut header = [0; 12];
     while let Some(packet) = peer.poll_transmit() {
         if number == 0 {
-            number = u32::from_be_bytes(packet[28..32].try_into().unwrap());
+            number = u32::from_be_bytes(packet[28..32].try_into().expect("four bytes"));
         }
         header.copy_from_slice(&packet[..12]);
         if mode & 1 == 0 {

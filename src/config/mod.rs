@@ -440,11 +440,12 @@ mod tests {
         let account = &config.accounts["test"];
         assert!(account.password.matches("098f6bcd4621d373cade4e832627b4f6"));
 
-        let connector = "WebRTC".to_owned();
+        assert!(config.protocols.webrtc);
+        let connector = "TSSRT".to_owned();
         assert!(notices.contains(&Notice::ConnectorNotServed { connector }));
         let (stream, scheme) = ("pull".to_owned(), "dtsc".to_owned());
         assert!(notices.contains(&Notice::SourceNotServed { stream, scheme }));
-        assert_eq!(notices.len(), 17 + 2);
+        assert_eq!(notices.len(), 16 + 2);
     }
 
     #[test]

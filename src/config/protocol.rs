@@ -51,9 +51,7 @@ impl Standing {
         match connector {
             known if NOT_SERVED.contains(&known) => Self::NotServed,
             "HTTP" | "HTTPS" | "RTMP" => Self::Port,
-            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" | "DASH" | "HSS" | "WebRTC" => {
-                Self::OverHttp
-            }
+            "FLV" | "MP4" | "HTTPTS" | "HLS" | "CMAF" | "DASH" | "HSS" | "WebRTC" => Self::OverHttp,
             _ => Self::Unknown,
         }
     }

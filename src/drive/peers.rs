@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, TrackId};
 use crate::drive::{Driver, Session};
 use crate::io::{DatagramIndex, Piece};
-use crate::media::Packet;
+use crate::media::{Packet, Start};
 use crate::proto::ice::{self, Channel, Path};
 use crate::proto::stun;
 use crate::proto::webrtc::{Arena, Asked, Burst, Event, Peer, PeerStatistics};
@@ -37,6 +37,16 @@ const TIMER_PAUSE: Duration = Duration::from_micros(250);
 
 /// The largest datagram that is looked at. Media is below 1500 bytes nearly everywhere.
 pub const DATAGRAM_BYTES_MAX: usize = 2048;
+
+/// How long the rest of a picture is waited for. A publisher on a local network hands over its
+/// packets 3 to 20 µs apart; one that spaces them out is not waited for.
+const PICTURE_HOLD: Duration = Duration::from_micros(100);
+
+/// With fewer peers nobody waits: a round more costs 5 µs, and each send that it saves 1 to 2 µs.
+const HOLD_PEERS_MIN: usize = 8;
+
+/// Having waited in vain, so many pictures are not waited for.
+const HOLD_REST: u8 = 31;
 
 /// What became of a datagram.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,6 +120,12 @@ pub struct Peers {
     /// Frames for TCP connections, which the door writes.
     framed: VecDeque<(ConnId, Bytes)>,
     counters: PeerCounters,
+    /// A picture of this peer and track has begun to arrive in this round and has not ended.
+    picture: Option<(ConnId, TrackId)>,
+    /// Packets that have arrived, to tell whether waiting was of use.
+    arrived: u64,
+    /// Pictures that are not waited for.
+    rest: u8,
 }
 
 impl Default for Peers {
@@ -134,6 +150,9 @@ impl Peers {
             events: VecDeque::new(),
             framed: VecDeque::new(),
             counters: PeerCounters::default(),
+            picture: None,
+            arrived: 0,
+            rest: 0,
         }
     }
 
@@ -417,6 +436,38 @@ impl Peers {
         }
     }
 
+    /// How long it is worth to wait for the rest of a picture before packets are sent on: what is
+    /// sent together costs a third of what is sent one by one.
+    pub fn hold(&mut self) -> Option<Duration> {
+        self.picture?;
+        if self.entries.len() < HOLD_PEERS_MIN {
+            return None;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return None;
+        }
+        Some(PICTURE_HOLD)
+    }
+
+    /// A picture has begun to arrive in this round, and has not ended.
+    pub fn is_amid_picture(&self) -> bool {
+        self.picture.is_some()
+    }
+
+    /// Packets that have arrived so far.
+    pub fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// The round goes on without the rest of a picture; `in_vain` if nothing of it has come.
+    pub fn end_hold(&mut self, in_vain: bool) {
+        self.picture = None;
+        if in_vain {
+            self.rest = HOLD_REST;
+        }
+    }
+
     /// When [`Peers::handle_timeouts`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse((at, _))| *at)
@@ -482,16 +533,23 @@ impl Peers {
             }
         }
         while let Some(event) = entry.peer.poll_event() {
-            match event {
-                Event::Invalidated(path) => {
-                    entry.paths.retain(|known| *known != path);
-                    if self.by_path.get(&path) == Some(&(index as u32)) {
-                        self.by_path.remove(&path);
-                    }
-                    self.events.push_back((conn, event));
+            if let Event::Invalidated(path) = &event {
+                entry.paths.retain(|known| known != path);
+                if self.by_path.get(path) == Some(&(index as u32)) {
+                    self.by_path.remove(path);
                 }
-                other => self.events.push_back((conn, other)),
+            } else if let Event::Packet(packet) = &event {
+                self.arrived += 1;
+                if packet.marker {
+                    self.picture = self
+                        .picture
+                        .filter(|picture| *picture != (conn, packet.track));
+                } else if packet.start != Start::Keyframe {
+                    // Each packet of sound begins something, so that this is a picture's.
+                    self.picture = Some((conn, packet.track));
+                }
             }
+            self.events.push_back((conn, event));
         }
         self.arm(index);
     }

@@ -183,6 +183,7 @@ impl MediaShard {
         while let Some(occurrence) = self.driver.poll() {
             self.handle(occurrence);
         }
+        self.wait_for_pictures()?;
         for _ in 0..MESSAGES_PER_ROUND {
             let Some((from, message)) = self.mesh.receive() else {
                 break;
@@ -200,6 +201,28 @@ impl MediaShard {
         }
         self.door.flush(&mut self.driver, &mut self.mesh);
         Ok(self.flow(now))
+    }
+
+    /// Takes the rest of a picture that has begun to arrive, if it comes at once: its packets then
+    /// go to each viewer in one send.
+    fn wait_for_pictures(&mut self) -> io::Result<()> {
+        let peers = self.door.rtc().peers_mut();
+        let Some(hold) = peers.hold() else {
+            peers.end_hold(false);
+            return Ok(());
+        };
+        let before = peers.arrived();
+        let until = clock::now() + hold;
+        while self.door.rtc().peers().is_amid_picture() && self.driver.now() < until {
+            self.driver.turn(true, Some(until))?;
+            while let Some(occurrence) = self.driver.poll() {
+                self.handle(occurrence);
+            }
+        }
+        let peers = self.door.rtc().peers_mut();
+        let in_vain = peers.arrived() == before;
+        peers.end_hold(in_vain);
+        Ok(())
     }
 
     fn handle(&mut self, occurrence: Occurrence<crate::drive::ServerEvent>) {

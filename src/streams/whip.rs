@@ -263,7 +263,7 @@ fn read_layer(request: &Request, key: String, limits: &Limits) -> Result<Ask, Re
     let track = value.get("track").and_then(serde_json::Value::as_u64);
     let layer = name
         .map(str::to_owned)
-        .or(track.map(|track| track.to_string()));
+        .or_else(|| track.map(|track| track.to_string()));
     match layer.filter(|layer| (1..=LAYER_BYTES_MAX).contains(&layer.len())) {
         Some(layer) => Ok(Ask::Layer { key, layer }),
         None => Err(refusal(

@@ -204,14 +204,14 @@ impl<R: Role> Crew<R> {
             let now = clock::now();
             let elapsed = (now - started).as_secs_f64();
             let due = (elapsed * self.plan.connect_rate) as usize + 1;
-            while self.clients.len() < self.plan.count.min(due)
-                && self.joining < self.plan.parallel
+            while self.clients.len() < self.plan.count.min(due) && self.joining < self.plan.parallel
             {
                 self.begin(make(self.clients.len()));
             }
             let own = self.clients.iter().filter_map(|client| client.role.due());
             let own = self.plan.is_punctual.then(|| own.min()).flatten();
-            self.driver.turn(true, own.into_iter().chain([look_at]).min())?;
+            self.driver
+                .turn(true, own.into_iter().chain([look_at]).min())?;
             self.hear()?;
             self.follow();
             let now = clock::now();

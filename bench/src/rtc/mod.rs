@@ -29,8 +29,8 @@ use ringside::shard::clock;
 use serde_json::{Map, Value, json};
 
 use self::crew::{Crew, Newcomer, Plan};
-use self::netem::Harm;
 pub use self::media::Codec;
+use self::netem::Harm;
 pub use self::options::{Options, Share, Version, Way};
 use self::publisher::Publisher;
 use self::subscriber::Subscriber;
@@ -150,14 +150,18 @@ fn run(kind: &str, options: &Options, out: &mut impl Write) -> anyhow::Result<bo
     put("added_latency_ms", played.latency.summary());
     put("publisher_asked", json!(published.asked));
     put("publisher_sent_again", json!(published.sent_again));
-    put("publisher_keyframes_asked", json!(published.keyframes_asked));
+    put(
+        "publisher_keyframes_asked",
+        json!(published.keyframes_asked),
+    );
     put("publisher_late_frames", json!(published.late_frames));
     put("rss_before", json!(before_joins.rss));
     put("rss_joined", json!(before.rss));
     put("rss_end", json!(rss_end));
-    let per_subscriber = before.rss.zip(before_joins.rss).map(|(after, before)| {
-        (after as f64 - before as f64) / options.subscribers.max(1) as f64
-    });
+    let per_subscriber = before
+        .rss
+        .zip(before_joins.rss)
+        .map(|(after, before)| (after as f64 - before as f64) / options.subscribers.max(1) as f64);
     put("rss_per_subscriber", json!(per_subscriber));
     let metrics = metrics_after.zip(metrics);
     put(
@@ -335,7 +339,8 @@ fn describe_window(
     put("packets_s", json!(received as f64 / seconds));
     put("server_cpu_s", json!(server));
     put("server_cpu_share", json!(server.map(|cpu| cpu / seconds)));
-    let counted = if received > 0 { received } else { sent };
+    // Of publishers alone, what they send; of subscribers that have left, nothing.
+    let counted = if after.connected == 0 { sent } else { received };
     let per_packet = server.filter(|_| counted > 0);
     put(
         "cpu_ns_per_packet",
@@ -357,7 +362,10 @@ fn profiles(played: &Tally, published: &Tally) -> Value {
         Profile::AesCm128HmacSha1_32 => "sha1-32",
     };
     let list = |tally: &Tally| {
-        let named = tally.profiles.iter().map(|(p, count)| (name(*p).to_owned(), json!(count)));
+        let named = tally
+            .profiles
+            .iter()
+            .map(|(p, count)| (name(*p).to_owned(), json!(count)));
         Value::Object(named.collect())
     };
     json!({"subscribers": list(played), "publishers": list(published)})

@@ -207,16 +207,28 @@ impl Options {
 
     pub(super) fn harm_received(&self, is_harmed: bool) -> Harm {
         let is_this = is_harmed && matches!(self.harm, Way::Receive | Way::Both);
-        if is_this { self.network() } else { Harm::default() }
+        if is_this {
+            self.network()
+        } else {
+            Harm::default()
+        }
     }
 
     pub(super) fn harm_sent(&self, is_harmed: bool) -> Harm {
         let is_this = is_harmed && matches!(self.harm, Way::Send | Way::Both);
-        if is_this { self.network() } else { Harm::default() }
+        if is_this {
+            self.network()
+        } else {
+            Harm::default()
+        }
     }
 
     /// One subscriber in so many opens its packets.
     pub(super) fn open_every(&self) -> usize {
-        if self.network().is_some() { 1 } else { self.open.0 }
+        if self.network().is_some() {
+            1
+        } else {
+            self.open.0
+        }
     }
 }

@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use ringside::base::prng::Prng;
 use ringside::proto::dtls::{self, Context, Role, SrtpKeys};
-use ringside::proto::ice::{
-    Channel, Checker, CheckerEvent, CheckerOptions, Credentials, Path,
-};
+use ringside::proto::ice::{Channel, Checker, CheckerEvent, CheckerOptions, Credentials, Path};
 use ringside::proto::rtp::Kind;
 use ringside::proto::srtp::{Inbound, Outbound, Profile};
 
@@ -159,12 +157,8 @@ impl Peer {
             }
             match checker.poll_event() {
                 Some(CheckerEvent::Connected) => {
-                    let session = dtls::Session::new(
-                        now,
-                        Role::Client,
-                        &self.context,
-                        self.expected.take(),
-                    );
+                    let session =
+                        dtls::Session::new(now, Role::Client, &self.context, self.expected.take());
                     match session {
                         Ok(session) => self.dtls = Some(session),
                         Err(error) => self.fail(format!("DTLS: {error}")),

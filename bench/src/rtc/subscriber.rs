@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringside::media::NtpTime;
-use ringside::proto::rtcp::{
-    self, ReportBlock, write_nack, write_pli, write_receiver_report,
-};
+use ringside::proto::rtcp::{self, ReportBlock, write_nack, write_pli, write_receiver_report};
 use ringside::proto::rtp::{Arrival, Header, Incoming, Received, original};
 use ringside::proto::srtp::Inbound;
 
@@ -34,7 +32,11 @@ struct Stream {
 
 impl Stream {
     fn new(payload_type: u8, ssrc: u32) -> Self {
-        let rate = if payload_type == sdp::AUDIO { 48_000 } else { 90_000 };
+        let rate = if payload_type == sdp::AUDIO {
+            48_000
+        } else {
+            90_000
+        };
         Self {
             payload_type,
             ssrc,
@@ -256,7 +258,9 @@ impl Role for Subscriber {
             let stream = self.streams.iter_mut().find(|s| s.ssrc == report.ssrc);
             if let Some(stream) = stream {
                 let NtpTime(_) = report.info.ntp;
-                stream.incoming.sender_report(turn.now, report.info.ntp.middle());
+                stream
+                    .incoming
+                    .sender_report(turn.now, report.info.ntp.middle());
             }
         }
     }

@@ -136,7 +136,11 @@ impl Tally {
     }
 
     pub(super) fn note_profile(&mut self, profile: Profile, count: u64) {
-        match self.profiles.iter_mut().find(|(known, _)| *known == profile) {
+        match self
+            .profiles
+            .iter_mut()
+            .find(|(known, _)| *known == profile)
+        {
             Some((_, sum)) => *sum += count,
             None => self.profiles.push((profile, count)),
         }

@@ -299,6 +299,40 @@ mod tests {
         }
     }
 
+    /// As recorded; see the README beside them.
+    #[test]
+    fn real_clients_are_read() {
+        for (name, recorded, expected) in [
+            (
+                "Chromium",
+                &include_bytes!("../../../tests/data/dtls/chromium.hello")[..],
+                true,
+            ),
+            (
+                "Firefox",
+                &include_bytes!("../../../tests/data/dtls/firefox.hello")[..],
+                false,
+            ),
+            (
+                "aiortc",
+                &include_bytes!("../../../tests/data/dtls/aiortc.hello")[..],
+                false,
+            ),
+        ] {
+            let mut assembly = Assembly::default();
+            let mut reader = Reader::new(recorded);
+            let mut whole = None;
+            while !reader.is_empty() {
+                assert!(whole.is_none(), "{name}");
+                let size = reader.u16().unwrap();
+                whole = assembly.take(reader.take(size.into()).unwrap());
+            }
+            let offer = Offer::read(&whole.unwrap()).unwrap();
+            assert!(offer.has_gcm, "{name}");
+            assert_eq!(offer.has_gcm_under_1_2_only(), expected, "{name}");
+        }
+    }
+
     #[test]
     fn pieces_come_in_any_order() {
         let body = hello(&CHROMIUM, &[DTLS_1_3]);

@@ -137,7 +137,7 @@ impl Screen {
         }
     }
 
-    fn server_takes(&mut self, body: &[u8]) -> bool {
+    fn server_takes(&self, body: &[u8]) -> bool {
         let Ok(message) = Message::read(body) else {
             return false;
         };

@@ -256,7 +256,9 @@ mod tests {
         let mut session = ClientSession::post("a", "/whep/live", "application/sdp", "v=0");
         let request = session.poll_transmit().unwrap();
         assert!(request.starts_with(b"POST /whep/live HTTP/1.1\r\nHost: a\r\n"));
-        assert!(request.ends_with(b"Content-Type: application/sdp\r\nContent-Length: 3\r\n\r\nv=0"));
+        assert!(
+            request.ends_with(b"Content-Type: application/sdp\r\nContent-Length: 3\r\n\r\nv=0")
+        );
     }
 
     #[test]

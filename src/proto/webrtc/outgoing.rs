@@ -187,7 +187,7 @@ impl Peer {
         let from = sender
             .numbering
             .track()
-            .unwrap_or(sender.numbering.wanted());
+            .unwrap_or_else(|| sender.numbering.wanted());
         let given_up = sender.numbering.wanted();
         let is_pending = sender.numbering.track() != Some(given_up);
         sender.numbering.want(to);

@@ -553,7 +553,7 @@ impl Peer {
             {
                 sender.keyframe_wanted = Some(now);
                 let numbering = &sender.numbering;
-                let track = numbering.track().unwrap_or(numbering.wanted());
+                let track = numbering.track().unwrap_or_else(|| numbering.wanted());
                 self.events.push_back(Event::KeyframeWanted(track));
             }
         }

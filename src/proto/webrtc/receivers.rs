@@ -516,9 +516,10 @@ impl Stream {
         let mut track = Track {
             id: self.track,
             codec: format.codec,
-            init: match format.codec {
-                Codec::Opus => codec::opus::build_head(channels).into(),
-                _ => Bytes::new(),
+            init: if format.codec == Codec::Opus {
+                codec::opus::build_head(channels).into()
+            } else {
+                Bytes::new()
             },
             video: None,
             audio: is_audio.then_some(AudioFormat {

@@ -12,7 +12,7 @@ use super::key::{ENTROPY_BYTES, SessionKey};
 use super::message::{Granted, RtcMessage, Stray};
 use super::sessions::{Sessions, State};
 use super::signalling::{Asking, Waiting};
-use super::snapshot::RtcSnapshot;
+use super::snapshot::{Census, Counters, RtcSnapshot};
 use super::sockets::Sockets;
 use super::websocket::Dialect;
 use crate::base::ids::{ConnId, ShardId, TrackId};
@@ -114,52 +114,6 @@ pub struct RtcDoor {
     pub(super) counters: Counters,
 }
 
-/// What is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// Datagrams that arrived on another shard than that of their peer and were passed on.
-    pub strays_passed: u64,
-    /// Datagrams that could not be brought to where they belong.
-    pub strays_dropped: u64,
-    /// Checks for sessions of other shards that were asked about there.
-    pub claims: u64,
-    /// Offers refused.
-    pub offers_refused: u64,
-    /// Offers answered.
-    pub offers_answered: u64,
-    /// Sessions that nobody came for.
-    pub never_came: u64,
-    /// Packets that could not be sent again, since they are not kept any more.
-    pub not_kept: u64,
-    /// Data channels that nothing here is for.
-    pub channels_ignored: u64,
-    /// Messages on data channels that nothing here is for.
-    pub data_ignored: u64,
-}
-
-/// How much there is of what a session takes, all of which is zero without sessions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Census {
-    /// Sessions that were made here.
-    pub sessions: usize,
-    /// Of these, those that nobody has come for.
-    pub half_open: usize,
-    /// Peers that run here.
-    pub peers: usize,
-    /// Peers whose session is known.
-    pub running: usize,
-    /// Offers that are being answered.
-    pub asking: usize,
-    /// WebSockets that signal.
-    pub sockets: usize,
-    /// Sessions that are controlled while they run, and what they wait for.
-    pub controls: usize,
-    /// Addresses whose datagrams arrive on another shard than their peer's.
-    pub routes: usize,
-    /// Addresses and names that lead to peers.
-    pub leading: (usize, usize),
-}
-
 impl std::fmt::Debug for RtcDoor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RtcDoor")
@@ -252,6 +206,11 @@ impl RtcDoor {
         conn.0 & 1 << 31 == 0 && (Peers::is_peer(conn) || conn.0 & MADE != 0)
     }
 
+    /// Peers, which may ask for a moment before what has arrived is sent on.
+    pub fn peers_mut(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
     /// When [`RtcDoor::handle_timeouts`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.peers.deadline()
@@ -330,7 +289,7 @@ impl RtcDoor {
             }
             match self.sessions.claim(key, self.me) {
                 Some(Ok(negotiated)) => {
-                    self.run(driver, key, negotiated);
+                    self.run(driver, key, *negotiated);
                     self.hand_over_commands(key, self.me);
                     self.stray(driver, self.me, &stray);
                 }
@@ -363,31 +322,21 @@ impl RtcDoor {
     }
 
     /// Runs a session that was made here.
-    fn run(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        key: SessionKey,
-        negotiated: Box<Negotiated>,
-    ) {
+    fn run(&mut self, driver: &Driver<ServerSession>, key: SessionKey, negotiated: Negotiated) {
         let Some(made) = self.sessions.get(key) else {
             return;
         };
         let granted = Granted {
             name: made.name.clone(),
             is_publisher: made.publisher.is_some(),
-            negotiated: *negotiated,
+            negotiated,
             has_socket: made.socket.is_some(),
         };
         self.start(driver, key, granted);
     }
 
     /// Runs a session. False if this shard is about to end.
-    fn start(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        key: SessionKey,
-        granted: Granted,
-    ) -> bool {
+    fn start(&mut self, driver: &Driver<ServerSession>, key: SessionKey, granted: Granted) -> bool {
         let Some(identity) = &self.identity else {
             return false;
         };
@@ -581,12 +530,11 @@ impl RtcDoor {
             if batch_of.is_some_and(|of| of != conn || !matches!(event, Event::Packet(_))) {
                 self.hand_over(exchange, batch_of.take());
             }
-            match event {
-                Event::Packet(packet) => {
-                    batch_of = Some(conn);
-                    self.batch.push(packet);
-                }
-                other => self.handle_event(driver, exchange, conn, other),
+            if let Event::Packet(packet) = event {
+                batch_of = Some(conn);
+                self.batch.push(packet);
+            } else {
+                self.handle_event(driver, exchange, conn, event);
             }
         }
         self.hand_over(exchange, batch_of);

@@ -17,4 +17,4 @@ pub mod websocket;
 pub use crate::streams::whip::{Ask, IceServer, PostedOffer, Precondition, Role};
 pub use key::SessionKey;
 pub use message::{Granted, RtcMessage, Stray};
-pub use snapshot::{COLUMNS, Column, RtcSnapshot};
+pub use snapshot::{COLUMNS, Census, Column, Counters, RtcSnapshot};

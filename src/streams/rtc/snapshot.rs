@@ -1,6 +1,5 @@
 //! WebRTC on one shard at one moment, for metrics and tests.
 
-use super::door::{Census, Counters};
 use crate::proto::ice;
 use crate::proto::webrtc::PeerStatistics;
 
@@ -25,6 +24,52 @@ pub struct RtcSnapshot {
     pub media_packets_sent: u64,
     /// Bytes of these.
     pub media_bytes_sent: u64,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Datagrams that arrived on another shard than that of their peer and were passed on.
+    pub strays_passed: u64,
+    /// Datagrams that could not be brought to where they belong.
+    pub strays_dropped: u64,
+    /// Checks for sessions of other shards that were asked about there.
+    pub claims: u64,
+    /// Offers refused.
+    pub offers_refused: u64,
+    /// Offers answered.
+    pub offers_answered: u64,
+    /// Sessions that nobody came for.
+    pub never_came: u64,
+    /// Packets that could not be sent again, since they are not kept any more.
+    pub not_kept: u64,
+    /// Data channels that nothing here is for.
+    pub channels_ignored: u64,
+    /// Messages on data channels that nothing here is for.
+    pub data_ignored: u64,
+}
+
+/// How much there is of what a session takes, all of which is zero without sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Sessions that were made here.
+    pub sessions: usize,
+    /// Of these, those that nobody has come for.
+    pub half_open: usize,
+    /// Peers that run here.
+    pub peers: usize,
+    /// Peers whose session is known.
+    pub running: usize,
+    /// Offers that are being answered.
+    pub asking: usize,
+    /// WebSockets that signal.
+    pub sockets: usize,
+    /// Sessions that are controlled while they run, and what they wait for.
+    pub controls: usize,
+    /// Addresses whose datagrams arrive on another shard than their peer's.
+    pub routes: usize,
+    /// Addresses and names that lead to peers.
+    pub leading: (usize, usize),
 }
 
 /// A quantity: its name, what it is, whether it only ever rises, and where it is.

@@ -191,18 +191,17 @@ impl RtcDoor {
             return;
         }
         // Players choose tracks before they offer; an answer can have any, a session cannot.
-        let command = match command {
-            Command::Tracks { video, audio } if socket.stage == Stage::Open => {
-                let selection = &mut socket.posted.selection;
-                let video = video.filter(|text| !take(&mut selection.video, text));
-                let audio = audio.filter(|text| !take(&mut selection.audio, text));
-                if video.is_none() && audio.is_none() {
-                    return;
-                }
-                Command::Tracks { video, audio }
+        let mut command = command;
+        if let Command::Tracks { video, audio } = &mut command
+            && socket.stage == Stage::Open
+        {
+            let selection = &mut socket.posted.selection;
+            video.take_if(|selector| take(&mut selection.video, selector));
+            audio.take_if(|selector| take(&mut selection.audio, selector));
+            if video.is_none() && audio.is_none() {
+                return;
             }
-            other => other,
-        };
+        }
         if socket.pending.len() < PENDING_MAX {
             socket.pending.push(command);
         } else {

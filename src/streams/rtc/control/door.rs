@@ -71,10 +71,18 @@ impl RtcDoor {
                 }
                 Reply::KeyframeInterval(*every)
             }
-            other => match refusal(other) {
-                Some((command, text)) => Reply::Error(command, text),
-                None => Reply::Error(name(other), VIEWERS_ONLY),
-            },
+            Command::Offer(_)
+            | Command::Tracks { .. }
+            | Command::Play
+            | Command::Hold
+            | Command::Seek(_)
+            | Command::SetSpeed(_)
+            | Command::Stop
+            | Command::RtpProperties
+            | Command::CodecData => {
+                let (command, text) = refusal(command, VIEWERS_ONLY);
+                Reply::Error(command, text)
+            }
         };
         self.tell(driver, conn, dialect, &reply);
     }
@@ -99,7 +107,7 @@ impl RtcDoor {
             Command::SetSpeed(speed @ Speed::Auto) => {
                 self.tell(driver, conn, dialect, &Reply::Speed(speed));
             }
-            Command::SetSpeed(speed @ Speed::Times(times)) if times == 1.0 => {
+            Command::SetSpeed(speed @ Speed::Times(1.0)) => {
                 self.tell(driver, conn, dialect, &Reply::Speed(speed));
             }
             Command::Stop => self.end_running(driver, exchange, key),
@@ -122,8 +130,14 @@ impl RtcDoor {
                 self.choosing.insert(asker, choosing);
                 exchange.rtc_offer_info(asker, name.as_str());
             }
-            other => {
-                let (command, text) = refusal(&other).unwrap_or((name(&other), PUBLISHERS_ONLY));
+            Command::Offer(_)
+            | Command::Seek(Point::At(_))
+            | Command::SetSpeed(Speed::Times(_))
+            | Command::VideoBitrate(_)
+            | Command::KeyframeInterval(_)
+            | Command::RtpProperties
+            | Command::CodecData => {
+                let (command, text) = refusal(&command, PUBLISHERS_ONLY);
                 self.tell(driver, conn, dialect, &Reply::Error(command, text));
             }
         }
@@ -132,7 +146,7 @@ impl RtcDoor {
     fn hold(
         &mut self,
         driver: &mut Driver<ServerSession>,
-        exchange: &mut Exchange,
+        exchange: &Exchange,
         conn: ConnId,
         dialect: Dialect,
         is_held: bool,
@@ -275,7 +289,9 @@ impl RtcDoor {
         let now = driver.now();
         let mut due = Vec::new();
         for (conn, control) in &mut self.controls {
-            let is_asked = control.keyframes.is_some_and(|(every, at)| now >= at + every);
+            let is_asked = control
+                .keyframes
+                .is_some_and(|(every, at)| now >= at + every);
             let is_told = control.told.is_none_or(|at| now >= at + TIME_EVERY);
             if let Some((_, at)) = control.keyframes.as_mut().filter(|_| is_asked) {
                 *at = now;
@@ -292,19 +308,17 @@ impl RtcDoor {
                     }
                 });
             }
-            let is_connected = self.peers.peer(conn).is_some_and(|peer| peer.is_connected());
+            let is_connected = self
+                .peers
+                .peer(conn)
+                .is_some_and(|peer| peer.is_connected());
             if is_told && is_connected {
                 self.tell_time(driver, exchange, conn);
             }
         }
     }
 
-    fn tell_time(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        exchange: &Exchange,
-        conn: ConnId,
-    ) {
+    fn tell_time(&mut self, driver: &mut Driver<ServerSession>, exchange: &Exchange, conn: ConnId) {
         let now = driver.now();
         let (Some(control), Some(peer), Some(running)) = (
             self.controls.get_mut(&conn),
@@ -323,7 +337,9 @@ impl RtcDoor {
         }
         let span = exchange.rtc_span(conn);
         let newest = peer.newest().map(|time| time.as_millis());
-        let current = newest.or(span.map(|(_, end)| end)).unwrap_or_default();
+        let current = newest
+            .or_else(|| span.map(|(_, end)| end))
+            .unwrap_or_default();
         let (begin, end) = span.unwrap_or((current, current));
         let times = Times {
             current,
@@ -366,7 +382,11 @@ impl RtcDoor {
                 }
             }
             Dialect::Channel => {
-                if self.controls.get(&conn).is_some_and(|it| it.channel.is_some()) {
+                if self
+                    .controls
+                    .get(&conn)
+                    .is_some_and(|it| it.channel.is_some())
+                {
                     self.send_text(driver, conn, &reply.write(dialect));
                 }
             }
@@ -389,8 +409,9 @@ impl RtcDoor {
     }
 }
 
-/// Why a command cannot be obeyed by any session.
-fn refusal(command: &Command) -> Option<(&'static str, &'static str)> {
+/// The name of a command that a session cannot obey, and why: `otherwise` if one of another kind
+/// could.
+fn refusal(command: &Command, otherwise: &'static str) -> (&'static str, &'static str) {
     let text = match command {
         Command::Seek(Point::At(_)) => ONLY_LIVE,
         Command::SetSpeed(_) => ONLY_NORMAL,
@@ -403,9 +424,9 @@ fn refusal(command: &Command) -> Option<(&'static str, &'static str)> {
         | Command::Seek(Point::Live)
         | Command::Stop
         | Command::VideoBitrate(_)
-        | Command::KeyframeInterval(_) => return None,
+        | Command::KeyframeInterval(_) => otherwise,
     };
-    Some((name(command), text))
+    (name(command), text)
 }
 
 fn name(command: &Command) -> &'static str {

@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Measures WebRTC on a release build of the server against the bare loop, in one run and in turns,
+# and prints the rows of RESULTS.md: a Markdown table on standard output, every raw result in a file.
+#
+#   bench/webrtc.sh [--quick] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
+#
+# A full run takes about 8 minutes, a quick one 3. --rows is a list out of
+# "fanout sha1 audio saturation latency memory joins harm".
+#
+# The server and the bare loop run on the first CPU, clients on the second.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rounds=3 seconds=8 warmup=2 rates="10 12 14 16 18 20 22" many=1000 joins=600 raw=bench/webrtc.jsonl
+rows="fanout sha1 audio saturation latency memory joins harm" server="" load="" base=22040 open=1/20
+while [ $# -gt 0 ]; do
+  case $1 in
+    --quick) rounds=1 seconds=4 warmup=1 rates="10 14 18" many=300 joins=200 ;;
+    --raw) raw=$2; shift ;;
+    --server) server=$2; shift ;;
+    --load) load=$2; shift ;;
+    --rows) rows=$2; shift ;;
+    *) sed -n 2,9p "$0"; exit 2 ;;
+  esac
+  shift
+done
+
+target=${CARGO_TARGET_DIR:-target}
+if [ -z "$server" ] || [ -z "$load" ]; then
+  cargo build --quiet --release --workspace
+fi
+server=${server:-$target/release/ringside}
+load=${load:-$target/release/ringside-load}
+ulimit -n "$(ulimit -Hn)"
+server_cpu=0
+client_cpu=$(( $(nproc) > 1 ? 1 : 0 ))
+
+http=$base control=$((base + 1)) media=$((base + 2))
+dir=$(mktemp -d)
+pid=""
+stop() {
+  if [ -n "$pid" ]; then
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    pid=""
+  fi
+}
+trap 'stop; rm -rf "$dir"' EXIT
+: > "$raw"
+
+start() {
+  stop
+  cat > "$dir/config.json" <<JSON
+{"config": {"controller": {"interface": "127.0.0.1", "port": $control},
+  "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
+    {"connector": "WebRTC"}]},
+ "webrtc": {"interface": "127.0.0.1", "port": $media, "announced": ["127.0.0.1"]},
+ "limits": {"connections_max": 10000},
+ "streams": {"live": {"source": "push://"}}}
+JSON
+  printf '[shards]\nmedia = 1\nhost = "thread"\ncpus = [%s]\n' "$server_cpu" > "$dir/core-pinning.toml"
+  RUST_LOG=error "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
+    2> "$dir/server.log" &
+  pid=$!
+  for _ in $(seq 100); do
+    if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$control/readyz")" = 200 ]; then
+      return
+    fi
+    sleep 0.05
+  done
+  cat "$dir/server.log" >&2
+  echo "the server is not ready" >&2
+  exit 1
+}
+
+# A run's line goes to the raw file with its label.
+keep() { jq -c --arg row "$1" '{row: $row} + .' >> "$raw"; }
+wants() { [[ " $rows " == *" $1 "* ]]; }
+
+# whep ROW [OPTION...]
+whep() {
+  local row=$1
+  shift
+  echo "== $row" >&2
+  "$load" --cpu "$client_cpu" whep --http 127.0.0.1:$http --control 127.0.0.1:$control --pid "$pid" \
+    --seconds "$seconds" --warmup "$warmup" --open "$open" "$@" 2> "$dir/load.log" | keep "$row" ||
+    { echo "   something went wrong:" >&2; tail -n 3 "$dir/load.log" >&2; }
+}
+
+# floor ROW [OPTION...]
+floor() {
+  local row=$1
+  shift
+  echo "== $row" >&2
+  "$load" --cpu "$server_cpu" floor-srtp --receiver-cpu "$client_cpu" \
+    --seconds "$seconds" --warmup "$warmup" "$@" 2> "$dir/load.log" | keep "$row" || true
+}
+
+# In turns, so that a noisy minute is one for both.
+for _ in $(seq "$rounds"); do
+  start
+  if wants fanout; then
+    floor "bare loop, gcm-256" --profile gcm-256
+    whep "1 to 200"
+    floor "bare loop, gcm-256, whole" --profile gcm-256 --whole
+    whep "1 to 200, whole" --whole
+  fi
+  if wants sha1; then
+    floor "bare loop, sha1-80" --profile sha1-80
+    whep "1 to 200, dtls 1.3" --dtls 1.3
+  fi
+  if wants audio; then
+    floor "bare loop, audio" --profile gcm-256 --audio
+    whep "audio, 1 to 200" --no-video --audio
+  fi
+done
+
+# The rate rises until more than 0.1 % does not arrive.
+best=0
+if wants saturation; then
+  start
+  for rate in $rates; do
+    whep "saturation, rate $rate" --rate "$rate"
+    lost=$(tail -n 1 "$raw" | jq '.loss_percent')
+    if ! awk -v lost="$lost" 'BEGIN { exit !(lost < 0.1) }'; then
+      break
+    fi
+    best=$rate
+  done
+fi
+if wants latency; then
+  half=$(awk -v best="$best" 'BEGIN { print (best > 0 ? best : 16) / 2 }')
+  start
+  # The age of a packet is also its place among the receivers of its frame, so there are rows with
+  # the same packets in a second from more publishers to fewer subscribers each.
+  whep "latency, 1 to 200, rate $half" --rate "$half"
+  open=1/5
+  whep "latency, 20 to 10 each" --publishers 20 --rate "$half"
+  open=1/20
+fi
+if wants memory; then
+  # From a server that has had no peer before.
+  start
+  whep "memory, 1 to $many" --subscribers "$many" --lead 6
+fi
+if wants joins; then
+  start
+  # Sound alone, so that a join is not paid for media, and subscribers that leave at once.
+  whep "joins, 100 a second" --no-video --audio --subscribers "$joins" --leave --connect-rate 100
+  whep "joins, as fast as they come" --no-video --audio --subscribers "$joins" --leave \
+    --connect-rate 100000 --parallel 128
+fi
+if wants harm; then
+  start
+  whep "5 % lost, 50 ms, 2 % reordered" --subscribers 20 --loss 5 --delay 50 --reorder 2
+fi
+
+echo "| row | runs | ns per packet | packets/s | CPU % | lost % | not taken here | latency p50 ms | p99 ms | p99.9 ms | join p50 ms | joins/s | CPU-µs per join | RSS kB per subscriber | sent again | failures |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+jq -rs '
+  def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
+  def column(f): map(f) | map(select(. != null)) | median;
+  def show(digits): if . == null then "" else
+    (. * pow(10; digits) | round / pow(10; digits) | tostring) end;
+  (reduce .[].row as $r ([]; if index([$r]) then . else . + [$r] end)) as $order
+  | . as $all | $order[] as $name | $all | map(select(.row == $name))
+  | [ $name, (length | tostring),
+      (column(.cpu_ns_per_packet) | show(0)), (column(.packets_s) | show(0)),
+      (column(.server_cpu_share // .sender_cpu_share) | if . then . * 100 else null end | show(1)),
+      (column(.loss_percent) | show(3)), (column(.client_drops) | show(0)),
+      (column(.added_latency_ms.p50) | show(2)), (column(.added_latency_ms.p99) | show(2)),
+      (column(.added_latency_ms.p999) | show(2)),
+      (column(.join_ms.p50) | show(1)), (column(.joins_s) | show(0)),
+      (column(.cpu_us_per_join) | show(0)),
+      (column(.rss_per_subscriber) | if . then . / 1000 else null end | show(1)),
+      (column(.retransmissions_received) | show(0)),
+      (map(.failed // 0) | add | tostring)
+    ] | "| " + join(" | ") + " |"
+' "$raw"
+
+echo
+echo "| ratio of CPU per packet | |"
+echo "|---|---|"
+ratio() {
+  jq -rs --arg over "$1" --arg under "$2" '
+    def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
+    (map(select(.row == $over).cpu_ns_per_packet) | median) as $a
+    | (map(select(.row == $under).cpu_ns_per_packet) | median) as $b
+    | if $a == null or $b == null then empty else
+        "| \($over) / \($under) | \($a / $b * 100 | round / 100) |" end
+  ' "$raw"
+}
+ratio "1 to 200" "bare loop, gcm-256"
+ratio "1 to 200, whole" "bare loop, gcm-256, whole"
+ratio "audio, 1 to 200" "bare loop, audio"
