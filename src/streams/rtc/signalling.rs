@@ -14,7 +14,7 @@ use crate::proto::ice::Credentials;
 use crate::proto::webrtc::{Facts, Negotiated, Offer, Preferences, answer_play, answer_publish};
 use crate::streams::exchange::Exchange;
 use crate::streams::name::StreamName;
-use crate::streams::output::{Choice, Selection};
+use crate::streams::output::{Choice, Container, Selection};
 use crate::streams::whip::{self, Ask, Change, PostedOffer, Role};
 
 /// Who asked, while the answer is being found.
@@ -476,7 +476,7 @@ fn is_layer(track: &Track, layer: &str) -> bool {
 
 /// The tracks of a stream in the order in which they should be sent: those that the selection names,
 /// and for each kind that it leaves open all of them, so that the first that fits is taken. Of
-/// simulcast layers the last one comes first: browsers list the smallest first.
+/// simulcast layers the biggest one comes first, whichever was heard first.
 fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     let choice = |track: &Track| match track.kind() {
         Kind::Video => &asking.selection.video,
@@ -484,6 +484,7 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     };
     let mut wanted: Vec<Track> = tracks
         .iter()
+        .filter(|track| Container::WebRtc.carries(track.codec))
         .filter(|track| match choice(track) {
             Choice::First | Choice::All => true,
             Choice::Nothing => false,
@@ -495,5 +496,10 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     if let Some(layer) = &asking.layer {
         wanted.retain(|track| track.kind() == Kind::Audio || is_layer(track, layer));
     }
+    wanted.sort_by_key(|track| {
+        let pixels = |video: VideoFormat| u64::from(video.width) * u64::from(video.height);
+        let is_layer = !track.rid.is_empty();
+        Reverse(is_layer.then(|| track.video.map_or(0, pixels)).unwrap_or(u64::MAX))
+    });
     wanted
 }
