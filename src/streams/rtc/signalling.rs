@@ -500,11 +500,10 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     wanted.sort_by_key(|track| {
         let pixels = |video: VideoFormat| u64::from(video.width) * u64::from(video.height);
         let is_layer = !track.rid.is_empty();
-        Reverse(
-            is_layer
-                .then(|| track.video.map_or(0, pixels))
-                .unwrap_or(u64::MAX),
-        )
+        Reverse(match is_layer {
+            true => track.video.map_or(0, pixels),
+            false => u64::MAX,
+        })
     });
     wanted
 }
