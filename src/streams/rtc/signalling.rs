@@ -1,5 +1,6 @@
 //! Offers by HTTP: requests come from `whip`, sessions are made and changed here.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use super::key::{Entropy, SessionKey, password};
 use super::message::RtcMessage;
 use super::sessions::{Made, State};
 use crate::base::ids::{ConnId, ShardId, TrackId};
-use crate::media::{Codec, Kind, Track};
+use crate::media::{Codec, Kind, Track, VideoFormat};
 use crate::proto::http::{Request, Response};
 use crate::proto::ice::Credentials;
 use crate::proto::webrtc::{Facts, Negotiated, Offer, Preferences, answer_play, answer_publish};
@@ -499,7 +500,10 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     wanted.sort_by_key(|track| {
         let pixels = |video: VideoFormat| u64::from(video.width) * u64::from(video.height);
         let is_layer = !track.rid.is_empty();
-        Reverse(is_layer.then(|| track.video.map_or(0, pixels)).unwrap_or(u64::MAX))
+        Reverse(match is_layer {
+            true => track.video.map_or(0, pixels),
+            false => u64::MAX,
+        })
     });
     wanted
 }
