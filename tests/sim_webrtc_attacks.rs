@@ -1,11 +1,14 @@
 //! What nobody sends who means well, against our WebRTC peer, in virtual time.
 
 #![allow(
-    clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods,
-    reason = "a test keeps what it does not look at, and time has to begin somewhere"
+    reason = "a simulation has to begin at some time"
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for the events that it is about"
+)]
 
 #[path = "support/rtc_client.rs"]
 mod rtc_client;

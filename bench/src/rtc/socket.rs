@@ -137,11 +137,11 @@ impl Mailbox {
         }
         let error = io::Error::last_os_error();
         // A server that is gone refuses what was sent to it.
-        let is_passing = matches!(
+        let is_nothing = matches!(
             error.kind(),
             ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionRefused
         );
-        if is_passing { Ok(0) } else { Err(error) }
+        if is_nothing { Ok(0) } else { Err(error) }
     }
 
     /// One of the letters of the last look.
