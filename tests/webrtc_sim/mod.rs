@@ -1,11 +1,6 @@
 //! Our peer and a `str0m` peer, which offers as a browser does, over a seeded lossy link in virtual
 //! time. Keys come from the system's randomness, so that a seed repeats the link and not the bytes.
 
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    clippy::disallowed_methods,
-    reason = "a test keeps what it does not look at, and time has to begin somewhere"
-)]
 #![allow(dead_code, reason = "every test file uses its own part")]
 #![allow(
     unreachable_pub,
