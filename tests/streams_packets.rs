@@ -1,6 +1,10 @@
 //! Packets through the exchanges of several shards: publishers and viewers by WebRTC, and beside
 //! them viewers and publishers of frames.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names the messages that it is about"
+)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, VecDeque};
