@@ -1,5 +1,6 @@
 //! Offers by HTTP: requests come from `whip`, sessions are made and changed here.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -8,13 +9,13 @@ use super::key::{Entropy, SessionKey, password};
 use super::message::RtcMessage;
 use super::sessions::{Made, State};
 use crate::base::ids::{ConnId, ShardId, TrackId};
-use crate::media::{Codec, Kind, Track};
+use crate::media::{Codec, Kind, Track, VideoFormat};
 use crate::proto::http::{Request, Response};
 use crate::proto::ice::Credentials;
 use crate::proto::webrtc::{Facts, Negotiated, Offer, Preferences, answer_play, answer_publish};
 use crate::streams::exchange::Exchange;
 use crate::streams::name::StreamName;
-use crate::streams::output::{Choice, Selection};
+use crate::streams::output::{Choice, Container, Selection};
 use crate::streams::whip::{self, Ask, Change, PostedOffer, Role};
 
 /// Who asked, while the answer is being found.
@@ -476,7 +477,7 @@ fn is_layer(track: &Track, layer: &str) -> bool {
 
 /// The tracks of a stream in the order in which they should be sent: those that the selection names,
 /// and for each kind that it leaves open all of them, so that the first that fits is taken. Of
-/// simulcast layers the last one comes first: browsers list the smallest first.
+/// simulcast layers the biggest one comes first, whichever was heard first.
 fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     let choice = |track: &Track| match track.kind() {
         Kind::Video => &asking.selection.video,
@@ -484,6 +485,7 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     };
     let mut wanted: Vec<Track> = tracks
         .iter()
+        .filter(|track| Container::WebRtc.carries(track.codec))
         .filter(|track| match choice(track) {
             Choice::First | Choice::All => true,
             Choice::Nothing => false,
@@ -495,5 +497,13 @@ fn wanted(asking: &Asking, tracks: &[Track]) -> Vec<Track> {
     if let Some(layer) = &asking.layer {
         wanted.retain(|track| track.kind() == Kind::Audio || is_layer(track, layer));
     }
+    wanted.sort_by_key(|track| {
+        let pixels = |video: VideoFormat| u64::from(video.width) * u64::from(video.height);
+        let is_layer = !track.rid.is_empty();
+        Reverse(match is_layer {
+            true => track.video.map_or(0, pixels),
+            false => u64::MAX,
+        })
+    });
     wanted
 }
