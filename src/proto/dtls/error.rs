@@ -24,7 +24,7 @@ pub enum Error {
     /// Nothing can be sent before [`Event::Connected`](super::Event::Connected) or after the end.
     #[error("not connected")]
     NotConnected,
-    /// More is waiting to be sent than [`SEND_RECORDS_MAX`](super::session::SEND_RECORDS_MAX), or
+    /// More is waiting to be sent than `SEND_RECORDS_MAX`, or
     /// one record is larger than a record may be.
     #[error("too much is waiting to be sent")]
     Full,
