@@ -23,6 +23,7 @@ pub use error::Error;
 pub use inbound::{Inbound, Opened};
 pub use outbound::Outbound;
 pub use profile::Profile;
+pub use replay::Window;
 pub use sources::SOURCES_MAX;
 
 /// What any RTP packet begins with (RFC 3550 section 5.1).

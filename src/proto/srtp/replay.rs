@@ -2,9 +2,11 @@
 
 use super::Error;
 
+/// Which packets of a stream have come, or gone: nothing may be sealed twice under one number.
+///
 /// The newest index and the `64 * WORDS` indexes up to it, as a ring of bits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window<const WORDS: usize> {
+pub struct Window<const WORDS: usize> {
     newest: u64,
     seen: [u64; WORDS],
 }
@@ -13,7 +15,7 @@ impl<const WORDS: usize> Window<WORDS> {
     const BITS: u64 = 64 * WORDS as u64;
 
     /// Of a stream whose first authentic packet is `index`.
-    pub(super) fn new(index: u64) -> Self {
+    pub fn new(index: u64) -> Self {
         let mut window = Self {
             newest: index,
             seen: [0; WORDS],
@@ -23,12 +25,16 @@ impl<const WORDS: usize> Window<WORDS> {
     }
 
     /// The largest index that has come.
-    pub(super) fn newest(&self) -> u64 {
+    pub fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Fails if the packet came before or cannot be told from one that did.
-    pub(super) fn check(&self, index: u64) -> Result<(), Error> {
+    /// Whether a packet may be taken.
+    ///
+    /// # Errors
+    ///
+    /// It came before, or cannot be told from one that did.
+    pub fn check(&self, index: u64) -> Result<(), Error> {
         if index > self.newest {
             return Ok(());
         }
@@ -44,7 +50,7 @@ impl<const WORDS: usize> Window<WORDS> {
     }
 
     /// Notes an authentic packet that has been checked.
-    pub(super) fn mark(&mut self, index: u64) {
+    pub fn mark(&mut self, index: u64) {
         if index > self.newest {
             self.advance(index);
         }

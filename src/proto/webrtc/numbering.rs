@@ -9,10 +9,14 @@ use std::collections::VecDeque;
 
 use crate::base::ids::TrackId;
 use crate::media::{MediaTime, Packet, Start};
+use crate::proto::srtp::Window;
 
 /// Runs that are remembered. A run ends when the layer changes or the receiver has skipped; who
 /// asks for something older than the last eight of those asks in vain.
 const RUNS_MAX: usize = 8;
+
+/// A packet may be as late as the receiver's own window allows: 512 packets.
+const SENT_WORDS: usize = 8;
 
 /// How much faster than it was taken the part before a viewer's entry is shown: 33 ms between two
 /// pictures become 1 ms, so that the receiver shows the newest at once and not the past at length.
@@ -38,8 +42,9 @@ pub(super) struct Numbering {
     /// The next run begins at the next keyframe even if the track stays.
     is_lost: bool,
     runs: VecDeque<Run>,
-    /// The highest sequence number so far, or the one before the first.
-    highest: u64,
+    /// Sequence numbers that were given out, and the one before the first. Two packets sealed under
+    /// one number would give the key away, whoever hands the same packet over twice.
+    sent: Window<SENT_WORDS>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +74,7 @@ impl Numbering {
             wanted: track,
             is_lost: true,
             runs: VecDeque::new(),
-            highest: 1 + (seed & 0x3fff),
+            sent: Window::new(1 + (seed & 0x3fff)),
         }
     }
 
@@ -100,7 +105,7 @@ impl Numbering {
     }
 
     /// Where a packet lands. `None` if it does not go out: it is of another track, from before the
-    /// entry, or the stream waits for a keyframe.
+    /// entry, the stream waits for a keyframe, or it has gone out.
     pub(super) fn place(&mut self, packet: &Packet) -> Option<Place> {
         let is_entry = !self.needs_keyframe || packet.start == Start::Keyframe;
         let is_other = self.track() != Some(packet.track);
@@ -112,7 +117,8 @@ impl Numbering {
         let run = self.runs.back().filter(|run| run.track == packet.track)?;
         let sequence = run.sequence + packet.number.checked_sub(run.number)?;
         let timestamp = self.timestamp(run, packet);
-        self.highest = self.highest.max(sequence);
+        self.sent.check(sequence).ok()?;
+        self.sent.mark(sequence);
         Some(Place {
             sequence,
             timestamp,
@@ -128,7 +134,7 @@ impl Numbering {
         self.runs.push_back(Run {
             track: first.track,
             number: first.number,
-            sequence: self.highest + 1,
+            sequence: self.sent.newest() + 1,
             squeezed,
         });
     }
@@ -136,8 +142,8 @@ impl Numbering {
     /// The track and number that went out, or would have, with these 16 bits. `None` if that is
     /// longer ago than the runs reach, or has not been reached.
     pub(super) fn source(&self, sequence: u16) -> Option<(TrackId, u64, u64)> {
-        let behind = u64::from((self.highest as u16).wrapping_sub(sequence));
-        let sequence = self.highest.checked_sub(behind)?;
+        let behind = u64::from((self.sent.newest() as u16).wrapping_sub(sequence));
+        let sequence = self.sent.newest().checked_sub(behind)?;
         let run = self
             .runs
             .iter()
@@ -209,6 +215,20 @@ mod tests {
             None,
             "from before the entry"
         );
+    }
+
+    #[test]
+    fn no_packet_goes_out_twice_under_one_number() {
+        let mut numbering = video();
+        let first = packet(0, 11, 0, Start::Keyframe);
+        assert!(numbering.place(&first).is_some());
+        assert_eq!(numbering.place(&first), None);
+        numbering.place(&packet(0, 13, 33, Start::Frame));
+        assert!(numbering.place(&packet(0, 12, 33, Start::Frame)).is_some());
+        assert_eq!(numbering.place(&packet(0, 12, 33, Start::Frame)), None);
+        numbering.place(&packet(0, 2000, 900, Start::Frame));
+        let late = packet(0, 14, 40, Start::Frame);
+        assert_eq!(numbering.place(&late), None, "nobody could tell");
     }
 
     #[test]
