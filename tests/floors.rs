@@ -36,6 +36,7 @@ const PROTO_ROWS: &[&[&str]] = &[
         "sctp",
         "sdp",
         "stun",
+        "unavi",
         "zmtp",
     ],
     &[

@@ -39,6 +39,7 @@ targets! {
     srtp "../fuzz/entry/srtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     stun "../fuzz/entry/stun.rs"
+    unavi "../fuzz/entry/unavi.rs"
     webrtc_command "../fuzz/entry/webrtc_command.rs"
     websocket "../fuzz/entry/websocket.rs"
 }

@@ -18,5 +18,6 @@ pub mod sctp;
 pub mod sdp;
 pub mod srtp;
 pub mod stun;
+pub mod unavi;
 pub mod webrtc;
 pub mod websocket;
