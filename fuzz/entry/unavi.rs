@@ -2,7 +2,7 @@
 
 use ringside::proto::unavi::{Dialect, Request, Response};
 
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some((first, frame)) = data.split_first() else {
         return;
     };
@@ -32,7 +32,16 @@ pub fn run(data: &[u8]) {
                 .collect(),
             before_you: true,
         },
-        _ => return,
+        Request::Capabilities
+        | Request::Join { .. }
+        | Request::Leave(_)
+        | Request::Relay(_)
+        | Request::CreateTransport(_)
+        | Request::ConnectTransport { .. }
+        | Request::SetCapabilities(_)
+        | Request::Produce(_)
+        | Request::ProduceData(_)
+        | Request::PauseAudio(_) => return,
     };
     for dialect in Dialect::ALL {
         let _ = dialect.write(&told);

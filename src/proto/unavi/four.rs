@@ -3,7 +3,7 @@
 //! One `Request` or `Response` is a frame. Numbers are those of version 0.9.0 of the schema; those from
 //! 20 on, and the ones marked *extended*, are ours.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -421,18 +421,75 @@ pub(super) fn response_of(bytes: &[u8]) -> wire::Response {
     wire::Response::decode(bytes).expect("a frame of ours")
 }
 
+/// What a frame of the server says, without what the original's schema does not have, what it lost by
+/// mistake, and what is made up anew each time: to be compared with the original's.
+#[cfg(test)]
+pub(crate) fn described(bytes: &[u8]) -> String {
+    let mut response = response_of(bytes);
+    strip_extended(&mut response);
+    let made_up = || "*".to_owned();
+    match &mut response.message {
+        Some(Told::TransportCreated(told)) => {
+            let options = told.options.as_mut().expect("it has options");
+            options.id = made_up();
+            options.ice_candidates.retain(|known| known.protocol == 0);
+            for candidate in &mut options.ice_candidates {
+                (candidate.foundation, candidate.priority) = (made_up(), 0);
+                candidate.port = 0;
+            }
+            let ice = options.ice_parameters.as_mut().expect("it has these");
+            (ice.username_fragment, ice.password) = (made_up(), made_up());
+            let sctp = options.sctp_parameters.as_mut().expect("it has these");
+            (sctp.os, sctp.mis) = (0, 0);
+        }
+        Some(Told::CreateConsumer(told)) => {
+            (told.consumer_id, told.producer_id) = (made_up(), made_up());
+        }
+        Some(Told::CreateDataConsumer(told)) => {
+            (told.data_consumer_id, told.data_producer_id) = (made_up(), made_up());
+        }
+        Some(Told::ProducerId(told)) => told.producer_id = made_up(),
+        Some(Told::DataProducerId(told)) => told.data_producer_id = made_up(),
+        Some(_) | None => {}
+    }
+    format!("{:?}", response.message)
+}
+
 /// Takes away what the original's schema does not have.
 #[cfg(test)]
 pub(super) fn strip_extended(response: &mut wire::Response) {
-    if let Some(Told::RouterRtpCapabilities(told)) = &mut response.message
-        && let Some(capabilities) = &mut told.rtp_capabilities
-    {
-        for codec in &mut capabilities.codecs {
-            codec.preferred_payload_type = None;
-            codec.parameters = None;
+    let extended = response.message.as_ref().is_some_and(|message| {
+        matches!(
+            message,
+            Told::ConsumerClosed(_) | Told::DataConsumerClosed(_)
+        )
+    });
+    if extended {
+        response.message = None;
+    }
+    match &mut response.message {
+        Some(Told::RouterRtpCapabilities(told)) => {
+            for codec in told
+                .rtp_capabilities
+                .iter_mut()
+                .flat_map(|can| &mut can.codecs)
+            {
+                codec.preferred_payload_type = None;
+                codec.parameters = None;
+            }
         }
+        Some(Told::CreateConsumer(told)) => {
+            if let Some(parameters) = &mut told.rtp_parameters {
+                parameters.encodings.clear();
+                (parameters.mid, parameters.cname) = (None, None);
+                for codec in &mut parameters.codecs {
+                    codec.parameters = None;
+                }
+            }
+        }
+        Some(_) | None => {}
     }
 }
 
 /// The type of `SetPlayerData.data`.
-type Data = HashMap<String, String>;
+type Data = BTreeMap<String, String>;

@@ -38,6 +38,9 @@ mod two;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use four::described;
+
 pub use dialect::{Dialect, Frame};
 pub use error::Error;
 pub use message::{

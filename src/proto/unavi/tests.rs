@@ -3,9 +3,10 @@ use serde_json::{Value, json};
 use super::message::{Request, Response, Side, World};
 use super::{Dialect, Error, Frame, four};
 
-fn data(name: &str) -> String {
-    let path = format!("{}/tests/data/unavi/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(path).expect("a file of the tests")
+macro_rules! data {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/data/unavi/", $name))
+    };
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -17,7 +18,7 @@ fn unhex(text: &str) -> Vec<u8> {
 
 #[test]
 fn every_vector_of_generation_four_from_a_client_is_read() {
-    let vectors: Vec<Value> = serde_json::from_str(&data("gen4_protobuf_vectors.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(data!("gen4_protobuf_vectors.json")).unwrap();
     let mut count = 0;
     for vector in vectors.iter().filter(|vector| vector["type"] == "Request") {
         let bytes = unhex(vector["hex"].as_str().unwrap());
@@ -34,7 +35,7 @@ fn every_vector_of_generation_four_from_a_client_is_read() {
 
 #[test]
 fn every_vector_of_generation_four_to_a_client_has_our_layout() {
-    let vectors: Vec<Value> = serde_json::from_str(&data("gen4_protobuf_vectors.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(data!("gen4_protobuf_vectors.json")).unwrap();
     let mut count = 0;
     for vector in vectors.iter().filter(|vector| vector["type"] == "Response") {
         let bytes = unhex(vector["hex"].as_str().unwrap());
@@ -54,7 +55,7 @@ fn every_vector_of_generation_four_to_a_client_has_our_layout() {
 
 #[test]
 fn what_is_written_is_what_the_original_wrote() {
-    let vectors: Vec<Value> = serde_json::from_str(&data("gen4_protobuf_vectors.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(data!("gen4_protobuf_vectors.json")).unwrap();
     let named = |name: &str| {
         let vector = vectors.iter().find(|vector| vector["name"] == name);
         unhex(vector.expect(name)["hex"].as_str().unwrap())
@@ -129,7 +130,7 @@ fn player_joined(player: u8) -> Response {
 
 #[test]
 fn the_capabilities_are_mediasoups() {
-    let expected: Value = serde_json::from_str(&data("router_rtp_capabilities.json")).unwrap();
+    let expected: Value = serde_json::from_str(data!("router_rtp_capabilities.json")).unwrap();
     for (dialect, key) in [(Dialect::Two, "subject"), (Dialect::ThreeA, "id")] {
         let Some(Frame::Text(text)) = dialect.write(&Response::Capabilities) else {
             panic!("no text");
@@ -139,7 +140,7 @@ fn the_capabilities_are_mediasoups() {
         assert_eq!(frame["data"], expected);
     }
     // For generation 4 with two fields more, which others skip.
-    let vectors: Vec<Value> = serde_json::from_str(&data("gen4_protobuf_vectors.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(data!("gen4_protobuf_vectors.json")).unwrap();
     let vector = vectors
         .iter()
         .find(|vector| vector["name"] == "routerRtpCapabilities")
@@ -155,7 +156,7 @@ fn the_capabilities_are_mediasoups() {
 
 #[test]
 fn text_frames_of_generation_four() {
-    let cases: Vec<Value> = serde_json::from_str(&data("gen4_text_frames.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(data!("gen4_text_frames.json")).unwrap();
     for case in &cases {
         let json = &case["asJson"];
         let text = json["json"].as_str().unwrap_or("{\"nope\":{}}");
@@ -171,7 +172,7 @@ fn text_frames_of_generation_four() {
 
 #[test]
 fn examples_of_the_json_dialects_are_read() {
-    let examples: Value = serde_json::from_str(&data("json_dialect_examples.json")).unwrap();
+    let examples: Value = serde_json::from_str(data!("json_dialect_examples.json")).unwrap();
     for (dialect, name) in [(Dialect::Two, "gen2"), (Dialect::ThreeA, "gen3a")] {
         let frames = examples[name]["to_host"].as_array().unwrap();
         assert!(frames.len() > 5);

@@ -167,7 +167,7 @@ messages! {
         message: String,
     }
     SetPlayerData {
-        #[prost(map = "string, string", tag = "1")]
+        #[prost(btree_map = "string, string", tag = "1")]
         data: Data,
     }
     SendEvent {
@@ -393,7 +393,7 @@ messages! {
     PlayerJoined {
         #[prost(uint32, tag = "1")]
         player_id: u32,
-        #[prost(map = "string, string", tag = "2")]
+        #[prost(btree_map = "string, string", tag = "2")]
         data: Data,
     }
     PlayerLeft {
