@@ -31,6 +31,7 @@ targets! {
     pickle_decode "../fuzz/entry/pickle_decode.rs"
     pickle_scan "../fuzz/entry/pickle_scan.rs"
     proxy_protocol "../fuzz/entry/proxy_protocol.rs"
+    red "../fuzz/entry/red.rs"
     rtcp "../fuzz/entry/rtcp.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
