@@ -46,12 +46,15 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
+/// What each player was told.
+type Frames = BTreeMap<char, Vec<Vec<u8>>>;
+
 /// Says again what the clients said. The media shards answer when the original did: before the client
 /// says something else than what it says at once.
-fn replay(transcript: &str) -> (BTreeMap<char, Vec<Vec<u8>>>, BTreeMap<char, Vec<Vec<u8>>>) {
+fn replay(transcript: &str) -> (Frames, Frames) {
     let mut stage = Stage::new(Options::default());
     let mut conns = BTreeMap::new();
-    let mut expected: BTreeMap<char, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut expected = Frames::new();
     let mut was_told = false;
     for line in lines(transcript) {
         match line {
@@ -139,7 +142,7 @@ fn blank(value: &mut Value, players: &BTreeMap<u64, char>) {
     }
 }
 
-fn two_of(all: &BTreeMap<char, Vec<Vec<u8>>>) -> BTreeMap<char, Vec<Value>> {
+fn two_of(all: &Frames) -> BTreeMap<char, Vec<Value>> {
     let parse = |bytes: &Vec<u8>| -> Value { serde_json::from_slice(bytes).unwrap() };
     let players: BTreeMap<u64, char> = all
         .iter()
@@ -173,7 +176,7 @@ fn two_players_of_generation_two() {
     }
 }
 
-fn four_of(all: &BTreeMap<char, Vec<Vec<u8>>>) -> BTreeMap<char, Vec<String>> {
+fn four_of(all: &Frames) -> BTreeMap<char, Vec<String>> {
     let mut players = BTreeMap::new();
     let described: BTreeMap<char, Vec<String>> = all
         .iter()
