@@ -14,4 +14,5 @@ pub mod metrics;
 pub mod proto;
 pub mod server;
 pub mod shard;
+pub mod spaces;
 pub mod streams;

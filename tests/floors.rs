@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["hub", "proto", "shard"],
     &["io"],
     &["config", "drive"],
-    &["admin", "streams"],
+    &["admin", "spaces", "streams"],
     &["server"],
 ];
 

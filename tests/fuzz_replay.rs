@@ -30,6 +30,7 @@ targets! {
     http_request "../fuzz/entry/http_request.rs"
     packetize "../fuzz/entry/packetize.rs"
     proxy_protocol "../fuzz/entry/proxy_protocol.rs"
+    red "../fuzz/entry/red.rs"
     rtcp "../fuzz/entry/rtcp.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"

@@ -25,11 +25,12 @@ use crate::server::certificates::Order;
 use crate::server::engine;
 use crate::server::log_layer::Log;
 use crate::server::media_shard::Flow;
+use crate::server::message::Message;
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::streams::api::Caller;
 use crate::streams::door::http_session;
-use crate::streams::{Message, Registrar, ShardSnapshot, families};
+use crate::streams::{self, Registrar, ShardSnapshot, families};
 
 /// How long the shards may take to say what they have.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(2);
@@ -172,14 +173,19 @@ impl ControlShard {
             }
         }
         while let Some((from, message)) = self.mesh.receive() {
-            self.message(from, message);
+            match message {
+                Message::Streams(message) => self.message(from, message),
+                Message::Spaces(message) => {
+                    tracing::error!(?from, ?message, "a message about spaces");
+                }
+            }
         }
         self.expire_scrapes(now);
         self.api.receive_reports(now);
         self.api.tick(now);
         self.run_errands();
         while let Some((to, message)) = self.registrar.poll() {
-            self.mesh.send(to, Class::Control, message);
+            self.mesh.send(to, Class::Control, message.into());
         }
         self.driver.resume_listeners();
         Ok(if self.is_finished {
@@ -193,7 +199,7 @@ impl ControlShard {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Reload) => self.api.read_again(),
-                Ok(Command::Drain) => self.broadcast(|| Message::Drain),
+                Ok(Command::Drain) => self.broadcast(|| streams::Message::Drain),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     // The media shards have ended, and the main thread let go of its end.
@@ -231,20 +237,22 @@ impl ControlShard {
                     });
                 }
                 Errand::AskSnapshots { token } => {
-                    self.broadcast(|| Message::SnapshotRequest { token });
+                    self.broadcast(|| streams::Message::SnapshotRequest { token });
                 }
                 Errand::AskClients { token, each } => {
-                    self.broadcast(|| Message::ClientsRequest { token, each });
+                    self.broadcast(|| streams::Message::ClientsRequest { token, each });
                 }
                 Errand::StopSessions(filter) => {
-                    self.broadcast(|| Message::StopSessions(Box::new(filter.clone())));
+                    self.broadcast(|| streams::Message::StopSessions(Box::new(filter.clone())));
                 }
-                Errand::Nuke(name) => self.broadcast(|| Message::Nuke { name: name.clone() }),
+                Errand::Nuke(name) => {
+                    self.broadcast(|| streams::Message::Nuke { name: name.clone() })
+                }
                 Errand::Use(config) => {
                     self.http_options = Arc::new(config.http_options());
                     self.registrar
                         .set_streams_max(config.limits.streams_max as usize);
-                    self.broadcast(|| Message::Config(Arc::clone(&config)));
+                    self.broadcast(|| streams::Message::Config(Arc::clone(&config)));
                     self.tell_certificates(Order::Config(config));
                 }
                 Errand::LookAtCertificates => self.tell_certificates(Order::Look),
@@ -276,9 +284,9 @@ impl ControlShard {
             .extend(conn.zip(own).map(|(conn, own)| (conn, own.ip())));
     }
 
-    fn broadcast(&mut self, message: impl Fn() -> Message) {
+    fn broadcast(&mut self, message: impl Fn() -> streams::Message) {
         for shard in self.media_shards() {
-            self.mesh.send(shard, Class::Control, message());
+            self.mesh.send(shard, Class::Control, message().into());
         }
     }
 
@@ -286,17 +294,17 @@ impl ControlShard {
         (0..self.mesh.me().0).map(ShardId)
     }
 
-    fn message(&mut self, from: ShardId, message: Message) {
+    fn message(&mut self, from: ShardId, message: streams::Message) {
         match self.registrar.handle(from, message) {
-            Some(Message::Clients { token, clients }) => {
+            Some(streams::Message::Clients { token, clients }) => {
                 let now = self.driver.now();
                 self.api.clients(now, from, token, *clients);
             }
-            Some(Message::Snapshot { token, snapshot }) if self.api.has_asked(token) => {
+            Some(streams::Message::Snapshot { token, snapshot }) if self.api.has_asked(token) => {
                 let now = self.driver.now();
                 self.api.snapshot(now, from, token, *snapshot);
             }
-            Some(Message::Snapshot { token, snapshot }) => {
+            Some(streams::Message::Snapshot { token, snapshot }) => {
                 let media_shards = self.media_shards().count();
                 let Some(scrape) = self.scrapes.get_mut(&token) else {
                     return;
@@ -387,7 +395,7 @@ impl ControlShard {
                 until: self.driver.now() + SNAPSHOT_MAX,
             },
         );
-        self.broadcast(|| Message::SnapshotRequest { token });
+        self.broadcast(|| streams::Message::SnapshotRequest { token });
     }
 
     fn answer_scrape(&mut self, scrape: Scrape) {

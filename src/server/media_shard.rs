@@ -21,9 +21,10 @@ use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
 use crate::proto::{http, http2, rtmp};
 use crate::server::engine;
+use crate::server::message::Message;
 use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
-use crate::streams::Message;
+use crate::streams;
 use crate::streams::door::{Door, rtmp_seed};
 use crate::streams::rtc::door::Identity;
 
@@ -188,7 +189,12 @@ impl MediaShard {
             let Some((from, message)) = self.mesh.receive() else {
                 break;
             };
-            self.message(from, message);
+            match message {
+                Message::Streams(message) => self.message(from, message),
+                Message::Spaces(message) => {
+                    tracing::error!(?from, ?message, "a message about spaces");
+                }
+            }
         }
         if let Some(load) = self.load.take(now) {
             self.door.exchange().set_load(load);
@@ -296,9 +302,9 @@ impl MediaShard {
         clippy::wildcard_enum_match_arm,
         reason = "what the loop has no part in is the door's"
     )]
-    fn message(&mut self, from: ShardId, message: Message) {
+    fn message(&mut self, from: ShardId, message: streams::Message) {
         match message {
-            Message::SnapshotRequest { token } => {
+            streams::Message::SnapshotRequest { token } => {
                 let mut snapshot = Box::new(self.door.exchange().snapshot());
                 snapshot.rtc = self.door.rtc().snapshot();
                 snapshot.engine = Engine {
@@ -309,24 +315,25 @@ impl MediaShard {
                     tls_connections: self.tls.connections.get(),
                     ..engine(&self.driver, &self.mesh)
                 };
-                let answer = Message::Snapshot { token, snapshot };
-                self.mesh.send(from, Class::Control, answer);
+                let answer = streams::Message::Snapshot { token, snapshot };
+                self.mesh.send(from, Class::Control, answer.into());
             }
-            Message::ClientsRequest { token, each } => {
+            streams::Message::ClientsRequest { token, each } => {
                 let clients = Box::new(self.door.clients(&self.driver, each));
-                let answer = Message::Clients { token, clients };
-                self.mesh.send(from, Class::Control, answer);
+                let answer = streams::Message::Clients { token, clients };
+                self.mesh.send(from, Class::Control, answer.into());
             }
-            Message::Drain => {
+            streams::Message::Drain => {
                 for listener in std::mem::take(&mut self.listeners) {
                     self.driver.close_listener(listener);
                 }
-                self.door.message(&mut self.driver, from, Message::Drain);
+                self.door
+                    .message(&mut self.driver, from, streams::Message::Drain);
                 self.door.flush(&mut self.driver, &mut self.mesh);
                 self.driver.close_all();
                 self.draining_until = Some(self.driver.now() + DRAIN_MAX);
             }
-            Message::Config(config) => {
+            streams::Message::Config(config) => {
                 self.http_options = Arc::new(config.http_options());
                 self.http2_options = Arc::new(config.http2_options());
                 self.rtmp_options = rtmp_options(&config);
@@ -337,7 +344,7 @@ impl MediaShard {
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door
-                    .message(&mut self.driver, from, Message::Config(config));
+                    .message(&mut self.driver, from, streams::Message::Config(config));
             }
             other => self.door.message(&mut self.driver, from, other),
         }

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod doctor;
 mod log_layer;
 mod media_shard;
+mod message;
 mod rtc;
 mod worker;
 
@@ -36,9 +37,9 @@ use crate::metrics::Engine;
 use crate::server::certificates::{Order, Store};
 use crate::server::control_shard::{Command, ControlShard};
 use crate::server::media_shard::{Flow, Listening, MediaShard, Service};
+use crate::server::message::Message;
 use crate::shard::mesh::{Mesh, mesh};
 use crate::shard::{online_cpus, pin_to_cpu, thread_cpu_time};
-use crate::streams::Message;
 
 /// The exit status of a process that ends because one of its shards did (`EX_SOFTWARE`).
 const STATUS_DEAD_SHARD: i32 = 70;

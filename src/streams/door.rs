@@ -336,7 +336,11 @@ impl Door {
     }
 
     /// Does what the exchange wants done.
-    pub fn flush(&mut self, driver: &mut Driver<ServerSession>, mesh: &mut Mesh<Message>) {
+    pub fn flush<M: From<Message>>(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        mesh: &mut Mesh<M>,
+    ) {
         self.rtc.handle_timeouts(driver);
         self.rtc.pump(driver, &mut self.exchange);
         self.exchange.tick();
@@ -354,7 +358,11 @@ impl Door {
     }
 
     /// Does what the WebRTC door wants done. True if it was anything.
-    fn act(&mut self, driver: &mut Driver<ServerSession>, mesh: &mut Mesh<Message>) -> bool {
+    fn act<M: From<Message>>(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        mesh: &mut Mesh<M>,
+    ) -> bool {
         let acts = self.rtc.take_acts();
         let is_any = !acts.is_empty();
         for act in acts {
@@ -387,14 +395,18 @@ impl Door {
                         true => Class::Media,
                         false => Class::Control,
                     };
-                    mesh.send(to, class, Message::Rtc(Box::new(message)));
+                    mesh.send(to, class, Message::Rtc(Box::new(message)).into());
                 }
             }
         }
         is_any
     }
 
-    fn flush_exchange(&mut self, driver: &mut Driver<ServerSession>, mesh: &mut Mesh<Message>) {
+    fn flush_exchange<M: From<Message>>(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        mesh: &mut Mesh<M>,
+    ) {
         while let Some(output) = self.exchange.poll() {
             match output {
                 Output::Send {
@@ -440,7 +452,7 @@ impl Door {
                     } else {
                         Class::Control
                     };
-                    mesh.send(to, class, message);
+                    mesh.send(to, class, message.into());
                 }
                 Output::Close(conn) | Output::Abort(conn) if RtcDoor::is_ours(conn) => {
                     self.rtc.close(driver, &mut self.exchange, conn);

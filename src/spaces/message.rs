@@ -1,0 +1,279 @@
+//! What the control shard and media shards tell each other about spaces.
+//!
+//! The control shard makes all ids and spreads transports over media shards. An order goes to the
+//! transport's maker, which passes it on to the shard that runs the transport, or keeps it until
+//! one does. Orders about one transport are done in the order they were sent in. An order about
+//! something that is not there does nothing.
+
+use std::time::Duration;
+
+use crate::base::ids::ShardId;
+use crate::proto::ice::{Candidate, Credentials};
+use crate::proto::rtp::ExtensionMap;
+use crate::proto::sctp::{ChannelId, Reliability};
+use crate::proto::webrtc::{Fingerprint, Gone};
+
+/// One of a player's transports.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TransportId {
+    /// The media shard that makes it. Any shard may run it.
+    pub maker: ShardId,
+    /// Never used twice.
+    pub number: u64,
+}
+
+/// What a player sends: sound, or the messages of one data channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ProducerId {
+    /// What it comes by.
+    pub transport: TransportId,
+    /// Among those of the transport; never used twice.
+    pub number: u32,
+}
+
+/// A producer as one receiver gets it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConsumerId {
+    /// What it goes by.
+    pub transport: TransportId,
+    /// Among those of the transport; never used twice.
+    pub number: u32,
+}
+
+/// What a transport is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// The player sends.
+    FromPlayer,
+    /// The player receives.
+    ToPlayer,
+}
+
+/// The player's part in the DTLS handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The player begins, or leaves it to us.
+    Client,
+    /// The player waits: we begin.
+    Server,
+}
+
+/// How a player's client writes the numbers of a location.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ByteOrder {
+    /// Generations 1 to 3.
+    Little,
+    /// Generation 4.
+    Big,
+}
+
+/// From the control shard.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Order {
+    /// Make a transport. Answered by [`Report::Opened`] or [`Report::Refused`].
+    Open {
+        /// The transport.
+        transport: TransportId,
+        /// What it is for.
+        direction: Direction,
+    },
+    /// The player's side of the handshake, which waits for it. Counts once.
+    Connect {
+        /// The transport.
+        transport: TransportId,
+        /// The player's part.
+        role: Role,
+        /// Of the player's certificate.
+        fingerprints: Vec<Fingerprint>,
+    },
+    /// The player sends sound in Opus: the stream with this source or tag, and where neither is
+    /// said, the first unknown one with this payload type.
+    ProduceAudio {
+        /// The producer.
+        producer: ProducerId,
+        /// 0 to 127.
+        payload_type: u8,
+        /// The stream's source.
+        ssrc: Option<u32>,
+        /// The stream's tag.
+        mid: Option<String>,
+        /// The player's numbers of header extensions.
+        extensions: Box<ExtensionMap>,
+    },
+    /// The player sends messages on a negotiated data channel.
+    ProduceData {
+        /// The producer.
+        producer: ProducerId,
+        /// The channel.
+        stream: ChannelId,
+        /// Messages arrive in order.
+        ordered: bool,
+        /// What happens to lost ones.
+        reliability: Reliability,
+        /// That of its locations.
+        byte_order: ByteOrder,
+    },
+    /// The player hears a producer.
+    ConsumeAudio {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What is heard.
+        producer: ProducerId,
+        /// The tag that packets carry; empty for none.
+        mid: String,
+        /// The source that packets have.
+        ssrc: u32,
+        /// The payload type that packets have.
+        payload_type: u8,
+        /// The numbers of header extensions that packets have.
+        extensions: Box<ExtensionMap>,
+        /// Nothing is sent until [`Order::Pause`] says otherwise.
+        paused: bool,
+    },
+    /// The player gets a producer's messages on a negotiated data channel.
+    ConsumeData {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// What it gets.
+        producer: ProducerId,
+        /// The channel.
+        stream: ChannelId,
+        /// Messages arrive in order.
+        ordered: bool,
+        /// What happens to lost ones.
+        reliability: Reliability,
+        /// The sender's number in the space, which overwrites the one that its locations say.
+        player: u8,
+        /// What the receiver takes locations in.
+        byte_order: ByteOrder,
+    },
+    /// Stop sending to a consumer, or go on.
+    Pause {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Stop.
+        paused: bool,
+    },
+    /// Of the locations that a transport's consumers get, those of the nearest producers are sent
+    /// at the rate they come, and those of others at a lower one. Off without this order.
+    Interest {
+        /// The receiver's transport.
+        transport: TransportId,
+        /// The producer of the receiver's own location.
+        own: ProducerId,
+        /// How many are near.
+        nearest: u16,
+        /// The least time between two locations of one that is not.
+        others_every: Duration,
+    },
+    /// End a consumer. A data channel is closed, and its number is free for another one.
+    CloseConsumer {
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// End a producer. Its consumers end with it.
+    CloseProducer {
+        /// The producer.
+        producer: ProducerId,
+    },
+    /// End a transport with all that it has. Nothing is reported.
+    Close {
+        /// The transport.
+        transport: TransportId,
+    },
+}
+
+impl Order {
+    /// The transport that it is about: its maker gets it.
+    pub fn transport(&self) -> TransportId {
+        match self {
+            Self::Open { transport, .. }
+            | Self::Connect { transport, .. }
+            | Self::Interest { transport, .. }
+            | Self::Close { transport } => *transport,
+            Self::ProduceAudio { producer, .. }
+            | Self::ProduceData { producer, .. }
+            | Self::CloseProducer { producer } => producer.transport,
+            Self::ConsumeAudio { consumer, .. }
+            | Self::ConsumeData { consumer, .. }
+            | Self::Pause { consumer, .. }
+            | Self::CloseConsumer { consumer } => consumer.transport,
+        }
+    }
+}
+
+/// What a player has to know of a transport.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Parameters {
+    /// User name fragment and password.
+    pub local: Credentials,
+    /// By UDP, then by TCP.
+    pub candidates: Vec<Candidate>,
+    /// Of our certificate.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// Why there is no transport.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// WebRTC is off, or the server is about to end.
+    Unavailable,
+    /// There are too many already.
+    TooMany,
+}
+
+/// To the control shard.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Report {
+    /// A transport waits for its player.
+    Opened {
+        /// The transport.
+        transport: TransportId,
+        /// What the player is told.
+        parameters: Box<Parameters>,
+    },
+    /// There will be no transport.
+    Refused {
+        /// The transport.
+        transport: TransportId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The handshake is complete.
+    Connected {
+        /// The transport.
+        transport: TransportId,
+    },
+    /// A transport has ended, other than by an order, with all that it had.
+    Gone {
+        /// The transport.
+        transport: TransportId,
+        /// Why.
+        reason: Gone,
+    },
+    /// Somebody begins or ends to talk.
+    Level {
+        /// Of the sound.
+        producer: ProducerId,
+        /// Somebody talks.
+        talking: bool,
+    },
+}
+
+/// A message on the mesh.
+#[derive(Debug)]
+pub enum Message {
+    /// From the control shard, or passed on by a maker.
+    Order(Order),
+    /// To the control shard.
+    Report(Report),
+}
+
+impl Message {
+    /// Its sender, or the receiver, makes up for a loss.
+    pub fn may_be_lost(&self) -> bool {
+        match self {
+            Self::Order(_) | Self::Report(_) => false,
+        }
+    }
+}
