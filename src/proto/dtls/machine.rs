@@ -156,13 +156,12 @@ impl fmt::Display for Fault {
 
 impl Fault {
     fn of(error: dimpl::Error) -> Self {
-        match error {
-            dimpl::Error::SecurityError(SecurityError::FatalAlert { description }) => {
-                Self::Alert(description)
-            }
-            dimpl::Error::Timeout(_) => Self::Timeout,
-            // The enum of the crate is long, and may grow.
-            error => Self::Crate(error),
+        if let dimpl::Error::SecurityError(SecurityError::FatalAlert { description }) = error {
+            Self::Alert(description)
+        } else if matches!(error, dimpl::Error::Timeout(_)) {
+            Self::Timeout
+        } else {
+            Self::Crate(error)
         }
     }
 }
