@@ -323,8 +323,8 @@ fn list<'a>(data: &mut Reader<'a>) -> Result<Reader<'a>, Short> {
 mod tests {
     use std::ops::Range;
 
-    use super::super::assembly::{MESSAGE_BYTES_MAX, PIECES_MAX};
     use super::*;
+    use crate::proto::dtls::assembly::{MESSAGE_BYTES_MAX, PIECES_MAX};
 
     const CHROMIUM: [u16; 3] = [1, 8, 7];
     const FIREFOX: [u16; 4] = [7, 8, 1, 2];

@@ -2,9 +2,9 @@
 
 use crate::base::bytes::{Reader, Short};
 
-use super::super::assembly::Pieces;
-use super::super::record::{CERTIFICATE, CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE, Message};
 use super::write_message;
+use crate::proto::dtls::assembly::Pieces;
+use crate::proto::dtls::record::{CERTIFICATE, CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE, Message};
 
 /// In the order of their numbers, which begin with 1: the ClientHello has 0.
 const KINDS: [u8; 3] = [CERTIFICATE, CLIENT_KEY_EXCHANGE, CERTIFICATE_VERIFY];

@@ -1,14 +1,14 @@
 //! The server's first flight, and how a flight is cut into datagrams.
 
-use super::super::certificate::Certificate;
-use super::super::hello::{Group, Offer, Suite};
-use super::super::record::{
+use super::peer_key::SCHEMES;
+use super::protection::{HEADER_BYTES, VERSION};
+use crate::proto::dtls::certificate::Certificate;
+use crate::proto::dtls::hello::{Group, Offer, Suite};
+use crate::proto::dtls::record::{
     CERTIFICATE, CERTIFICATE_REQUEST, HANDSHAKE, Message, SERVER_HELLO, SERVER_HELLO_DONE,
     SERVER_KEY_EXCHANGE,
 };
-use super::super::{Error, SrtpProfile};
-use super::peer_key::SCHEMES;
-use super::protection::{HEADER_BYTES, VERSION};
+use crate::proto::dtls::{Error, SrtpProfile};
 
 /// `named_curve` (RFC 8422 section 5.4).
 const NAMED_CURVE: u8 = 3;
@@ -171,8 +171,8 @@ pub(super) fn write_record_head(
 mod tests {
     use crate::base::bytes::Reader;
 
-    use super::super::super::record::next_record;
     use super::*;
+    use crate::proto::dtls::record::next_record;
 
     #[test]
     fn a_flight_fits_its_datagrams_and_can_be_put_together() {

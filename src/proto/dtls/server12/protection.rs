@@ -8,8 +8,8 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, Unbound
 
 use crate::base::bytes::Reader;
 
-use super::super::hello::Suite;
 use super::secrets::{Direction, SALT_BYTES};
+use crate::proto::dtls::hello::Suite;
 
 pub(super) const HEADER_BYTES: usize = 13;
 const NONCE_BYTES: usize = 8;
@@ -173,8 +173,8 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
-    use super::super::secrets::Secrets;
     use super::*;
+    use crate::proto::dtls::server12::secrets::Secrets;
 
     fn pair(suite: Suite) -> (Sealer, Opener) {
         let [direction, _] = Secrets::new(suite, &[1; 32], &[2; 99], [3; 32], [4; 32]).directions();

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{digest, hmac};
 
-use super::super::hello::Suite;
+use crate::proto::dtls::hello::Suite;
 
 const MASTER_SECRET_BYTES: usize = 48;
 /// `verify_data` of every suite here.

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use crate::base::bytes::Reader;
 use crate::base::prng::Prng;
 
-use super::super::record::{HANDSHAKE, next_record};
-use super::super::{
+use super::REJECTIONS_MAX;
+use crate::proto::dtls::record::{HANDSHAKE, next_record};
+use crate::proto::dtls::{
     Certificate, CloseReason, Context, Event, Fingerprint, Options, Role, Session, SrtpKeys,
     Versions,
 };
-use super::REJECTIONS_MAX;
 
 /// What a link does to datagrams, in percent, and for how long it keeps them.
 #[derive(Clone, Copy, Debug)]
