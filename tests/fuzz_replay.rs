@@ -29,6 +29,8 @@ targets! {
     http_client "../fuzz/entry/http_client.rs"
     http_request "../fuzz/entry/http_request.rs"
     packetize "../fuzz/entry/packetize.rs"
+    pickle_decode "../fuzz/entry/pickle_decode.rs"
+    pickle_scan "../fuzz/entry/pickle_scan.rs"
     proxy_protocol "../fuzz/entry/proxy_protocol.rs"
     red "../fuzz/entry/red.rs"
     rtcp "../fuzz/entry/rtcp.rs"
