@@ -213,9 +213,10 @@ fn place<'a>(data: &'a mut Value, path: &[Step]) -> Result<&'a mut Value, Unfold
 }
 
 fn place_of_all<'a>(data: &'a mut Value, path: &[Step]) -> Result<&'a mut Vec<Value>, Unfolded> {
-    match place(data, path)? {
-        Value::List(items) => Ok(items),
-        _ => Err(Unfolded::Place),
+    if let Value::List(items) = place(data, path)? {
+        Ok(items)
+    } else {
+        Err(Unfolded::Place)
     }
 }
 
@@ -230,8 +231,9 @@ fn item<'a>(data: &'a mut Value, path: &[Step]) -> Result<(&'a mut Vec<Value>, u
 /// The dict that a path's last step is a key of.
 fn entry<'a>(data: &'a mut Value, path: &[Step]) -> Result<(&'a mut Dict, Value), Unfolded> {
     let (last, before) = path.split_last().ok_or(Unfolded::Path)?;
-    match at_end(data, before)? {
-        Value::Dict(dict) => Ok((dict, last.as_key()?)),
-        _ => Err(Unfolded::Place),
+    if let Value::Dict(dict) = at_end(data, before)? {
+        Ok((dict, last.as_key()?))
+    } else {
+        Err(Unfolded::Place)
     }
 }
