@@ -23,6 +23,7 @@ targets! {
     deepdiff "../fuzz/entry/deepdiff.rs"
     depacketize "../fuzz/entry/depacketize.rs"
     dtls "../fuzz/entry/dtls.rs"
+    dtls_server "../fuzz/entry/dtls_server.rs"
     flv_file "../fuzz/entry/flv_file.rs"
     hls_query "../fuzz/entry/hls_query.rs"
     http2 "../fuzz/entry/http2.rs"
