@@ -20,6 +20,7 @@ targets! {
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
     config_json "../fuzz/entry/config_json.rs"
+    deepdiff "../fuzz/entry/deepdiff.rs"
     depacketize "../fuzz/entry/depacketize.rs"
     dtls "../fuzz/entry/dtls.rs"
     dtls_server "../fuzz/entry/dtls_server.rs"
