@@ -42,6 +42,7 @@ const PROTO_ROWS: &[&[&str]] = &[
     ],
     &[
         "dash",
+        "deepdiff",
         "flv",
         "hls",
         "http2",
