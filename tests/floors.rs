@@ -47,6 +47,7 @@ const PROTO_ROWS: &[&[&str]] = &[
         "http2",
         "ice",
         "rtsp",
+        "session_file",
         "srt",
         "srtp",
         "websocket",
