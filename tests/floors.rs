@@ -48,6 +48,7 @@ const PROTO_ROWS: &[&[&str]] = &[
         "http2",
         "ice",
         "rtsp",
+        "session_file",
         "srt",
         "srtp",
         "websocket",

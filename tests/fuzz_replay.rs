@@ -41,6 +41,7 @@ targets! {
     rtp "../fuzz/entry/rtp.rs"
     sctp "../fuzz/entry/sctp.rs"
     sdp "../fuzz/entry/sdp.rs"
+    session_file "../fuzz/entry/session_file.rs"
     srtp "../fuzz/entry/srtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     stun "../fuzz/entry/stun.rs"

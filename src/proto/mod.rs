@@ -18,6 +18,7 @@ pub mod rtmp;
 pub mod rtp;
 pub mod sctp;
 pub mod sdp;
+pub mod session_file;
 pub mod srtp;
 pub mod stun;
 pub mod unavi;
