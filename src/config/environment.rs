@@ -115,7 +115,9 @@ impl Config {
     pub fn apply(&mut self, environment: &Environment) {
         if let Some(certificate) = &environment.certificate {
             self.add_certificate(certificate.clone());
+            self.spaces.certificate = Some(certificate.clone());
         }
+        self.spaces.is_served |= *environment != Environment::default();
         if !environment.announced.is_empty() {
             self.webrtc.announced.clone_from(&environment.announced);
         }

@@ -227,7 +227,6 @@ impl Config {
             ("config.triggers", &["config", "triggers"]),
             ("config_split", &["config_split"]),
             ("jwks", &["jwks"]),
-            ("spaces", &["spaces"]),
             ("variables", &["variables"]),
         ];
         for (section, keys) in not_served {

@@ -140,8 +140,32 @@ pub struct Media {
 /// `spaces`: the signalling port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spaces {
+    /// The section is there, or one of UNAVI's variables is set: spaces are served.
+    pub is_served: bool,
     /// `interface` and `port`; default 0.0.0.0:4000.
     pub listen: SocketAddr,
+    /// `cert` and `key`, or `SSL_CERT` and `SSL_KEY`: the port speaks TLS.
+    pub certificate: Option<Certificate>,
+    /// `origins`: the sites whose pages may connect, such as `https://example.com`; empty, the
+    /// default, for all. Programs that are no browser send none, and may.
+    pub origins: Vec<String>,
+    /// `join_key`: the key of join tokens (JWT, HS256); empty, the default, where anybody may enter.
+    pub join_key: Secret,
+    /// `players_max`: connections of players; 1 to 1 000 000, default 10 000.
+    pub players_max: u32,
+    /// `space_players_max`: players of one space; 1 to 256, default 256.
+    pub space_players_max: u16,
+    /// `frame_bytes_max`: the largest frame of a player. Bytes, 16 384 to 16 777 216, default 65 536;
+    /// generations 2 and 3a have 16 384 in any case.
+    pub frame_bytes_max: u32,
+    /// `grace_ms`: how long a place is kept for a player whose connection has broken, if it asked for
+    /// that. 0 to 600 000, default 10 000.
+    pub grace: Duration,
+    /// `nearest`: how many of the others a player gets all locations of; 0, the default, for all.
+    pub nearest: u16,
+    /// `others_every_ms`: the least time between two locations of another one than these. 50 to 10 000,
+    /// default 500.
+    pub others_every: Duration,
 }
 
 /// `collab`: collaborative sessions.
@@ -346,7 +370,19 @@ impl Spaces {
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         node.members()?;
         Ok(Self {
+            is_served: !node.is_absent(),
             listen: listen(node, 4000)?,
+            certificate: Certificate::read_of_connector(node)?,
+            origins: node.get("origins").texts()?,
+            join_key: node.get("join_key").secret()?,
+            players_max: node.get("players_max").number(1..=1_000_000, 10_000)?,
+            space_players_max: node.get("space_players_max").number(1..=256, 256)?,
+            frame_bytes_max: node
+                .get("frame_bytes_max")
+                .number(16_384..=16_777_216, 65_536)?,
+            grace: node.get("grace_ms").millis(0..=600_000, 10_000)?,
+            nearest: node.get("nearest").number(0..=255, 0)?,
+            others_every: node.get("others_every_ms").millis(50..=10_000, 500)?,
         })
     }
 }

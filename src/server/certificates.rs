@@ -31,11 +31,15 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The protocols of a connection to HTTPS, in the order of preference (RFC 7301 section 6).
 const ALPN_HTTPS: &[&[u8]] = &[ALPN_HTTP2, ALPN_HTTP1, ALPN_HTTP1_0];
 
+/// A WebSocket begins with HTTP/1.1.
+const ALPN_SPACES: &[&[u8]] = &[ALPN_HTTP1];
+
 /// What the certificates are for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
     Https,
     Rtmps,
+    Spaces,
 }
 
 /// The TLS listeners and what is known of their files.
@@ -140,7 +144,13 @@ fn wanted(config: &Config) -> Vec<(Purpose, SocketAddr, Vec<Certificate>)> {
         .iter()
         .filter(|rtmp| rtmp.certificate.is_some())
         .map(|rtmp| (Purpose::Rtmps, rtmp.listen, all(&rtmp.certificate)));
-    https.chain(rtmps).collect()
+    let spaces = &config.spaces;
+    let spaces = spaces
+        .certificate
+        .iter()
+        .filter(|_| spaces.is_served)
+        .map(|own| (Purpose::Spaces, spaces.listen, vec![own.clone()]));
+    https.chain(rtmps).chain(spaces).collect()
 }
 
 /// What is wrong with the certificates of a configuration.
@@ -202,6 +212,7 @@ impl Store {
             let certificates = Arc::new(Certificates::new(&first, &others));
             let alpn = match purpose {
                 Purpose::Https => ALPN_HTTPS,
+                Purpose::Spaces => ALPN_SPACES,
                 Purpose::Rtmps => &[],
             };
             let config = server_config(Arc::clone(&certificates), alpn)?;

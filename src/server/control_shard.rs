@@ -5,21 +5,27 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+use rustls::ServerConfig;
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 
 use crate::admin::{Family, metrics_text};
 use crate::base::ids::{ConnId, ShardId};
 use crate::config::{Config, Environment, Notice};
-use crate::drive::{Driver, Limits, Occurrence, ServerEvent, ServerSession};
-use crate::io::{Options, Waker};
+use crate::drive::{
+    Driver, Inner, Limits, Occurrence, Prefaced, ServerEvent, ServerSession, TlsCounters,
+    TlsSession,
+};
+use crate::io::{ListenerIndex, Options, Waker};
 use crate::metrics::Engine;
 use crate::proto::http::{self, Method, Request, Response};
-use crate::proto::websocket;
+use crate::proto::{http2, websocket};
 use crate::server::api_host::{self, ApiHost, Errand};
 use crate::server::certificates::Order;
 use crate::server::engine;
@@ -28,6 +34,8 @@ use crate::server::media_shard::Flow;
 use crate::server::message::Message;
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
+use crate::spaces;
+use crate::spaces::signalling::door::Signalling;
 use crate::streams::api::Caller;
 use crate::streams::door::http_session;
 use crate::streams::{self, Registrar, ShardSnapshot, families};
@@ -46,7 +54,7 @@ const CLOSE_POLICY: u16 = 1008;
 
 /// What is to be found here.
 const PLACES: &str = "ringside's control port. There is no page to administer it by in this version.\n\
-    Here are MistServer's API at /api, /api2 and /ws, and /metrics, /healthz and /readyz.";
+    Here are MistServer's API at /api, /api2 and /ws, /spaces, and /metrics, /healthz and /readyz.";
 
 /// What the operator asks for, by signal.
 #[derive(Debug)]
@@ -57,11 +65,20 @@ pub(super) enum Command {
     Drain,
 }
 
+/// The port of spaces.
+#[derive(Debug)]
+pub(super) struct SpacesPlan {
+    pub(super) listening: OwnedFd,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+}
+
 /// What the control shard is made with.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) mesh: Mesh<Message>,
     pub(super) listening: OwnedFd,
+    /// Where players come, if spaces are served.
+    pub(super) spaces: Option<SpacesPlan>,
     pub(super) config: Arc<Config>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) notices: Vec<Notice>,
@@ -79,14 +96,25 @@ pub(super) struct ControlShard {
     registrar: Registrar,
     http_options: Arc<http::Options>,
     commands: Receiver<Command>,
+    spaces: Option<SpacesPort>,
     scrapes: HashMap<u64, Scrape>,
     next_token: u64,
     api: ApiHost,
     /// The watch over certificates, if there is one.
     certificates: Option<Sender<Order>>,
+    trusted_proxies: Vec<IpNet>,
+    handshake_max: Duration,
+    tls: Rc<TlsCounters>,
     /// The addresses that connections came to.
     own: HashMap<ConnId, IpAddr>,
     is_finished: bool,
+}
+
+/// Where players come.
+struct SpacesPort {
+    listener: ListenerIndex,
+    tls: Option<Arc<ServerConfig>>,
+    signalling: Signalling,
 }
 
 /// Where the numbers of the API's questions begin; those of scrapes are below.
@@ -102,13 +130,24 @@ struct Scrape {
 impl ControlShard {
     /// Makes the shard's ring. Called on its own thread.
     pub(super) fn new(plan: Plan) -> io::Result<Self> {
+        // Players are established; whoever only connects makes room for the next.
+        let players_max = match plan.spaces.is_some() {
+            true => plan.config.spaces.players_max as usize,
+            false => 0,
+        };
         let limits = Limits {
-            connections_max: CONNECTIONS_MAX,
+            connections_max: CONNECTIONS_MAX + players_max,
             unestablished_max: CONNECTIONS_MAX,
             ..Limits::default()
         };
         let mut driver = Driver::new(plan.ring, limits)?;
         driver.adopt_listener(plan.listening);
+        let shards = plan.mesh.me().0;
+        let spaces = plan.spaces.map(|spaces| SpacesPort {
+            listener: driver.adopt_listener(spaces.listening),
+            tls: spaces.tls,
+            signalling: Signalling::new(&plan.config, shards),
+        });
         plan.mesh.publish_ring(driver.ring_fd());
         let api = ApiHost::new(api_host::Options {
             config: Arc::clone(&plan.config),
@@ -127,6 +166,10 @@ impl ControlShard {
             registrar: Registrar::new(plan.config.limits.streams_max as usize),
             http_options: Arc::new(plan.config.http_options()),
             commands: plan.commands,
+            spaces,
+            trusted_proxies: plan.config.general.trusted_proxies.clone(),
+            handshake_max: plan.config.limits.unauthenticated_ms,
+            tls: Rc::new(TlsCounters::default()),
             scrapes: HashMap::new(),
             next_token: 0,
             api,
@@ -155,6 +198,11 @@ impl ControlShard {
             .values()
             .map(|scrape| scrape.until)
             .chain([self.api.deadline()])
+            .chain(
+                self.spaces
+                    .as_ref()
+                    .and_then(|port| port.signalling.deadline()),
+            )
             .min();
         self.driver.turn(may_sleep, deadline)?;
         self.mesh.wake_up();
@@ -162,10 +210,18 @@ impl ControlShard {
         self.obey();
         while let Some(occurrence) = self.driver.poll() {
             match occurrence {
-                Occurrence::Accepted { fd, peer, .. } => self.accept(now, fd, peer),
+                Occurrence::Accepted { listener, fd, peer } => {
+                    match self.spaces.as_ref().map(|port| port.listener) {
+                        Some(spaces) if spaces == listener => self.accept_player(now, fd, peer),
+                        Some(_) | None => self.accept(now, fd, peer),
+                    }
+                }
                 Occurrence::Event(conn, event) => self.handle_event(conn, event),
                 Occurrence::Datagram(_, received) => self.driver.give_back_datagram(received),
                 Occurrence::Gone(conn, _) => {
+                    if let Some(port) = &mut self.spaces {
+                        port.signalling.gone(now, conn);
+                    }
                     self.own.remove(&conn);
                     self.api.connection_gone(conn);
                 }
@@ -175,9 +231,14 @@ impl ControlShard {
         while let Some((from, message)) = self.mesh.receive() {
             match message {
                 Message::Streams(message) => self.message(from, message),
-                Message::Spaces(message) => {
-                    tracing::error!(?from, ?message, "a message about spaces");
-                }
+                Message::Spaces(message) => match (message, &mut self.spaces) {
+                    (spaces::Message::Report(report), Some(port)) => {
+                        port.signalling.report(report);
+                    }
+                    (message, _) => {
+                        tracing::error!(?from, ?message, "a message that is not for control");
+                    }
+                },
                 Message::Peers(message) => {
                     tracing::error!(?from, ?message, "a datagram for the control shard");
                 }
@@ -187,6 +248,12 @@ impl ControlShard {
         self.api.receive_reports(now);
         self.api.tick(now);
         self.run_errands();
+        if let Some(port) = &mut self.spaces {
+            let mesh = &mut self.mesh;
+            port.signalling.flush(&mut self.driver, |to, message| {
+                mesh.send(to, Class::Control, message.into());
+            });
+        }
         while let Some((to, message)) = self.registrar.poll() {
             self.mesh.send(to, Class::Control, message.into());
         }
@@ -202,7 +269,12 @@ impl ControlShard {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Reload) => self.api.read_again(),
-                Ok(Command::Drain) => self.broadcast(|| streams::Message::Drain),
+                Ok(Command::Drain) => {
+                    if let Some(port) = &mut self.spaces {
+                        port.signalling.drain(&mut self.driver);
+                    }
+                    self.broadcast(|| streams::Message::Drain);
+                }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     // The media shards have ended, and the main thread let go of its end.
@@ -252,6 +324,11 @@ impl ControlShard {
                     self.broadcast(|| streams::Message::Nuke { name: name.clone() })
                 }
                 Errand::Use(config) => {
+                    if let Some(port) = &mut self.spaces {
+                        port.signalling.set_config(&config);
+                    }
+                    self.trusted_proxies
+                        .clone_from(&config.general.trusted_proxies);
                     self.http_options = Arc::new(config.http_options());
                     self.registrar
                         .set_streams_max(config.limits.streams_max as usize);
@@ -285,6 +362,36 @@ impl ControlShard {
         let conn = self.driver.open(fd, peer, session);
         self.own
             .extend(conn.zip(own).map(|(conn, own)| (conn, own.ip())));
+    }
+
+    fn accept_player(&mut self, now: Instant, fd: OwnedFd, peer: SocketAddr) {
+        let Some(port) = &mut self.spaces else {
+            return;
+        };
+        let http2_options = Arc::new(http2::Options::default());
+        let inner = Inner::Http(Arc::clone(&self.http_options), http2_options);
+        let session = match &port.tls {
+            None => inner.begin(now, None),
+            Some(tls) => {
+                let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
+                match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
+                    Ok(session) => ServerSession::Tls(Box::new(session)),
+                    Err(error) => {
+                        tracing::error!(%error, "a TLS session could not be made");
+                        return;
+                    }
+                }
+            }
+        };
+        let from = peer.ip().to_canonical();
+        let is_proxy = |network: &IpNet| network.contains(&from);
+        let session = match self.trusted_proxies.iter().any(is_proxy) {
+            true => ServerSession::Prefaced(Box::new(Prefaced::new(session))),
+            false => session,
+        };
+        if let Some(conn) = self.driver.open(fd, peer, session) {
+            port.signalling.opened(conn);
+        }
     }
 
     fn broadcast(&mut self, message: impl Fn() -> streams::Message) {
@@ -325,6 +432,11 @@ impl ControlShard {
     }
 
     fn handle_event(&mut self, conn: ConnId, event: ServerEvent) {
+        if let Some(port) = &mut self.spaces
+            && port.signalling.has(conn)
+        {
+            return port.signalling.event(&mut self.driver, conn, event);
+        }
         match event {
             ServerEvent::Http(http::Event::Request(request)) => self.request(conn, &request),
             ServerEvent::Http(http::Event::Closed(_)) => self.driver.close(conn),
@@ -356,6 +468,14 @@ impl ControlShard {
             let text = "Apart from /api and /api2, this port answers callers of this machine only.";
             self.respond(conn, Response::text(403, text));
             return;
+        }
+        if let Some(command) = spaces::signalling::Command::read(request) {
+            let response = match (command, &mut self.spaces) {
+                (Err(response), _) => response,
+                (Ok(command), Some(port)) => port.signalling.command(&mut self.driver, command),
+                (Ok(_), None) => Response::text(404, "No spaces are served here."),
+            };
+            return self.respond(conn, response);
         }
         if !matches!(request.method, Method::Get | Method::Head) {
             self.respond(
@@ -409,8 +529,11 @@ impl ControlShard {
             .collect();
         engines.insert(self.mesh.me().0, engine(&self.driver, &self.mesh));
         let snapshots: Vec<ShardSnapshot> = scrape.snapshots.into_values().collect();
+        let spaces = self.spaces.iter();
+        let spaces = spaces.flat_map(|port| port.signalling.families());
         let families: Vec<Family> = families(&snapshots)
             .into_iter()
+            .chain(spaces)
             .map(|(name, help, is_counter, samples)| Family {
                 name,
                 help,

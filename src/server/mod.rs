@@ -148,6 +148,12 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
             (name.to_owned(), address)
         })
         .chain([("the control port".to_owned(), config.general.controller)])
+        .chain(
+            config
+                .spaces
+                .is_served
+                .then(|| ("spaces".to_owned(), config.spaces.listen)),
+        )
         .collect()
 }
 
@@ -232,11 +238,23 @@ impl Server {
         let controller = config.general.controller;
         let control_socket = ring_io::listen(controller, false)
             .with_context(|| format!("the control port {controller}"))?;
+        let spaces = match config.spaces.is_served {
+            false => None,
+            true => {
+                let address = config.spaces.listen;
+                let listening = ring_io::listen(address, false)
+                    .with_context(|| format!("the port of spaces {address}"))?;
+                let tls = store.tls(address);
+                tracing::info!(%address, tls = tls.is_some(), "spaces");
+                Some(control_shard::SpacesPlan { listening, tls })
+            }
+        };
         let certificates = certificates::watch(store)?;
         let (commands, orders) = mpsc::channel();
         let control_plan = control_shard::Plan {
             mesh: control_end,
             listening: control_socket,
+            spaces,
             config: Arc::clone(&config),
             config_path: place.config_path,
             notices: place.notices,

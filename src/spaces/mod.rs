@@ -10,6 +10,7 @@ mod host;
 mod message;
 mod options;
 mod player;
+pub mod signalling;
 mod token;
 
 #[cfg(test)]

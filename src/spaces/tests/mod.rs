@@ -13,6 +13,7 @@ use super::host::{Host, Output};
 use super::message::{Order, Parameters, Report, TransportId};
 use super::options::Options;
 use crate::base::ids::ConnId;
+use crate::proto::http;
 use crate::proto::ice::{Candidate, Credentials};
 use crate::proto::unavi::{Dialect, Frame};
 use crate::proto::webrtc::Fingerprint;
@@ -32,9 +33,9 @@ fn start() -> Instant {
 const UNIX_MS: u64 = 1_795_192_289_250;
 
 /// A host, its players' ears, and media shards that do as they are told.
-struct Stage {
-    host: Host,
-    now: Instant,
+pub(super) struct Stage {
+    pub(super) host: Host,
+    pub(super) now: Instant,
     /// What each was told, as frames.
     heard: BTreeMap<ConnId, Vec<Frame>>,
     orders: Vec<Order>,
@@ -45,7 +46,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
             host: Host::new(options, 2, 7),
             now: start(),
@@ -56,14 +57,14 @@ impl Stage {
         }
     }
 
-    fn connect(&mut self, conn: u64) -> ConnId {
+    pub(super) fn connect(&mut self, conn: u64) -> ConnId {
         let conn = ConnId(conn);
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, conn.0 as u8));
         assert!(self.host.connected(self.now, conn, address, None));
         conn
     }
 
-    fn text(&mut self, conn: ConnId, text: &str) {
+    pub(super) fn text(&mut self, conn: ConnId, text: &str) {
         let (now, bytes) = (self.now, text.as_bytes());
         self.host.frame(now, UNIX_MS, conn, bytes, true);
         self.collect();
@@ -158,11 +159,21 @@ fn two(subject: &str, data: serde_json::Value) -> String {
 }
 
 /// All dialects' way to enter a space.
-fn join(dialect: Dialect, world: &str) -> String {
+pub(super) fn join(dialect: Dialect, world: &str) -> String {
     match dialect {
         Dialect::Two => two("join", world.into()),
         Dialect::ThreeA => format!(r#"{{"id":"xyz.unavi.world.join","data":"{world}"}}"#),
         Dialect::ThreeB => format!(r#"{{"id":"com.wired-protocol.world.join","data":"{world}"}}"#),
         Dialect::Four => format!(r#"{{"join":{{"world":"{world}"}}}}"#),
+    }
+}
+
+/// The request in a text.
+pub(super) fn request(text: &str) -> http::Request {
+    let mut session = http::Session::new(start(), http::Options::default());
+    session.handle_input(start(), text.as_bytes());
+    match session.poll_event() {
+        Some(http::Event::Request(request)) => *request,
+        other => panic!("{other:?}"),
     }
 }

@@ -1,0 +1,7 @@
+//! The port that players come to: WebSockets of any path, and how many players there are.
+
+mod admin;
+pub mod door;
+mod place;
+
+pub use admin::{Act, Command};
