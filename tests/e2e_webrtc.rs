@@ -15,7 +15,7 @@ use support::lossy::Lossy;
 use support::rtc::{
     alone, assert_moves, assert_never_froze, assert_sounds, browse, inbound, number, view,
 };
-use support::{Server, clips, ffmpeg9, http, repository, rtc::Camera};
+use support::{Server, clips, ffmpeg9, http, repository, rtc::Camera, watch};
 
 /// From the offer to the first decoded picture, with other work on the machine.
 const FIRST_PICTURE_MS_MAX: f64 = 1000.0;
@@ -177,6 +177,45 @@ fn chromium_simulcast() {
 #[test]
 fn firefox_simulcast() {
     simulcast("firefox", &["q", "h", "f"], (640, 480));
+}
+
+/// Chromium publishes sound with older sound in front (RFC 2198): a viewer that puts that first gets
+/// it as it is, one that does not gets plain Opus, and so does a player of frames.
+#[test]
+fn chromium_redundant_sound() {
+    let _alone = alone();
+    let server = Server::open(&["cam"]);
+    let publish = json!({ "video": "VP8", "red": true });
+    let _camera = Camera::start(&server, "chromium", "cam", publish);
+    let url = server.url("/whep/cam");
+    let plays = json!([{ "url": url, "red": true }, { "url": url }]);
+    let report = browse("chromium", "red", json!({ "play": plays, "seconds": 6 }));
+    let [wanted, plain] = [0, 1].map(|at| &report["views"][at]);
+    for seen in [wanted, plain] {
+        assert_moves(seen, "VP8", 20.0);
+        assert!(number(seen, "/during/energy") > 0.0, "silent: {seen}");
+        assert!(number(seen, "/sound/peak") > 0.02, "silent: {seen}");
+    }
+    let of = |seen: &Value, name: &str| inbound(seen, "audio")[name].as_f64().expect("a number");
+    // Chromium counts an older block as discarded whose packet had come; nearly each has one.
+    let (count, older) = (
+        of(wanted, "packetsReceived"),
+        of(wanted, "packetsDiscarded"),
+    );
+    assert!(older > 0.8 * count, "{older} of {count}: {wanted}");
+    assert_sounds(plain);
+    let (count, older) = (of(plain, "packetsReceived"), of(plain, "packetsDiscarded"));
+    assert!(older < 0.2 * count, "{older} of {count}: {plain}");
+    let bytes = |seen: &Value| of(seen, "bytesReceived") / of(seen, "packetsReceived");
+    assert!(bytes(wanted) > 1.5 * bytes(plain), "{report}");
+    let got = watch::capture(&server, "/cam.flv", Duration::from_secs(4));
+    let contents = watch::packets(&ffmpeg9(), &got.file);
+    let sound = contents.track("audio");
+    assert_eq!(sound.codec, "opus");
+    assert!(sound.rate() > 45.0, "{} a second", sound.rate());
+    let all: u64 = sound.packets.iter().map(|packet| packet.bytes).sum();
+    let mean = all as f64 / sound.packets.len() as f64;
+    assert!(mean < 1.3 * bytes(plain), "{mean} bytes a frame");
 }
 
 /// Where UDP does not get through, both directions go by TCP (RFC 4571).

@@ -30,6 +30,7 @@ const PROTO_ROWS: &[&[&str]] = &[
         "dtsc",
         "http",
         "mpegts",
+        "pickle",
         "proxy_protocol",
         "rtcp",
         "rtp",

@@ -10,193 +10,23 @@
     reason = "a test looks for the events that it is about"
 )]
 
+#[path = "webrtc_sim/ring.rs"]
+mod ring;
 #[path = "support/rtc_client.rs"]
 mod rtc_client;
 mod webrtc_sim;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::BytesMut;
+use ring::{Ring, elsewhere};
 use ringside::base::prng::Prng;
-use ringside::media::Packet;
-use ringside::proto::ice::{Channel, Credentials, Path};
+use ringside::media::{MediaTime, Packet, Start};
 use ringside::proto::rtcp;
-use ringside::proto::sdp::Limits;
-use ringside::proto::webrtc::{
-    Arena, Event, Facts, Offer, Pace, Peer, PeerStatistics, Preferences, answer_play,
-    answer_publish,
-};
+use ringside::proto::webrtc::Event;
 use rtc_client::{
     AUDIO_SSRC, Answer, Client, Identity, OPUS, RTX, RTX_SSRC, VIDEO_SSRC, VP8, picture,
 };
-use webrtc_sim::{UNIX, audio_track, path, server_address, shared, video_track};
-
-const STEP: Duration = Duration::from_millis(5);
-
-/// A peer of ours and a client beside each other; nothing is lost or late.
-struct Ring {
-    now: Instant,
-    peer: Peer,
-    client: Client,
-    arena: Arena,
-    inbox: BytesMut,
-    events: Vec<Event>,
-    packets: Vec<Packet>,
-    /// Datagrams that the peer has sent, where it has sent them.
-    sent: Vec<(Path, usize)>,
-    bursts_bytes: usize,
-    /// Media as it was sent.
-    sealed: Vec<Vec<u8>>,
-    ssrc: Option<u32>,
-}
-
-fn elsewhere() -> Path {
-    Path {
-        remote: "192.0.2.66:666".parse().unwrap(),
-        channel: Channel(0),
-    }
-}
-
-impl Ring {
-    fn new(is_publisher: bool, offer: impl FnOnce(String) -> String, has_rtx: bool) -> Self {
-        let identity = Identity::new(1);
-        let direction = match is_publisher {
-            true => "sendonly",
-            false => "recvonly",
-        };
-        let text = offer(identity.offer(direction, has_rtx));
-        let offer = Offer::parse(text.as_bytes(), &Limits::default()).unwrap();
-        let (shared, fingerprint) = shared(Pace::default());
-        let credentials = Credentials {
-            ufrag: "ours".to_owned(),
-            password: "0123456789abcdef01234567".to_owned(),
-        };
-        let facts = Facts {
-            credentials: &credentials,
-            fingerprint: &fingerprint,
-            candidates: &[],
-            session: 1,
-            seed: 1,
-            name: "ring",
-        };
-        let preferences = Preferences::default();
-        let (negotiated, text) = if is_publisher {
-            let answer = answer_publish(&offer, &preferences, &facts).unwrap();
-            (answer.negotiated, answer.text)
-        } else {
-            let tracks = [video_track(webrtc_sim::VIDEO), audio_track()];
-            let answer = answer_play(&offer, &tracks, &preferences, &facts).unwrap();
-            (answer.negotiated, answer.text)
-        };
-        let now = Instant::now();
-        let answer = Answer::parse(&text);
-        let ssrc = negotiated.outgoing.first().map(|it| it.stream.ssrc);
-        Self {
-            now,
-            client: Client::new(now, &identity, &answer, server_address(), 1),
-            peer: Peer::new(now, UNIX, negotiated, &shared, 1),
-            arena: Arena::default(),
-            inbox: BytesMut::new(),
-            events: Vec::new(),
-            packets: Vec::new(),
-            sent: Vec::new(),
-            bursts_bytes: 0,
-            sealed: Vec::new(),
-            ssrc,
-        }
-    }
-
-    fn publisher() -> Self {
-        let mut ring = Self::new(true, |offer| offer, true);
-        ring.connect();
-        ring
-    }
-
-    fn player() -> Self {
-        let mut ring = Self::new(false, |offer| offer, true);
-        ring.connect();
-        ring
-    }
-
-    fn connect(&mut self) {
-        for _ in 0..200 {
-            if self.peer.is_connected() && self.client.is_connected() {
-                return;
-            }
-            self.step();
-        }
-        panic!("not connected");
-    }
-
-    fn take(&mut self) {
-        while let Some((to, bytes)) = self.peer.poll_transmit() {
-            self.sent.push((to, bytes.len()));
-            if to == path() {
-                self.client.handle(self.now, &bytes);
-            }
-        }
-        while let Some(event) = self.peer.poll_event() {
-            match event {
-                Event::Packet(packet) => self.packets.push(packet),
-                other => self.events.push(other),
-            }
-        }
-    }
-
-    fn arrive(&mut self, path: Path, bytes: &[u8]) {
-        self.peer
-            .handle_input(self.now, path, bytes, &mut self.inbox);
-        self.take();
-    }
-
-    /// Moves what the client has to say, and the time.
-    fn step(&mut self) {
-        self.now += STEP;
-        self.client.timeout(self.now);
-        for bytes in std::mem::take(&mut self.client.out) {
-            self.arrive(path(), &bytes);
-        }
-        let mut bursts = Vec::new();
-        if self
-            .peer
-            .poll_timeout()
-            .is_some_and(|(at, _)| at <= self.now)
-        {
-            let arena = &mut self.arena;
-            self.peer.handle_timeout(self.now, arena, &mut bursts);
-        }
-        self.give(bursts);
-        self.take();
-    }
-
-    fn give(&mut self, bursts: Vec<ringside::proto::webrtc::Burst>) {
-        for burst in bursts {
-            let bytes = burst.bytes.len();
-            self.bursts_bytes += bytes;
-            let segment = burst.segment_bytes.map_or(bytes, usize::from);
-            let all: bytes::Bytes = burst.bytes.into();
-            for datagram in all.chunks(segment) {
-                self.sealed.push(datagram.to_vec());
-                self.client.handle(self.now, datagram);
-            }
-        }
-    }
-
-    fn statistics(&self) -> PeerStatistics {
-        *self.peer.statistics()
-    }
-
-    /// The client sends a packet.
-    fn send(&mut self, ssrc: u32, payload_type: u8, sequence: u64, payload: &[u8]) {
-        let packet = self.client.packet(ssrc, payload_type, sequence, payload);
-        self.arrive(path(), &packet);
-    }
-
-    fn control(&mut self, packet: Vec<u8>) {
-        let packet = self.client.control(packet);
-        self.arrive(path(), &packet);
-    }
-}
+use webrtc_sim::{path, server_address};
 
 /// CVE-2023-51443 and its kin: whoever was not authenticated by ICE can neither begin a handshake
 /// nor end one.
@@ -360,15 +190,15 @@ fn play_ahead(ring: &mut Ring, count: u64) -> Vec<Packet> {
         let mut packet = Packet {
             track: webrtc_sim::VIDEO,
             number,
-            time: ringside::media::MediaTime::from_millis(number as i64 * 10),
+            time: MediaTime::from_millis(number as i64 * 10),
             marker: true,
-            start: ringside::media::Start::Frame,
+            start: Start::Frame,
             payload: vec![0x10; 1000].into(),
             extras: Default::default(),
             received: ring.now,
         };
         if number == 0 {
-            packet.start = ringside::media::Start::Keyframe;
+            packet.start = Start::Keyframe;
         }
         let mut bursts = Vec::new();
         let one = std::slice::from_ref(&packet);
@@ -484,4 +314,103 @@ fn wrong_integrity_gets_no_answer() {
     ring.arrive(path(), &check);
     assert_eq!(ring.sent.len(), 1);
     assert!(ring.sent[0].1 <= check.len(), "an answer is no larger");
+}
+
+/// Numbers of 16 bits and times of 32 end within a minute and within 14 hours: what comes after is
+/// the next packet, not an old one.
+#[test]
+fn a_publishers_numbers_and_times_wrap() {
+    let mut ring = Ring::publisher();
+    let (first, begin) = (65_500_u64, u32::MAX - 100_000);
+    let mut count = 0;
+    for at in 0..100_u64 {
+        let time = begin.wrapping_add(at as u32 * 3000);
+        // One comes late, from before the wrap.
+        let sequence = match at {
+            35 => first + 38,
+            38 => first + 35,
+            _ => first + at,
+        };
+        let time = match at {
+            35 | 38 => begin.wrapping_add((sequence - first) as u32 * 3000),
+            _ => time,
+        };
+        let client = &ring.client;
+        let packet = client.packet_at(VIDEO_SSRC, VP8, (sequence, time), &picture(at == 0));
+        ring.arrive(path(), &packet);
+        // 3000 ticks are 33 ms.
+        for _ in 0..6 + u64::from(at % 3 == 0) * 2 {
+            ring.step();
+        }
+        count += 1;
+    }
+    let packets = &mut ring.packets;
+    packets.sort_by_key(|packet| packet.number);
+    assert_eq!(packets.len(), count);
+    assert!(packets.is_sorted_by(|a, b| a.number + 1 == b.number));
+    for pair in packets.windows(2) {
+        let step = (pair[1].time - pair[0].time).as_micros();
+        assert!((33_000..=33_700).contains(&step), "{step}");
+    }
+    // Those that the early one seemed to leave out, and nothing else.
+    assert_eq!(ring.statistics().nacks_sent, 3);
+    assert_eq!(ring.statistics().refused, 0);
+}
+
+/// The same towards a viewer: it can open all of 200 000 packets, has them in order over 15 hours,
+/// and what it asks for again from before a wrap is what it gets.
+#[test]
+fn a_viewers_numbers_and_times_wrap() {
+    const COUNT: u64 = 200_000;
+    let mut ring = Ring::player();
+    let ssrc = ring.ssrc.unwrap();
+    let mut before: Option<(u16, u32)> = None;
+    let (mut wraps, mut time_wraps) = (0, 0);
+    for number in 0..COUNT {
+        let one = [Packet {
+            track: webrtc_sim::VIDEO,
+            number,
+            time: MediaTime::from_millis(number as i64 * 300),
+            marker: true,
+            start: if number == 0 {
+                Start::Keyframe
+            } else {
+                Start::Frame
+            },
+            payload: number.to_be_bytes().to_vec().into(),
+            extras: Default::default(),
+            received: ring.now,
+        }];
+        let mut bursts = Vec::new();
+        let arena = &mut ring.arena;
+        ring.peer.forward(ring.now, &one, false, arena, &mut bursts);
+        ring.give(bursts);
+        ring.sealed.clear();
+        if number % 10 == 0 {
+            ring.step();
+        }
+        let got = ring.client.rtp.pop().expect("each can be opened");
+        assert_eq!(got[got.len() - 8..], number.to_be_bytes());
+        let sequence = u16::from_be_bytes([got[2], got[3]]);
+        let time = u32::from_be_bytes([got[4], got[5], got[6], got[7]]);
+        if let Some((sequence_before, time_before)) = before {
+            assert_eq!(sequence, sequence_before.wrapping_add(1));
+            assert_eq!(time, time_before.wrapping_add(27_000));
+            wraps += u32::from(sequence < sequence_before);
+            time_wraps += u32::from(time < time_before);
+        }
+        before = Some((sequence, time));
+        if sequence == 5 && wraps > 0 {
+            let mut nack = Vec::new();
+            rtcp::write_nack(&mut nack, 1, ssrc, [65_530]);
+            ring.control(nack);
+            let asked = ring.events.iter().find_map(|event| match event {
+                Event::Lost(asked) => Some(asked.number),
+                _ => None,
+            });
+            assert_eq!(asked, Some(number - 11));
+            ring.events.clear();
+        }
+    }
+    assert_eq!((wraps, time_wraps), (3, 1));
 }

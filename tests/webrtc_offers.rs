@@ -267,7 +267,48 @@ fn a_browser_that_publishes_is_received() {
     assert_eq!(video.extensions.id(Extension::Mid), Some(4));
     assert_eq!(video.extensions.id(Extension::TransportCc), Some(3));
     assert_eq!(video.extensions.id(Extension::VideoOrientation), None);
-    assert!(!answer.text.contains("red/") && !answer.text.contains("ulpfec"));
+    // Forward error correction covers what differs between receivers, so it is not passed on.
+    assert!(!answer.text.contains("red/90000") && !answer.text.contains("ulpfec"));
+}
+
+/// RFC 2198: a publisher may send it in any case, a viewer gets it who lists it first.
+#[test]
+fn redundant_sound_is_agreed_on() {
+    let offer = recorded("chromium_whip");
+    let first = offer.replacen("SAVPF 111 63 ", "SAVPF 63 111 ", 1);
+    assert_ne!(offer, first);
+    for (offer, is_preferred) in [(&offer, false), (&first, true)] {
+        let answer = publish(offer).unwrap();
+        let opus = &answer.negotiated.incoming[0].formats[0];
+        let red = opus.red.expect("it is offered");
+        assert_eq!((red.payload_type, red.is_preferred), (63, is_preferred));
+        assert!(opus.carries(63) && opus.carries(111) && !opus.carries(0));
+        let line = if is_preferred {
+            "SAVPF 63 111"
+        } else {
+            "SAVPF 111 63"
+        };
+        for part in [line, "a=rtpmap:63 red/48000/2\r\n", "a=fmtp:63 111/111\r\n"] {
+            assert!(answer.text.contains(part), "{part} in {}", answer.text);
+        }
+        judge(offer, &answer.text);
+    }
+    let offer = recorded("chromium_whep");
+    let first = offer.replacen("SAVPF 111 63 ", "SAVPF 63 111 ", 1);
+    assert_ne!(offer, first);
+    let tracks = [track(0, Codec::Opus)];
+    let answer = play(&offer, &tracks).unwrap();
+    assert_eq!(answer.negotiated.outgoing[0].format.red, None);
+    assert!(!answer.text.contains("red/48000"));
+    let answer = play(&first, &tracks).unwrap();
+    let red = answer.negotiated.outgoing[0].format.red;
+    assert_eq!(red.map(|red| red.payload_type), Some(63));
+    assert!(answer.text.contains("SAVPF 63 111"));
+    judge(&first, &answer.text);
+    // Blocks of another format are not passed on.
+    let mixed = first.replace("a=fmtp:63 111/111", "a=fmtp:63 111/0");
+    let answer = play(&mixed, &tracks).unwrap();
+    assert_eq!(answer.negotiated.outgoing[0].format.red, None);
 }
 
 #[test]

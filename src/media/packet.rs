@@ -44,7 +44,7 @@ pub enum Start {
     Keyframe,
 }
 
-/// Header extensions that travel with a packet from the publisher to all receivers.
+/// Header extensions, and older sound, that travel with a packet from the publisher to all receivers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Extras {
     /// Voice activity in the top bit, and the level below full scale in dB, 0 to 127 (RFC 6464).
@@ -57,6 +57,9 @@ pub struct Extras {
     pub playout_delay: Option<[u8; 3]>,
     /// `video-orientation` as it came.
     pub orientation: Option<u8>,
+    /// The payload with older sound in front of it, as it came (RFC 2198); empty without. It ends
+    /// with the packet's own payload, whose memory it shares.
+    pub redundant: Bytes,
 }
 
 impl Extras {
@@ -67,5 +70,6 @@ impl Extras {
             && self.capture_time.is_empty()
             && self.playout_delay.is_none()
             && self.orientation.is_none()
+            && self.redundant.is_empty()
     }
 }

@@ -10,6 +10,7 @@ pub mod http;
 pub mod http2;
 pub mod ice;
 pub mod mpegts;
+pub mod pickle;
 pub mod proxy_protocol;
 pub mod rtcp;
 pub mod rtmp;

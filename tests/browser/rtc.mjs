@@ -72,6 +72,7 @@ async function publish(plan) {
       transceiver.setCodecPreferences([...wanted, ...rest]);
     }
   }
+  if (plan.red) preferRed(pc, RTCRtpSender);
   const video = document.querySelector('video');
   video.srcObject = media;
   video.muted = true;
@@ -80,11 +81,20 @@ async function publish(plan) {
   return { location: peer.location, etag: peer.etag };
 }
 
+/** Sound with older sound in front (RFC 2198), rather than plain. */
+function preferRed(pc, side) {
+  const all = side.getCapabilities('audio').codecs;
+  const isRed = (one) => one.mimeType === 'audio/red';
+  const audio = pc.getTransceivers().find((one) => (one.sender.track ?? one.receiver.track).kind === 'audio');
+  audio.setCodecPreferences([...all.filter(isRed), ...all.filter((one) => !isRed(one))]);
+}
+
 async function play(plan) {
   const pc = new RTCPeerConnection();
   const stream = new MediaStream();
   if (plan.video !== false) pc.addTransceiver('video', { direction: 'recvonly' });
   if (plan.audio !== false) pc.addTransceiver('audio', { direction: 'recvonly' });
+  if (plan.red) preferRed(pc, RTCRtpReceiver);
   const video = document.querySelector('video');
   pc.addEventListener('track', (event) => stream.addTrack(event.track));
   video.srcObject = stream;
@@ -120,7 +130,7 @@ async function statistics() {
       srtp: list.find((one) => one.type === 'transport')?.srtpCipher ?? null,
       inbound: list.filter((one) => one.type === 'inbound-rtp').map((one) => ({
         kind: one.kind, codec: codec(one),
-        ...pick(one, ['packetsReceived', 'packetsLost', 'packetsDiscarded', 'nackCount', 'pliCount', 'firCount', 'jitter',
+        ...pick(one, ['packetsReceived', 'bytesReceived', 'packetsLost', 'packetsDiscarded', 'nackCount', 'pliCount', 'firCount', 'jitter',
           'framesReceived', 'framesDecoded', 'framesDropped', 'keyFramesDecoded', 'freezeCount', 'totalFreezesDuration',
           'frameWidth', 'frameHeight', 'framesPerSecond', 'totalAudioEnergy', 'totalSamplesReceived', 'concealedSamples',
           'silentConcealedSamples', 'concealmentEvents', 'retransmittedPacketsReceived', 'jitterBufferDelay', 'jitterBufferEmittedCount', 'decoderImplementation']),
@@ -141,7 +151,7 @@ const page = `<!doctype html><meta charset="utf-8"><title>rtc</title>
 <body style="margin:0;background:#222;color:#eee;font:12px sans-serif"><video playsinline style="width:640px;height:360px"></video><pre></pre>`;
 
 const call = (browser, f, ...args) => {
-  const body = [offer, publish, play, leave, statistics].map(String).join('\n');
+  const body = [offer, publish, preferRed, play, leave, statistics].map(String).join('\n');
   return browser.evaluate(`(() => { ${body}\n return ${f.name}(...${JSON.stringify(args)}); })()`);
 };
 

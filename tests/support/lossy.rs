@@ -69,7 +69,7 @@ fn own_address() -> IpAddr {
     let found = socket
         .connect(("192.0.2.1", 9))
         .and_then(|()| socket.local_addr());
-    found.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+    found.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }
 
 fn socket() -> UdpSocket {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use ringside::proto::dtls;
 use ringside::proto::ice::{Channel, Checker, CheckerOptions, Credentials, Path};
 use ringside::proto::rtp::{Fields, Kind, write_header};
+use ringside::proto::sctp;
 use ringside::proto::srtp::{Inbound, Outbound, Profile};
 
 pub const VIDEO_SSRC: u32 = 1111;
@@ -132,6 +133,8 @@ pub struct Client {
     pub keys: Option<(Inbound, Outbound)>,
     /// RTCP is numbered by us, RTP by the caller.
     pub path: Path,
+    /// Data channels, where they were offered.
+    pub association: Option<sctp::Association>,
     /// Datagrams to send.
     pub out: Vec<Vec<u8>>,
     /// What was received and opened.
@@ -167,13 +170,14 @@ impl Client {
             dtls: dtls::Session::new(now, role, &identity.context, [expected]).unwrap(),
             keys: None,
             path,
+            association: None,
             out: Vec::new(),
             rtp: Vec::new(),
             rtcp: Vec::new(),
             is_closed: false,
             begun: false,
         };
-        client.drain();
+        client.drain(now);
         client
     }
 
@@ -191,7 +195,7 @@ impl Client {
             seed,
             CheckerOptions::default(),
         );
-        self.drain();
+        self.drain(now);
     }
 
     pub fn handle(&mut self, now: Instant, bytes: &[u8]) {
@@ -218,18 +222,21 @@ impl Client {
             }
             Kind::Other => panic!("the server sent {bytes:?}"),
         }
-        self.drain();
+        self.drain(now);
     }
 
     pub fn timeout(&mut self, now: Instant) {
         self.checker.handle_timeout(now);
+        if let Some(association) = &mut self.association {
+            association.handle_timeout(now);
+        }
         if self.begun {
             self.dtls.handle_timeout(now);
         }
-        self.drain();
+        self.drain(now);
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
         while let Some((_, bytes)) = self.checker.poll_transmit() {
             self.out.push(bytes.to_vec());
         }
@@ -239,9 +246,7 @@ impl Client {
         if !self.begun {
             return;
         }
-        while let Some(bytes) = self.dtls.poll_transmit() {
-            self.out.push(bytes.to_vec());
-        }
+        self.send_handshake();
         while let Some(event) = self.dtls.poll_event() {
             match event {
                 dtls::Event::Connected { srtp } => {
@@ -252,14 +257,44 @@ impl Client {
                         Outbound::new(profile, srtp.client_key(), srtp.client_salt()),
                     ));
                 }
-                dtls::Event::Data(_) => {}
+                dtls::Event::Data(bytes) => {
+                    if let Some(association) = &mut self.association {
+                        association.handle_input(now, bytes);
+                    }
+                }
                 dtls::Event::Closed(_) => self.is_closed = true,
             }
+        }
+        if let Some(association) = &mut self.association
+            && self.keys.is_some()
+        {
+            while let Some(bytes) = association.poll_transmit() {
+                let _ = self.dtls.write(now, &bytes);
+            }
+        }
+        self.send_handshake();
+    }
+
+    fn send_handshake(&mut self) {
+        while let Some(bytes) = self.dtls.poll_transmit() {
+            self.out.push(bytes.to_vec());
         }
     }
 
     /// A sealed packet. The sequence number is extended.
     pub fn packet(&self, ssrc: u32, payload_type: u8, sequence: u64, payload: &[u8]) -> Vec<u8> {
+        let timestamp = sequence as u32 * 3000;
+        self.packet_at(ssrc, payload_type, (sequence, timestamp), payload)
+    }
+
+    /// The same with a time of its own.
+    pub fn packet_at(
+        &self,
+        ssrc: u32,
+        payload_type: u8,
+        (sequence, timestamp): (u64, u32),
+        payload: &[u8],
+    ) -> Vec<u8> {
         let (_, outbound) = self.keys.as_ref().unwrap();
         let mut packet = vec![0; 12];
         let fields = Fields {
@@ -267,7 +302,7 @@ impl Client {
             has_padding: false,
             payload_type,
             sequence: sequence as u16,
-            timestamp: sequence as u32 * 3000,
+            timestamp,
             ssrc,
         };
         let header = write_header(&mut packet, &fields, &[]).unwrap();

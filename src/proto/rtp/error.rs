@@ -15,4 +15,7 @@ pub enum Error {
     /// A retransmission too short to name what it repeats (RFC 4588 section 4).
     #[error("the retransmission carries no sequence number")]
     Retransmission,
+    /// Redundant sound that announces more than there is (RFC 2198 section 3).
+    #[error("the redundant blocks end early")]
+    Redundancy,
 }

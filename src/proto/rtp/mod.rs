@@ -13,6 +13,7 @@ mod incoming;
 mod kind;
 mod missing;
 pub mod payload;
+pub mod red;
 mod renumber;
 mod rtx;
 mod writer;

@@ -382,6 +382,8 @@ impl<'a> Answer<'a> {
         let mut format = format.clone();
         // A retransmission is answered to a NACK only.
         format.rtx = format.rtx.filter(|_| format.nack);
+        // It costs twice the bytes: for those who want it more than the plain form.
+        format.red = format.red.filter(|red| red.is_preferred);
         format.transport_cc &= self.preferences.transport_cc;
         let stereo = track.audio.is_some_and(|audio| audio.channels == 2);
         if format.codec == Codec::Opus && stereo {
@@ -434,9 +436,12 @@ fn idle(media: &MediaContent, formats: Vec<Format>) -> Verdict {
 
 /// Whether two formats can be in one bundle (RFC 9143 section 10.1.1).
 fn agree(one: &Format, other: &Format) -> bool {
-    let numbers = |format: &Format| [Some(format.payload_type), format.rtx];
-    let same =
-        one.payload_type == other.payload_type && one.codec == other.codec && one.rtx == other.rtx;
+    let red = |format: &Format| format.red.map(|red| red.payload_type);
+    let numbers = |format: &Format| [Some(format.payload_type), format.rtx, red(format)];
+    let same = one.payload_type == other.payload_type
+        && one.codec == other.codec
+        && one.rtx == other.rtx
+        && red(one) == red(other);
     let apart = numbers(one)
         .iter()
         .flatten()

@@ -6,7 +6,7 @@ use crate::media::codec::{av1, h264, hevc, vp9};
 use crate::media::{Codec, Kind, Track};
 use crate::proto::sdp::Media;
 
-use super::Format;
+use super::{Format, Red};
 
 const PAYLOAD_TYPES: usize = 128;
 
@@ -56,6 +56,16 @@ pub(super) fn offered_formats(media: &Media<'_>, kind: Kind) -> Vec<Format> {
             format.rtx = format.rtx.or(Some(payload_type as u8));
         }
     }
+    for (at, &payload_type) in listed.iter().enumerate() {
+        if let Some(format) = redundant(&mut formats, maps[payload_type], parameters[payload_type])
+        {
+            let red = Red {
+                payload_type: payload_type as u8,
+                is_preferred: listed[at..].contains(&usize::from(format.payload_type)),
+            };
+            format.red.get_or_insert(red);
+        }
+    }
     for value in media.attributes.values("rtcp-fb") {
         let (payload_type, feedback) = value.split_once(' ').unwrap_or((value, ""));
         let number: Option<u8> = payload_type.parse().ok();
@@ -66,6 +76,29 @@ pub(super) fn offered_formats(media: &Media<'_>, kind: Kind) -> Vec<Format> {
         }
     }
     formats
+}
+
+/// The sound that a `red` payload type repeats: `a=rtpmap:63 red/48000/2`, `a=fmtp:63 111/111`.
+/// Blocks of several formats are not taken. For video it carries forward error correction, which
+/// covers what each receiver has in its own way: timestamps, extensions, padding (RFC 5109).
+fn redundant<'f>(
+    formats: &'f mut [Format],
+    map: Option<&str>,
+    blocks: &str,
+) -> Option<&'f mut Format> {
+    let mut parts = map?.split('/').map(str::trim);
+    parts
+        .next()
+        .filter(|name| name.eq_ignore_ascii_case("red"))?;
+    let clock: u32 = parts.next()?.parse().ok()?;
+    let mut blocks = blocks.split('/').map(|block| block.trim().parse::<u8>());
+    let own = blocks.next()?.ok()?;
+    blocks.all(|block| block == Ok(own)).then_some(())?;
+    formats.iter_mut().find(|format| {
+        format.payload_type == own
+            && format.clock_rate == clock
+            && format.codec.kind() == Kind::Audio
+    })
 }
 
 /// The codecs of a section as it names them, for a problem's text.
@@ -140,6 +173,7 @@ fn known_format(payload_type: u8, map: &str, parameters: &str) -> Option<Format>
         channels: own,
         parameters: parameters.to_owned(),
         rtx: None,
+        red: None,
         nack: false,
         pli: false,
         fir: false,
@@ -179,6 +213,13 @@ pub(super) fn write_format(out: &mut String, format: &Format) {
         let _ = write!(
             out,
             "a=rtpmap:{rtx} rtx/{clock}\r\na=fmtp:{rtx} apt={number}\r\n"
+        );
+    }
+    if let Some(red) = format.red {
+        let red = red.payload_type;
+        let _ = write!(
+            out,
+            "a=rtpmap:{red} red/{clock}{channels}\r\na=fmtp:{red} {number}/{number}\r\n"
         );
     }
 }

@@ -21,7 +21,7 @@ pub use answer::{Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, ans
 pub use arena::{Arena, Burst};
 pub use error::Gone;
 pub use negotiated::{
-    DataSupport, Fingerprint, Format, Incoming, Negotiated, Outgoing, Setup, Stream,
+    DataSupport, Fingerprint, Format, Incoming, Negotiated, Outgoing, Red, Setup, Stream,
 };
 pub use offer::Offer;
 pub use pacer::Pace;

@@ -88,6 +88,8 @@ pub struct Format {
     pub parameters: String,
     /// The payload type of retransmissions of this one (RFC 4588).
     pub rtx: Option<u8>,
+    /// The payload type that carries this format with older sound in front (RFC 2198).
+    pub red: Option<Red>,
     /// The peer takes and gives `nack`.
     pub nack: bool,
     /// The peer takes and gives `nack pli`.
@@ -98,6 +100,23 @@ pub struct Format {
     pub transport_cc: bool,
     /// The peer takes and gives `goog-remb`.
     pub remb: bool,
+}
+
+impl Format {
+    /// Whether packets of a payload type hold this format, plain or with older sound in front.
+    pub fn carries(&self, payload_type: u8) -> bool {
+        self.payload_type == payload_type
+            || self.red.is_some_and(|red| red.payload_type == payload_type)
+    }
+}
+
+/// The payload type of redundant sound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Red {
+    /// 0 to 127.
+    pub payload_type: u8,
+    /// It is listed before the format itself. A browser sends it only then.
+    pub is_preferred: bool,
 }
 
 /// A track that we send.

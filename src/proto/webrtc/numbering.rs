@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub(super) sequence: u64,
     /// The RTP timestamp.
     pub(super) timestamp: u32,
+    /// The time is not the packet's own: it is part of an entry that is shown faster.
+    pub(super) is_squeezed: bool,
 }
 
 /// Numbers of one outgoing stream.
@@ -116,13 +118,10 @@ impl Numbering {
         }
         let run = self.runs.back().filter(|run| run.track == packet.track)?;
         let sequence = run.sequence + packet.number.checked_sub(run.number)?;
-        let timestamp = self.timestamp(run, packet);
+        let place = self.place_in(run, packet, sequence);
         self.sent.check(sequence).ok()?;
         self.sent.mark(sequence);
-        Some(Place {
-            sequence,
-            timestamp,
-        })
+        Some(place)
     }
 
     fn begin(&mut self, first: &Packet, squeezed: Option<Squeezed>) {
@@ -160,21 +159,22 @@ impl Numbering {
             .iter()
             .rev()
             .find(|run| run.sequence <= sequence)?;
-        Some(Place {
-            sequence,
-            timestamp: self.timestamp(run, packet),
-        })
+        Some(self.place_in(run, packet, sequence))
     }
 
-    fn timestamp(&self, run: &Run, packet: &Packet) -> u32 {
-        let time = match run.squeezed {
-            Some(squeezed) if packet.number < squeezed.until => {
-                let before = (squeezed.end - packet.time).as_micros() / SQUEEZE;
-                squeezed.end - MediaTime::from_micros(before)
-            }
-            Some(_) | None => packet.time,
-        };
-        self.timestamp_at(time)
+    fn place_in(&self, run: &Run, packet: &Packet, sequence: u64) -> Place {
+        let squeezed = run
+            .squeezed
+            .filter(|squeezed| packet.number < squeezed.until);
+        let time = squeezed.map_or(packet.time, |squeezed| {
+            let before = (squeezed.end - packet.time).as_micros() / SQUEEZE;
+            squeezed.end - MediaTime::from_micros(before)
+        });
+        Place {
+            sequence,
+            timestamp: self.timestamp_at(time),
+            is_squeezed: squeezed.is_some(),
+        }
     }
 
     /// The timestamp of a point of the stream's timeline.

@@ -61,7 +61,6 @@ struct Stream {
     section: usize,
     rid: String,
     track: TrackId,
-    payload_type: u8,
     format: Format,
     state: rtp::Incoming,
     /// The first number of this stream, once there is one, and the track's number for it.
@@ -196,7 +195,7 @@ impl Receivers {
         let format = incoming
             .formats
             .iter()
-            .find(|format| format.payload_type == header.payload_type);
+            .find(|format| format.carries(header.payload_type));
         let Some(format) = format.cloned() else {
             return Arrived::Refused;
         };
@@ -214,7 +213,6 @@ impl Receivers {
             section,
             rid,
             track,
-            payload_type: header.payload_type,
             state: rtp::Incoming::new(format.clock_rate),
             joined: (None, begin),
             clock: Clock::new(format.clock_rate),
@@ -242,7 +240,7 @@ impl Receivers {
     fn section_of(&self, header: &Header<'_>) -> Option<(usize, bool)> {
         let kind_of = |section: &Section| {
             let formats = &section.incoming.formats;
-            let is = |format: &Format| format.payload_type == header.payload_type;
+            let is = |format: &Format| format.carries(header.payload_type);
             let repairs = |format: &Format| format.rtx == Some(header.payload_type);
             match (formats.iter().any(is), formats.iter().any(repairs)) {
                 (true, _) => Some(false),
@@ -290,7 +288,7 @@ impl Receivers {
         let Ok(Some(original)) = original(header) else {
             return Arrived::Nothing;
         };
-        let payload = packet.slice(original.payload);
+        let payload = (packet.slice(original.payload), Bytes::new());
         let sequence = Some(original.sequence);
         self.take(now, at, (header, sequence), (packet, payload), &values)
     }
@@ -304,22 +302,34 @@ impl Receivers {
         values: &Values<'_>,
     ) -> Arrived {
         let stream = &mut self.streams[at];
-        if stream.payload_type != header.payload_type {
+        if !stream.format.carries(header.payload_type) {
             let formats = &self.sections[stream.section].incoming.formats;
             let format = formats
                 .iter()
-                .find(|format| format.payload_type == header.payload_type);
+                .find(|format| format.carries(header.payload_type));
             let Some(format) = format else {
                 return Arrived::Refused;
             };
-            stream.payload_type = header.payload_type;
             if format.codec != stream.format.codec {
                 stream.start = StartFinder::new(format.codec);
                 stream.is_announced = false;
             }
             stream.format = format.clone();
         }
-        let payload = packet.slice(header.payload_range());
+        let mut range = header.payload_range();
+        let mut redundant = Bytes::new();
+        // Padding alone is a probe, in this form too.
+        if stream.format.payload_type != header.payload_type && !range.is_empty() {
+            let primary = match rtp::red::primary(header.payload()) {
+                Ok(primary) if primary.payload_type == stream.format.payload_type => primary,
+                Ok(_) | Err(_) => return Arrived::Refused,
+            };
+            if primary.range.len() + 1 < range.len() {
+                redundant = packet.slice(range.clone());
+            }
+            range.start += primary.range.start;
+        }
+        let payload = (packet.slice(range), redundant);
         self.take(now, at, (header, None), (packet, payload), values)
     }
 
@@ -328,7 +338,7 @@ impl Receivers {
         now: Instant,
         at: usize,
         (header, repaired): (&Header<'_>, Option<u16>),
-        (whole, payload): (&Bytes, Bytes),
+        (whole, (payload, redundant)): (&Bytes, (Bytes, Bytes)),
         values: &Values<'_>,
     ) -> Arrived {
         let sequence = repaired.unwrap_or(header.sequence);
@@ -366,7 +376,10 @@ impl Receivers {
             marker: header.marker,
             start: stream.start.look(time, &payload),
             payload,
-            extras: extras(whole, values),
+            extras: Extras {
+                redundant,
+                ..extras(whole, values)
+            },
             received: now,
         };
         if stream.is_announced {
@@ -544,5 +557,6 @@ fn extras(packet: &Bytes, values: &Values<'_>) -> Extras {
         capture_time: owned(values.capture_time),
         playout_delay: values.playout_delay,
         orientation: values.orientation,
+        redundant: Bytes::new(),
     }
 }

@@ -6,6 +6,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::arena::{Arena, Burst, HEADER_BYTES_MAX, SEGMENTS_MAX};
 use super::negotiated::Outgoing;
 use super::numbering::{Numbering, Place};
@@ -46,6 +48,8 @@ pub(super) struct Sender {
     pub(super) outgoing: Outgoing,
     pub(super) numbering: Numbering,
     template: Template,
+    /// For sound with older sound in front (RFC 2198), where the receiver prefers that.
+    redundant: Option<Box<Template>>,
     retransmission: Option<Retransmission>,
     /// Extensions of single packets were agreed on.
     takes_extras: bool,
@@ -101,6 +105,10 @@ impl Sender {
         Self {
             numbering,
             template: make(outgoing.stream.ssrc, format.payload_type, &outgoing.mid),
+            redundant: format.red.map(|red| {
+                let template = make(outgoing.stream.ssrc, red.payload_type, &outgoing.mid);
+                Box::new(template)
+            }),
             retransmission: repair.map(|(payload_type, ssrc)| Retransmission {
                 // With the tag: once Firefox has a stream by its tag, it drops what has none.
                 template: make(ssrc, payload_type, &outgoing.mid),
@@ -139,7 +147,8 @@ impl Sender {
             }
             let out = &mut arena.headers[count];
             let header_bytes = self.write_header(packet, place, *number, round, out);
-            let bytes = header_bytes + packet.payload.len();
+            let payload_bytes = self.form(packet, place).1.len();
+            let bytes = header_bytes + payload_bytes;
             if count > 0 && least.saturating_add(self.padding_max()) < most.max(bytes) {
                 let header = arena.headers[count];
                 self.seal(round, packets, &planned[..count], most, arena, bursts);
@@ -152,7 +161,7 @@ impl Sender {
                 index,
                 place,
                 header_bytes,
-                payload_bytes: packet.payload.len(),
+                payload_bytes,
             });
             count += 1;
         }
@@ -184,7 +193,19 @@ impl Sender {
             transport_cc: number,
             abs_send_time: round.abs_send_time,
         };
-        Self::write_with_extras(&self.template, self.takes_extras, packet, &patch, out)
+        let (template, _) = self.form(packet, place);
+        Self::write_with_extras(template, self.takes_extras, packet, &patch, out)
+    }
+
+    /// What a packet is sent as. Older sound names its time by the distance to the packet's own, so
+    /// it goes along only where distances are as they were.
+    fn form<'a>(&'a self, packet: &'a Packet, place: Place) -> (&'a Template, &'a Bytes) {
+        match &self.redundant {
+            Some(template) if !place.is_squeezed && !packet.extras.redundant.is_empty() => {
+                (template, &packet.extras.redundant)
+            }
+            Some(_) | None => (&self.template, &packet.payload),
+        }
     }
 
     fn write_with_extras(
@@ -240,7 +261,7 @@ impl Sender {
             }
             let parts = [
                 &*header,
-                &packet.payload,
+                self.form(packet, entry.place).1,
                 &ZEROS[..padding],
                 &ZEROS[..tag_bytes],
             ];
@@ -294,14 +315,19 @@ impl Sender {
         };
         *number = number.wrapping_add(1);
         let original = (sequence as u16).to_be_bytes();
-        let (template, roc, prefix) = match &mut self.retransmission {
+        let (template, payload, roc, prefix) = match &mut self.retransmission {
+            // It repeats the plain form, which is what its payload type stands for.
             Some(retransmission) => {
                 retransmission.sequence += 1;
                 patch.sequence = retransmission.sequence as u16;
                 let roc = (retransmission.sequence >> 16) as u32;
-                (&retransmission.template, roc, &original[..])
+                let template = &retransmission.template;
+                (template, &packet.payload, roc, &original[..])
             }
-            None => (&self.template, (sequence >> 16) as u32, &[][..]),
+            None => {
+                let (template, payload) = self.form(packet, place);
+                (template, payload, (sequence >> 16) as u32, &[][..])
+            }
         };
         let takes_extras = self.takes_extras;
         let header_bytes =
@@ -310,7 +336,7 @@ impl Sender {
         let parts = [
             &header[..header_bytes],
             prefix,
-            &packet.payload,
+            payload,
             &ZEROS[..tag_bytes],
         ];
         let begin = arena.reserve(parts.iter().map(|part| part.len()).sum());

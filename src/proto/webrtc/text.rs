@@ -82,7 +82,13 @@ fn write_section(
     match verdict {
         Verdict::Media { formats, .. } => {
             for format in formats {
-                let _ = write!(out, " {}", format.payload_type);
+                let red = |preferred| {
+                    let red = format.red.filter(|red| red.is_preferred == preferred);
+                    red.map(|red| red.payload_type)
+                };
+                for number in [red(true), Some(format.payload_type), red(false)] {
+                    let _ = number.map(|number| write!(out, " {number}"));
+                }
             }
             for rtx in formats.iter().filter_map(|format| format.rtx) {
                 let _ = write!(out, " {rtx}");

@@ -45,7 +45,7 @@ pub struct Counters {
     pub not_kept: u64,
     /// Data channels that nothing here is for.
     pub channels_ignored: u64,
-    /// Messages on data channels that nothing here is for.
+    /// Messages on data channels that nothing here is for, or that were too many.
     pub data_ignored: u64,
 }
 
@@ -175,6 +175,18 @@ pub const COLUMNS: &[Column] = &[
         "Packets that came before, or are too old to tell.",
         true,
         |s| s.peers.replayed,
+    ),
+    (
+        "webrtc_channels_ignored_total",
+        "Data channels that nothing here is for.",
+        true,
+        |s| s.counters.channels_ignored,
+    ),
+    (
+        "webrtc_data_ignored_total",
+        "Messages on data channels that nothing here is for, or that were too many.",
+        true,
+        |s| s.counters.data_ignored,
     ),
     (
         "webrtc_nacks_asked_total",

@@ -265,7 +265,10 @@ impl RtcDoor {
                     (Admission::Refused, _) => {
                         Reply::Error("", "there are too many messages").write(Dialect::Channel)
                     }
-                    (Admission::Ignored, _) => return,
+                    (Admission::Ignored, _) => {
+                        self.counters.data_ignored += 1;
+                        return;
+                    }
                 };
                 self.send_text(driver, conn, &reply);
             }
