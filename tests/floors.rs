@@ -41,6 +41,7 @@ const PROTO_ROWS: &[&[&str]] = &[
     ],
     &[
         "dash",
+        "deepdiff",
         "flv",
         "hls",
         "http2",

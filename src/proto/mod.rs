@@ -3,6 +3,7 @@
 pub mod amf;
 pub mod cmaf;
 pub mod dash;
+pub mod deepdiff;
 pub mod dtls;
 pub mod flv;
 pub mod hls;

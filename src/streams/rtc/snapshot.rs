@@ -18,6 +18,12 @@ pub struct RtcSnapshot {
     pub ice: ice::Statistics,
     /// Datagrams of nobody that is known.
     pub strangers: u64,
+    /// Datagrams that arrived on another shard than that of their peer and were passed on.
+    pub strays_passed: u64,
+    /// Datagrams that could not be brought to where they belong.
+    pub strays_dropped: u64,
+    /// Checks for sessions of other shards that were asked about there.
+    pub claims: u64,
     /// Checks that would have led another peer's packets away.
     pub paths_kept: u64,
     /// Datagrams of media sent, and their bytes.
@@ -29,12 +35,6 @@ pub struct RtcSnapshot {
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Datagrams that arrived on another shard than that of their peer and were passed on.
-    pub strays_passed: u64,
-    /// Datagrams that could not be brought to where they belong.
-    pub strays_dropped: u64,
-    /// Checks for sessions of other shards that were asked about there.
-    pub claims: u64,
     /// Offers refused.
     pub offers_refused: u64,
     /// Offers answered.
@@ -246,19 +246,19 @@ pub const COLUMNS: &[Column] = &[
         "webrtc_claims_total",
         "Checks for sessions of other shards that were asked about there.",
         true,
-        |s| s.counters.claims,
+        |s| s.claims,
     ),
     (
         "webrtc_strays_passed_total",
         "Datagrams passed on to the shard of their peer.",
         true,
-        |s| s.counters.strays_passed,
+        |s| s.strays_passed,
     ),
     (
         "webrtc_strays_dropped_total",
         "Datagrams that could not be brought to where they belong.",
         true,
-        |s| s.counters.strays_dropped,
+        |s| s.strays_dropped,
     ),
     (
         "webrtc_paths_kept_total",
