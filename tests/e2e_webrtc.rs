@@ -11,6 +11,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::lossy::Lossy;
 use support::rtc::{
     alone, assert_moves, assert_never_froze, assert_sounds, browse, inbound, number, view,
 };
@@ -244,6 +245,46 @@ fn chromium_by_tcp() {
 #[test]
 fn firefox_by_tcp() {
     by_tcp("firefox");
+}
+
+/// What is lost on the way is sent again, and the picture goes on. Firefox once threw away all that
+/// was sent again, because it carried no tag (`mid`), and stood still for 3 s until it asked for a
+/// keyframe.
+fn recovers(browser: &str) {
+    let _alone = alone();
+    let server = Server::open(&["cam"]);
+    let relay = Lossy::start(server.media, 4, 7);
+    let _camera = Camera::start(&server, "chromium", "cam", json!({ "video": "VP8" }));
+    let report = browse(
+        browser,
+        "lossy",
+        json!({ "play": [{ "url": server.url("/whep/cam"), "via": relay.port }] }),
+    );
+    let seen = &report["views"][0];
+    let (lost, passed) = relay.counts();
+    assert!(lost > 20, "{lost} lost of {}", lost + passed);
+    assert_moves(seen, "VP8", 20.0);
+    let video = inbound(seen, "video");
+    assert!(number(video, "/nackCount") > 0.0, "{seen}");
+    assert_eq!(
+        video["pliCount"], 0,
+        "nothing but a keyframe helped: {seen}"
+    );
+    // Firefox does not count them.
+    if browser == "chromium" {
+        let again = number(video, "/retransmittedPacketsReceived");
+        assert!(again > 0.0, "{seen}");
+    }
+}
+
+#[test]
+fn chromium_recovers_what_was_lost() {
+    recovers("chromium");
+}
+
+#[test]
+fn firefox_recovers_what_was_lost() {
+    recovers("firefox");
 }
 
 /// The kernel chooses a shard for each viewer by its address, so some of eight are on each of two.

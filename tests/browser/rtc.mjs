@@ -37,6 +37,10 @@ async function offer(pc, plan) {
   // One transport can be left out by a network; here the page does.
   if (plan.only)
     answer = answer.split('\r\n').filter((line) => !line.startsWith('a=candidate') || line.toLowerCase().includes(` ${plan.only} `)).join('\r\n');
+  // A relay stands between the page and the server.
+  if (plan.via)
+    answer = answer.split('\r\n').filter((line) => !/^a=candidate.* tcp /i.test(line))
+      .map((line) => line.replace(/^(a=candidate:\S+ \d+ udp \d+ \S+ )\d+/i, (_, head) => head + plan.via)).join('\r\n');
   const location = response.headers.get('location');
   await pc.setRemoteDescription({ type: 'answer', sdp: answer });
   const peer = {

@@ -20,6 +20,7 @@
 
 pub mod clips;
 pub mod http;
+pub mod lossy;
 pub mod m3u8;
 pub mod rtc;
 pub mod seccomp;

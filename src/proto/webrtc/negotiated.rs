@@ -130,8 +130,8 @@ pub struct Outgoing {
     pub kind: Kind,
     /// What it is sent as.
     pub format: Format,
-    /// Ours; the answer names them. Retransmissions go without `mid`: Firefox stops playing where
-    /// they carry one (quirk 23).
+    /// Ours; the answer names them as a pair (`ssrc-group:FID`), without which Firefox takes
+    /// retransmissions for another stream and stops playing.
     pub stream: Stream,
     /// Numbers of the header extensions.
     pub extensions: ExtensionMap,

@@ -110,8 +110,8 @@ impl Sender {
                 Box::new(template)
             }),
             retransmission: repair.map(|(payload_type, ssrc)| Retransmission {
-                // Firefox stops playing where they carry a tag.
-                template: make(ssrc, payload_type, ""),
+                // With the tag: once Firefox has a stream by its tag, it drops what has none.
+                template: make(ssrc, payload_type, &outgoing.mid),
                 sequence: 1 + (seed >> 16 & 0x3fff),
             }),
             outgoing,
