@@ -369,7 +369,11 @@ impl ControlShard {
             return;
         };
         let http2_options = Arc::new(http2::Options::default());
-        let inner = Inner::Http(Arc::clone(&self.http_options), http2_options);
+        let http_options = Arc::new(http::Options {
+            opaque_paths: true,
+            ..http::Options::clone(&self.http_options)
+        });
+        let inner = Inner::Http(http_options, http2_options);
         let session = match &port.tls {
             None => inner.begin(now, None),
             Some(tls) => {

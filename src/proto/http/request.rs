@@ -140,6 +140,15 @@ impl Request {
         head: Box<[u8]>,
         headers_max: usize,
     ) -> Result<(Self, BodyLength), Refusal> {
+        Self::parse_as(head, headers_max, false)
+    }
+
+    /// As [`Request::parse`]; where paths are opaque, `path` is the raw one, and nothing in it is wrong.
+    pub(super) fn parse_as(
+        head: Box<[u8]>,
+        headers_max: usize,
+        opaque_paths: bool,
+    ) -> Result<(Self, BodyLength), Refusal> {
         if head.len() > HEAD_BYTES_MAX {
             return Err(Refusal::HeadTooLarge);
         }
@@ -161,7 +170,10 @@ impl Request {
             _ => Version::Http11,
         };
         let target = Target::parse(target, method)?;
-        let path = decode_path(target.path)?;
+        let path = match opaque_paths {
+            true => target.path.to_owned(),
+            false => decode_path(target.path)?,
+        };
         let headers = parsed
             .headers
             .iter()

@@ -34,6 +34,9 @@ pub struct Options {
     pub body_timeout: Duration,
     /// From the end of a response to the first byte of the next request.
     pub keep_alive_timeout: Duration,
+    /// Paths have names in them that are not of files: a slash or dot in percent encoding is no fault,
+    /// and a request's `path` is as it came.
+    pub opaque_paths: bool,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(60),
+            opaque_paths: false,
         }
     }
 }
@@ -363,7 +367,9 @@ impl Session {
         *rest = after;
         let mut whole = mem::take(&mut self.input);
         whole.extend_from_slice(last);
-        match Request::parse(whole.into_boxed_slice(), self.options.headers_max as usize) {
+        let headers_max = self.options.headers_max as usize;
+        let opaque_paths = self.options.opaque_paths;
+        match Request::parse_as(whole.into_boxed_slice(), headers_max, opaque_paths) {
             Ok((request, length)) => self.begin_body(now, Box::new(request), length),
             Err(refusal) => self.refuse(refusal),
         }

@@ -186,13 +186,15 @@ mod tests {
     use crate::spaces::tests::{Stage, join, request};
 
     fn ask(stage: &mut Stage, line: &str) -> (u16, String) {
-        let request = request(&format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+        let request = request(&format!(
+            "{line} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        ));
         let response = match Command::read(&request).expect("it is about spaces") {
             Ok(command) => answer(&mut stage.host, stage.now, command),
             Err(response) => response,
         };
-        let body = String::from_utf8(response.body().to_vec()).expect("text");
-        (response.status(), body)
+        let body = String::from_utf8(response.body.to_vec()).expect("text");
+        (response.status, body)
     }
 
     #[test]
@@ -202,7 +204,10 @@ mod tests {
         stage.text(a, &join(crate::proto::unavi::Dialect::Two, "https://a/w"));
         stage.text(a, r#"{"subject":"set_name","data":"alice"}"#);
         let (status, body) = ask(&mut stage, "GET /spaces");
-        assert_eq!((status, body.as_str()), (200, r#"{"spaces":[{"space":"https://a/w","players":1}]}"#));
+        assert_eq!(
+            (status, body.as_str()),
+            (200, r#"{"spaces":[{"space":"https://a/w","players":1}]}"#)
+        );
         let (_, body) = ask(&mut stage, "GET /spaces?space=https%3A%2F%2Fa%2Fw");
         let shown: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(shown["players"][0]["name"], "alice");
@@ -210,11 +215,20 @@ mod tests {
         let at = format!("space=https%3A%2F%2Fa%2Fw&player={number}");
         assert_eq!(ask(&mut stage, &format!("GET /spaces/kick?{at}")).0, 405);
         assert_eq!(ask(&mut stage, "POST /spaces/kick?player=1").0, 400);
-        assert_eq!(ask(&mut stage, "POST /spaces/kick?space=a&player=256").0, 400);
-        assert_eq!(ask(&mut stage, &format!("POST /spaces/ban?{at}&minutes=0")).0, 400);
+        assert_eq!(
+            ask(&mut stage, "POST /spaces/kick?space=a&player=256").0,
+            400
+        );
+        assert_eq!(
+            ask(&mut stage, &format!("POST /spaces/ban?{at}&minutes=0")).0,
+            400
+        );
         assert_eq!(ask(&mut stage, &format!("POST /spaces/nope?{at}")).0, 404);
         assert_eq!(ask(&mut stage, &format!("POST /spaces/mute?{at}")).0, 200);
-        assert_eq!(ask(&mut stage, &format!("POST /spaces/ban?{at}&minutes=5")).0, 200);
+        assert_eq!(
+            ask(&mut stage, &format!("POST /spaces/ban?{at}&minutes=5")).0,
+            200
+        );
         assert_eq!(ask(&mut stage, &format!("POST /spaces/kick?{at}")).0, 404);
         assert_eq!(ask(&mut stage, "GET /spaces").1, r#"{"spaces":[]}"#);
     }

@@ -124,7 +124,7 @@ impl Signalling {
             },
             Place::Count(worlds) => {
                 let counts = worlds.iter().map(|world| self.host.count(world));
-                Response::text(200, &counts.max().unwrap_or(0).to_string())
+                Response::text(200, counts.max().unwrap_or(0).to_string())
             }
             Place::Nowhere => Response::text(404, "Spaces are entered by WebSocket."),
         };

@@ -170,7 +170,11 @@ pub(super) fn join(dialect: Dialect, world: &str) -> String {
 
 /// The request in a text.
 pub(super) fn request(text: &str) -> http::Request {
-    let mut session = http::Session::new(start(), http::Options::default());
+    let options = http::Options {
+        opaque_paths: true,
+        ..http::Options::default()
+    };
+    let mut session = http::Session::new(start(), options);
     session.handle_input(start(), text.as_bytes());
     match session.poll_event() {
         Some(http::Event::Request(request)) => *request,
