@@ -3,9 +3,14 @@
 //! The control shard signals and decides who gets what; media shards run the transports and relay
 //! what producers send to consumers. [`Order`]s go one way, [`Report`]s the other.
 
+pub mod door;
+mod location;
 mod message;
+mod relay;
+mod talk;
 
 pub use message::{
-    ByteOrder, ConsumerId, Direction, Message, Order, Parameters, ProducerId, Refusal, Report,
-    Role, TransportId,
+    ByteOrder, ConsumerId, Direction, Granted, Message, Order, Parameters, ProducerId, Refusal,
+    Report, Role, TransportId,
 };
+pub use relay::{Counters, Item, Relay, Want};
