@@ -3,14 +3,27 @@
 //! The control shard signals and decides who gets what; media shards run the transports and relay
 //! what producers send to consumers. [`Order`]s go one way, [`Report`]s the other.
 
+mod bucket;
+mod consuming;
+mod counters;
 pub mod door;
+mod host;
 mod location;
 mod message;
+mod options;
+mod player;
 mod relay;
 mod talk;
+mod token;
 
+#[cfg(test)]
+mod tests;
+
+pub use counters::Counters;
+pub use host::{Host, Output, Seen};
 pub use message::{
     ByteOrder, ConsumerId, Direction, Granted, Message, Order, Parameters, ProducerId, Refusal,
     Report, Role, TransportId,
 };
-pub use relay::{Counters, Item, Relay, Want};
+pub use options::{Interest, Options};
+pub use relay::{Counters as RelayCounters, Item, Relay, Want};
