@@ -24,6 +24,7 @@ use crate::server::engine;
 use crate::server::message::Message;
 use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
+use crate::spaces;
 use crate::streams;
 use crate::streams::door::{Door, rtmp_seed};
 use crate::streams::rtc::door::Identity;
@@ -69,6 +70,7 @@ pub(super) struct RtcPlan {
     pub(super) datagrams: OwnedFd,
     pub(super) connections: Option<OwnedFd>,
     pub(super) identity: Identity,
+    pub(super) spaces: spaces::door::Identity,
 }
 
 /// A socket that listens, for one shard.
@@ -96,6 +98,7 @@ pub(super) struct Plan {
 pub(super) struct MediaShard {
     driver: Driver<ServerSession>,
     door: Door,
+    spaces: spaces::door::Door,
     mesh: Mesh<Message>,
     services: HashMap<u32, (Service, Option<Arc<ServerConfig>>)>,
     listeners: Vec<ListenerIndex>,
@@ -134,6 +137,9 @@ impl MediaShard {
         }
         let mut door = Door::new(plan.mesh.me(), plan.control, Arc::clone(&plan.config));
         let mut rtc_listener = None;
+        let identity = plan.rtc.as_ref().map(|rtc| rtc.spaces.clone());
+        let now = clock::now();
+        let spaces = spaces::door::Door::new(now, plan.mesh.me(), plan.control, identity);
         if let Some(rtc) = plan.rtc {
             door.rtc().add_socket(driver.bind_datagram(rtc.datagrams)?);
             door.rtc().set_identity(rtc.identity);
@@ -144,10 +150,10 @@ impl MediaShard {
             }
         }
         plan.mesh.publish_ring(driver.ring_fd());
-        let now = clock::now();
         Ok(Self {
             driver,
             door,
+            spaces,
             rtc_listener,
             mesh: plan.mesh,
             services,
@@ -174,7 +180,8 @@ impl MediaShard {
             }
         }
         let may_sleep = may_wait && !some_wait && self.mesh.fall_asleep();
-        let due = self.door.deadline();
+        let due = self.door.deadline().into_iter();
+        let due = due.chain(self.spaces.deadline()).min();
         let deadline = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
         self.driver.turn(may_sleep, Some(deadline))?;
         self.mesh.wake_up();
@@ -192,7 +199,8 @@ impl MediaShard {
             match message {
                 Message::Streams(message) => self.message(from, message),
                 Message::Spaces(message) => {
-                    tracing::error!(?from, ?message, "a message about spaces");
+                    let peers = self.door.rtc().peers_mut();
+                    self.spaces.message(&mut self.driver, peers, message);
                 }
                 Message::Peers(message) => {
                     let peers = self.door.rtc().peers_mut();
@@ -208,8 +216,11 @@ impl MediaShard {
             self.driver.resume_listeners();
             self.driver.close_stalled(self.stall);
             self.door.sweep(&mut self.driver);
+            self.spaces.sweep(now);
         }
         self.door.flush(&mut self.driver, &mut self.mesh);
+        let peers = self.door.rtc().peers_mut();
+        self.spaces.flush(&mut self.driver, peers, &mut self.mesh);
         self.send_strays();
         Ok(self.flow(now))
     }
@@ -345,6 +356,8 @@ impl MediaShard {
                 }
                 self.door
                     .message(&mut self.driver, from, streams::Message::Drain);
+                self.spaces
+                    .drain(&mut self.driver, self.door.rtc().peers_mut());
                 self.door.flush(&mut self.driver, &mut self.mesh);
                 self.driver.close_all();
                 self.draining_until = Some(self.driver.now() + DRAIN_MAX);

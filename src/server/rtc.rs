@@ -10,11 +10,19 @@ use crate::config::{self, Config, WebRtc};
 use crate::io::{addresses, bind_udp, listen};
 use crate::proto::dtls;
 use crate::proto::ice::{self, Candidate};
+use crate::proto::sctp;
 use crate::proto::sdp::Limits;
 use crate::proto::webrtc::{Fingerprint, Pace, Shared};
 use crate::server::media_shard::RtcPlan;
+use crate::spaces;
 use crate::streams::rtc::IceServer;
 use crate::streams::rtc::door::Identity;
+
+/// The largest message of a player's data channel, which clients are told.
+const SPACES_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Channels of a player's transport: one for each that it hears of.
+const SPACES_CHANNELS_MAX: usize = 1024;
 
 /// What each of `shards` shards is started with.
 pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPlan>> {
@@ -33,6 +41,16 @@ pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPla
         ice: ice::Options::default(),
         pace: Pace::default(),
         sctp: Default::default(),
+    });
+    let spaces = Arc::new(Shared {
+        sctp: sctp::Options {
+            message_bytes_max: SPACES_MESSAGE_BYTES_MAX,
+            peer_message_bytes_max: SPACES_MESSAGE_BYTES_MAX as u64,
+            buffered_bytes_max: 2 * SPACES_MESSAGE_BYTES_MAX,
+            channels_max: SPACES_CHANNELS_MAX,
+            ..sctp::Options::default()
+        },
+        ..Shared::clone(&shared)
     });
     let local = addresses().unwrap_or_default();
     let announced: Vec<IpAddr> = webrtc.announce(&local);
@@ -55,7 +73,8 @@ pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPla
                 false => None,
             };
             let tcp_port = webrtc.tcp.then_some(address.port());
-            let candidates = Candidate::hosts(&announced, address.port(), tcp_port)
+            let hosts = Candidate::hosts(&announced, address.port(), tcp_port);
+            let candidates = hosts
                 .iter()
                 .map(|candidate| {
                     let text = candidate.to_string();
@@ -65,6 +84,12 @@ pub(super) fn plans(config: &Config, shards: usize) -> anyhow::Result<Vec<RtcPla
             Ok(RtcPlan {
                 datagrams,
                 connections,
+                spaces: spaces::door::Identity {
+                    shared: Arc::clone(&spaces),
+                    fingerprint: fingerprint.clone(),
+                    candidates: hosts,
+                    transports_max: (webrtc.sessions_max as usize).div_ceil(shards),
+                },
                 identity: Identity {
                     shared: Arc::clone(&shared),
                     fingerprint: fingerprint.clone(),

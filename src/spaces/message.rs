@@ -7,11 +7,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::base::ids::ShardId;
-use crate::proto::ice::{Candidate, Credentials};
+use crate::media::Packet;
+use crate::proto::ice::{Candidate, Credentials, Stray};
 use crate::proto::rtp::ExtensionMap;
 use crate::proto::sctp::{ChannelId, Reliability};
-use crate::proto::webrtc::{Fingerprint, Gone};
+use crate::proto::webrtc::{Fingerprint, Gone, SessionKey};
 
 /// One of a player's transports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -267,13 +270,67 @@ pub enum Message {
     Order(Order),
     /// To the control shard.
     Report(Report),
+    /// From a transport's maker: run it.
+    Granted(Box<Granted>),
+    /// To a transport's maker: it has ended where it ran.
+    Ended(TransportId),
+    /// To the shard that runs a producer, by way of its maker: a shard has consumers of it.
+    Subscribe {
+        /// The producer.
+        producer: ProducerId,
+        /// The shard.
+        shard: ShardId,
+        /// False when it has none any more.
+        is_wanted: bool,
+    },
+    /// From the shard that runs a producer: it has ended.
+    ProducerEnded(ProducerId),
+    /// From the shard that runs a producer: a message of its data channel.
+    Data {
+        /// The producer.
+        producer: ProducerId,
+        /// That of its locations.
+        byte_order: ByteOrder,
+        /// Text, not bytes.
+        is_text: bool,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// From the shard that runs a producer: its sound.
+    Sound {
+        /// The producer.
+        producer: ProducerId,
+        /// A packet.
+        packet: Packet,
+    },
+}
+
+/// A transport on its way to the shard that runs it.
+#[derive(Debug)]
+pub struct Granted {
+    /// The transport.
+    pub transport: TransportId,
+    /// Its name in checks.
+    pub key: SessionKey,
+    /// Our credentials.
+    pub local: Credentials,
+    /// What was ordered in the meantime.
+    pub held: Vec<Message>,
+    /// The check that made the receiver ask.
+    pub stray: Stray,
 }
 
 impl Message {
     /// Its sender, or the receiver, makes up for a loss.
     pub fn may_be_lost(&self) -> bool {
         match self {
-            Self::Order(_) | Self::Report(_) => false,
+            Self::Data { .. } | Self::Sound { .. } => true,
+            Self::Order(_)
+            | Self::Report(_)
+            | Self::Granted(_)
+            | Self::Ended(_)
+            | Self::Subscribe { .. }
+            | Self::ProducerEnded(_) => false,
         }
     }
 }

@@ -6,11 +6,15 @@
 mod bucket;
 mod consuming;
 mod counters;
+pub mod door;
 mod host;
+mod location;
 mod message;
 mod options;
 mod player;
+mod relay;
 pub mod signalling;
+mod talk;
 mod token;
 
 #[cfg(test)]
@@ -19,7 +23,8 @@ mod tests;
 pub use counters::Counters;
 pub use host::{Host, Output, Seen};
 pub use message::{
-    ByteOrder, ConsumerId, Direction, Message, Order, Parameters, ProducerId, Refusal, Report,
-    Role, TransportId,
+    ByteOrder, ConsumerId, Direction, Granted, Message, Order, Parameters, ProducerId, Refusal,
+    Report, Role, TransportId,
 };
 pub use options::{Interest, Options};
+pub use relay::{Counters as RelayCounters, Item, Relay, Want};

@@ -10,6 +10,7 @@ mod numbering;
 mod offer;
 mod outgoing;
 mod pacer;
+mod parts;
 mod peer;
 mod problem;
 mod receivers;

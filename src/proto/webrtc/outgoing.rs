@@ -160,7 +160,11 @@ impl Peer {
             return;
         };
         let round = round(keys, path, self.began, now);
-        let sender = &mut self.senders[asked.slot];
+        // Another stream may have its place by now, and knows nothing of the number.
+        let senders = self.senders.get_mut(asked.slot);
+        let Some(sender) = senders.filter(|sender| sender.takes(asked.track)) else {
+            return;
+        };
         let first = bursts.len();
         sender.send_again(
             round,

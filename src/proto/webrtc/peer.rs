@@ -1,6 +1,6 @@
 //! One WebRTC peer: what arrives from it, what is due, and what is sent to it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::reports::Reports;
 use super::sender::Sender;
 use crate::base::ids::TrackId;
 use crate::media::{Packet, Track};
-use crate::proto::ice::{self, Path};
+use crate::proto::ice::{self, Credentials, Path};
 use crate::proto::rtp;
 use crate::proto::srtp::{Inbound, Outbound};
 use crate::proto::{dtls, rtcp, sctp, srtp};
@@ -171,7 +171,11 @@ pub struct Peer {
     pub(super) agent: ice::Agent,
     pub(super) handshake: Option<Box<dtls::Session>>,
     shared: Arc<Shared>,
-    negotiated: Box<Negotiated>,
+    pub(super) negotiated: Box<Negotiated>,
+    /// What of a handshake has come before the certificate's hash; `None` once that is known.
+    pub(super) held: Option<Vec<(Path, Bytes)>>,
+    /// Sources of streams that were added.
+    pub(super) spent: BTreeSet<u32>,
     pub(super) keys: Option<Box<Keys>>,
     /// Where everything goes.
     pub(super) path: Option<Path>,
@@ -204,14 +208,27 @@ impl Peer {
         shared: &Arc<Shared>,
         seed: u64,
     ) -> Self {
+        let remote = Some(negotiated.remote.clone());
+        Self::with_remote(now, unix, negotiated, remote, shared, seed)
+    }
+
+    pub(super) fn with_remote(
+        now: Instant,
+        unix: Duration,
+        negotiated: Negotiated,
+        remote: Option<Credentials>,
+        shared: &Arc<Shared>,
+        seed: u64,
+    ) -> Self {
         let mut prng = crate::base::prng::Prng::new(seed);
         let senders = negotiated
             .outgoing
             .iter()
             .map(|outgoing| Sender::new(outgoing.clone(), prng.next_u64(), negotiated.mixed_forms))
             .collect();
-        let remote = Some(negotiated.remote.clone());
         Self {
+            held: None,
+            spent: BTreeSet::new(),
             agent: ice::Agent::new(now, negotiated.local.clone(), remote, shared.ice),
             handshake: None,
             shared: Arc::clone(shared),
@@ -277,6 +294,9 @@ impl Peer {
             }
             rtp::Kind::Dtls => {
                 if self.agent.is_valid(path) {
+                    if self.hold(path, bytes) {
+                        return;
+                    }
                     self.begin_handshake(now);
                     if let Some(session) = &mut self.handshake {
                         session.handle_input(now, bytes);
@@ -303,7 +323,7 @@ impl Peer {
     }
 
     /// Begins the handshake, if it has not begun.
-    fn begin_handshake(&mut self, now: Instant) {
+    pub(super) fn begin_handshake(&mut self, now: Instant) {
         if self.handshake.is_some() {
             return;
         }

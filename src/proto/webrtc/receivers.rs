@@ -114,6 +114,31 @@ impl Receivers {
         }
     }
 
+    /// A section that was agreed on later. Gives the number of its first track.
+    pub(super) fn add(&mut self, incoming: Incoming) -> TrackId {
+        let first_track = self.next_numbers.len() as u16;
+        let tracks = incoming.rids.len().max(incoming.streams.len()).max(1);
+        self.next_numbers.extend(std::iter::repeat_n(0, tracks));
+        self.sections.push(Section {
+            incoming,
+            first_track,
+        });
+        TrackId(first_track)
+    }
+
+    /// The section whose first track this is has ended. Its place stays, so that numbers do.
+    pub(super) fn remove(&mut self, track: TrackId) {
+        let mut sections = self.sections.iter();
+        let Some(at) = sections.position(|section| section.first_track == track.0) else {
+            return;
+        };
+        self.sections[at].incoming.formats.clear();
+        self.sections[at].incoming.streams.clear();
+        while let Some(stream) = self.streams.iter().position(|known| known.section == at) {
+            self.forget(stream);
+        }
+    }
+
     /// A packet that was opened.
     pub(super) fn receive(&mut self, now: Instant, packet: Bytes) -> Arrived {
         let Ok(header) = Header::parse(&packet) else {

@@ -286,6 +286,11 @@ impl Sender {
         });
     }
 
+    /// Whether a track is sent here, or is to be.
+    pub(super) fn takes(&self, track: TrackId) -> bool {
+        self.numbering.wanted() == track || self.numbering.track() == Some(track)
+    }
+
     /// The packet that is missing at the receiver, by the number that it was sent with.
     pub(super) fn missing(&self, sequence: u16) -> Option<(TrackId, u64, u64)> {
         self.numbering.source(sequence)
