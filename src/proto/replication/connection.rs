@@ -1,5 +1,6 @@
 //! One connection of a client, of either wire.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -96,6 +97,7 @@ pub struct Connection {
     until: Option<Instant>,
     heard: Instant,
     failure: Option<Error>,
+    events: VecDeque<Event>,
 }
 
 impl Connection {
@@ -108,6 +110,7 @@ impl Connection {
             until: Some(now + HANDSHAKE),
             heard: now,
             failure: None,
+            events: VecDeque::new(),
         }
     }
 
@@ -141,7 +144,10 @@ impl Connection {
             };
         }
         match &mut self.state {
-            State::Zmtp(session) => session.handle_input(bytes),
+            State::Zmtp(session) => {
+                session.handle_input(bytes);
+                self.take_zmtp_events();
+            }
             State::Tcp(reader) => reader.handle_input(bytes),
             State::New | State::Failed => {}
         }
@@ -169,15 +175,14 @@ impl Connection {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
         if let Some(error) = self.failure.take() {
             return Some(Event::Failed(error));
         }
         match &mut self.state {
-            State::Zmtp(session) => match session.poll_event()? {
-                zmtp::Event::Ready(peer) => Some(self.ready(peer)),
-                zmtp::Event::Message(parts) => Some(Event::Message(parts)),
-                zmtp::Event::Failed(error) => Some(self.failed(error.into())),
-            },
+            State::Zmtp(_) => None,
             State::Tcp(reader) => match reader.poll_event()? {
                 Event::Failed(error) => Some(self.failed(error)),
                 event @ Event::Opened { .. } => {
@@ -187,6 +192,23 @@ impl Connection {
                 event @ Event::Message(_) => Some(event),
             },
             State::New | State::Failed => None,
+        }
+    }
+
+    /// Answers `READY` at once: bytes to send are asked for before events are.
+    fn take_zmtp_events(&mut self) {
+        while let State::Zmtp(session) = &mut self.state {
+            let event = match session.poll_event() {
+                Some(zmtp::Event::Ready(peer)) => self.ready(peer),
+                Some(zmtp::Event::Message(parts)) => Event::Message(parts),
+                // The session has nothing more to tell, but may have to say why.
+                Some(zmtp::Event::Failed(error)) => {
+                    self.until = None;
+                    Event::Failed(error.into())
+                }
+                None => return,
+            };
+            self.events.push_back(event);
         }
     }
 
