@@ -48,13 +48,15 @@ stop() {
 trap 'stop; rm -rf "$dir"' EXIT
 : > "$raw"
 
+# start [PROFILE]: what media is protected with, or the server's choice.
 start() {
   stop
   cat > "$dir/config.json" <<JSON
 {"config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
     {"connector": "WebRTC"}]},
- "webrtc": {"interface": "127.0.0.1", "port": $media, "announced": ["127.0.0.1"]},
+ "webrtc": {"interface": "127.0.0.1", "port": $media, "announced": ["127.0.0.1"],
+   "srtp": "${1:-gcm}"},
  "limits": {"connections_max": 10000},
  "streams": {"live": {"source": "push://"}}}
 JSON
@@ -100,18 +102,19 @@ floor() {
 for _ in $(seq "$rounds"); do
   start
   if wants fanout; then
-    floor "bare loop, gcm-256" --profile gcm-256
-    whep "1 to 200"
-    floor "bare loop, gcm-256, whole" --profile gcm-256 --whole
-    whep "1 to 200, whole" --whole
-  fi
-  if wants sha1; then
-    floor "bare loop, sha1-80" --profile sha1-80
-    whep "1 to 200, dtls 1.3" --dtls 1.3
+    floor "bare loop, AEAD_AES_128_GCM" --profile gcm-128
+    whep "1 to 200, AEAD_AES_128_GCM"
+    floor "bare loop, AEAD_AES_128_GCM, whole" --profile gcm-128 --whole
+    whep "1 to 200, AEAD_AES_128_GCM, whole" --whole
   fi
   if wants audio; then
-    floor "bare loop, audio" --profile gcm-256 --audio
+    floor "bare loop, audio" --profile gcm-128 --audio
     whep "audio, 1 to 200" --no-video --audio
+  fi
+  if wants sha1; then
+    start AES128_CM_HMAC_SHA1_80
+    floor "bare loop, AES128_CM_HMAC_SHA1_80" --profile sha1-80
+    whep "1 to 200, AES128_CM_HMAC_SHA1_80"
   fi
 done
 
@@ -192,6 +195,7 @@ ratio() {
         "| \($over) / \($under) | \($a / $b * 100 | round / 100) |" end
   ' "$raw"
 }
-ratio "1 to 200" "bare loop, gcm-256"
-ratio "1 to 200, whole" "bare loop, gcm-256, whole"
+for profile in AEAD_AES_128_GCM "AEAD_AES_128_GCM, whole" AES128_CM_HMAC_SHA1_80; do
+  ratio "1 to 200, $profile" "bare loop, $profile"
+done
 ratio "audio, 1 to 200" "bare loop, audio"

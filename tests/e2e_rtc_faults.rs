@@ -6,6 +6,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/rtc_floods.rs"]
+mod floods;
 #[path = "support/rtc_client.rs"]
 mod rtc_client;
 mod support;
@@ -111,13 +113,21 @@ impl Rtc {
     }
 
     fn try_join(&mut self, kind: &str) -> Result<Joined, u16> {
+        self.try_join_with(&format!("/{kind}/cam"), |offer| offer)
+    }
+
+    fn try_join_with(
+        &mut self,
+        path: &str,
+        edit: impl FnOnce(String) -> String,
+    ) -> Result<Joined, u16> {
         let identity = self.identity();
-        let direction = match kind {
-            "whip" => "sendonly",
-            _ => "recvonly",
+        let direction = match path.starts_with("/whip/") {
+            true => "sendonly",
+            false => "recvonly",
         };
-        let offer = identity.offer(direction, true);
-        let (status, head, body) = post(self.server.http, &format!("/{kind}/cam"), &offer);
+        let offer = edit(identity.offer(direction, true));
+        let (status, head, body) = post(self.server.http, path, &offer);
         if status != 201 {
             return Err(status);
         }

@@ -14,6 +14,7 @@ use ringside::proto::pickle::{
     Dict, Error, Integer, Limits, Pieces, Rules, Scanner, Value, decode, decode_bytes,
     decode_delta, encode,
 };
+use ringside::proto::session_file::{self, Node, Session};
 
 struct Python {
     child: Child,
@@ -151,6 +152,31 @@ fn what_is_written_is_read_by_cpython() {
         let again = decode_bytes(&pickle, Limits::default()).unwrap();
         assert_eq!(text(&again), text(&value), "seed {seed}");
     }
+}
+
+#[test]
+fn a_session_file_goes_through_cpython_unchanged() {
+    let mut users = Dict::new();
+    users.set("alice", random(&mut Prng::new(3), 2));
+    let node = |n: u64| Node {
+        uuid: format!("node {n}").into(),
+        owner: Bytes::from_static(b"COMMON"),
+        dependencies: encode(&Value::List(vec!["node 0".into()])).into(),
+        data: encode(&Value::Dict(
+            [(Value::from("data"), random(&mut Prng::new(n), 3))]
+                .into_iter()
+                .collect(),
+        ))
+        .into(),
+    };
+    let session = Session {
+        nodes: (0..50).map(node).collect(),
+        users,
+    };
+    let answer = Python::start().ask(&format!("session {}", hex(&session.to_bytes())));
+    let read = Session::read(&bytes(&answer), session_file::Limits::default()).unwrap();
+    assert_eq!(read.nodes, session.nodes);
+    assert_eq!(text(&read.users.into()), text(&session.users.into()));
 }
 
 /// A changed byte makes another pickle or none. If the scanner lets it pass, CPython loads it

@@ -5,8 +5,8 @@
 #   tests/run.sh fast      without the end-to-end tests
 #   tests/run.sh install   only install
 #
-# What it installs: Debian packages, two Python packages (a newer FFmpeg, and aiortc) in a virtual
-# environment under ~/.cache/ringside-tests, and npm packages under tests/browser/node_modules.
+# What it installs: Debian packages, Python packages (a newer FFmpeg, aiortc, and two versions of
+# the package replication, each in a place of its own) in virtual environments under ~/.cache/ringside-tests, and npm packages under tests/browser/node_modules.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -62,6 +62,15 @@ fi
 RINGSIDE_FFMPEG9=$(ffmpeg9)
 export RINGSIDE_FFMPEG9
 "$RINGSIDE_FFMPEG9" -hide_banner -version | sed -n 1p
+
+section "the original clients of collaborative sessions"
+for version in 0.9.11 0.10.3; do
+  client=${XDG_CACHE_HOME:-$HOME/.cache}/ringside-tests/replication-$version
+  if ! "$client/bin/python" -c 'import replication, deepdiff' 2>/dev/null; then
+    python3 -m venv --clear "$client" || /usr/bin/python3 -m venv --clear "$client"
+    "$client/bin/pip" install --quiet --disable-pip-version-check "replication==$version" deepdiff==8.1.1
+  fi
+done
 
 section "browser driver"
 if ! cmp -s tests/browser/package-lock.json tests/browser/node_modules/.installed; then

@@ -6,7 +6,7 @@ use super::node::{Fault, Node};
 use super::notice::Notice;
 use super::secret::Secret;
 use super::sections::Certificate;
-use crate::proto::dtls::SrtpOrder;
+use crate::proto::dtls::{SrtpOrder, SrtpProfile};
 
 /// Addresses that peers are told at most. A browser checks each of its own with each of these, by UDP
 /// and TCP, and a machine with containers has a bridge for each network.
@@ -220,7 +220,11 @@ fn read_srtp(node: &Node<'_>) -> Result<SrtpOrder, Fault> {
     match node.text()?.as_str() {
         "" | "gcm" => Ok(SrtpOrder::GcmFirst),
         "client" => Ok(SrtpOrder::ClientOrder),
-        _ => Err(node.fault("\"gcm\" or \"client\"")),
+        name => SrtpProfile::from_name(name)
+            .map(SrtpOrder::Only)
+            .ok_or_else(|| {
+                node.fault("\"gcm\", \"client\" or a profile such as \"AEAD_AES_128_GCM\"")
+            }),
     }
 }
 
@@ -319,6 +323,11 @@ mod tests {
         assert!(webrtc.ice_servers[1].credential.matches("secret"));
         assert_eq!(webrtc.certificate.unwrap().key, "k.pem");
         assert_eq!(webrtc.srtp, SrtpOrder::ClientOrder);
+        for profile in SrtpProfile::ALL {
+            let text = format!(r#"{{"srtp":"{}"}}"#, profile.name());
+            let srtp = read(&text).config.webrtc.srtp;
+            assert_eq!(srtp, SrtpOrder::Only(profile));
+        }
         assert_eq!((webrtc.sessions_max, webrtc.half_open_max), (7, 8));
         assert!(
             !notices
@@ -372,7 +381,7 @@ mod tests {
             (r#"{"key":"k.pem"}"#, "webrtc.certificate: expected"),
             (
                 r#"{"srtp":"sha1"}"#,
-                "webrtc.srtp: expected \"gcm\" or \"client\"",
+                "webrtc.srtp: expected \"gcm\", \"client\" or a profile such as \"AEAD_AES_128_GCM\"",
             ),
             (r#"{"tcp":"perhaps"}"#, "webrtc.tcp: expected true or false"),
             (

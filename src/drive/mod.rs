@@ -13,7 +13,9 @@ mod tls;
 pub use certificates::{CertificateError, Certificates, Identity, server_config};
 pub use driver::{Counters, Driver, Gone, Limits, Occurrence};
 pub use framed::Framed;
-pub use peers::{Arrival, DATAGRAM_BYTES_MAX, PeerCounters, Peers, Totals};
+pub use peers::{
+    Arrival, Claim, DATAGRAM_BYTES_MAX, PeerCounters, PeerMessage, Peers, StrayCounters, Totals,
+};
 pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
 pub use session::{Notice, Session, Wire};

@@ -3,6 +3,7 @@
 pub mod amf;
 pub mod cmaf;
 pub mod dash;
+pub mod deepdiff;
 pub mod dtls;
 pub mod flv;
 pub mod hls;
@@ -18,8 +19,10 @@ pub mod rtmp;
 pub mod rtp;
 pub mod sctp;
 pub mod sdp;
+pub mod session_file;
 pub mod srtp;
 pub mod stun;
+pub mod unavi;
 pub mod webrtc;
 pub mod websocket;
 pub mod zmtp;

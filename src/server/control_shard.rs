@@ -178,6 +178,9 @@ impl ControlShard {
                 Message::Spaces(message) => {
                     tracing::error!(?from, ?message, "a message about spaces");
                 }
+                Message::Peers(message) => {
+                    tracing::error!(?from, ?message, "a datagram for the control shard");
+                }
             }
         }
         self.expire_scrapes(now);

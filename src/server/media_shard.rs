@@ -211,6 +211,10 @@ impl MediaShard {
                 Message::Spaces(message) => {
                     tracing::error!(?from, ?message, "a message about spaces");
                 }
+                Message::Peers(message) => {
+                    let peers = self.door.rtc().peers_mut();
+                    peers.message(&mut self.driver, from, *message);
+                }
             }
         }
         if let Some(load) = self.load.take(now) {
@@ -224,7 +228,19 @@ impl MediaShard {
         }
         self.collab.flush(&mut self.driver);
         self.door.flush(&mut self.driver, &mut self.mesh);
+        self.send_strays();
         Ok(self.flow(now))
+    }
+
+    /// Passes on what has come for peers of other shards.
+    fn send_strays(&mut self) {
+        for (to, message) in self.door.rtc().peers_mut().take_messages() {
+            let class = match message.may_be_lost() {
+                true => Class::Media,
+                false => Class::Control,
+            };
+            self.mesh.send(to, class, Message::Peers(Box::new(message)));
+        }
     }
 
     /// Takes the rest of a picture that has begun to arrive, if it comes at once: its packets then

@@ -1,5 +1,6 @@
 //! What goes over the mesh: the messages of all doors.
 
+use crate::drive::PeerMessage;
 use crate::{spaces, streams};
 
 /// A message from one shard to another.
@@ -7,6 +8,7 @@ use crate::{spaces, streams};
 pub(super) enum Message {
     Streams(streams::Message),
     Spaces(spaces::Message),
+    Peers(Box<PeerMessage>),
 }
 
 impl From<streams::Message> for Message {

@@ -76,7 +76,7 @@ impl Door {
         socket: DatagramIndex,
         received: ReceivedDatagram,
     ) {
-        self.rtc.datagram(driver, socket, received);
+        self.rtc.peers_mut().datagram(driver, socket, received);
     }
 
     /// When the door has something to do at the latest.
@@ -140,7 +140,7 @@ impl Door {
             }
             ServerEvent::Frame(frame) => {
                 driver.establish(conn);
-                self.rtc.frame(driver, conn, &frame);
+                self.rtc.peers_mut().frame(driver, conn, &frame);
             }
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
             ServerEvent::Replication(_) => unreachable!("these go to another door"),

@@ -1,15 +1,12 @@
 """Publishes by WHIP or plays by WHEP with GStreamer's webrtcbin, and says how it went in one JSON line.
 
-    python3 gst_peer.py publish|play URL SECONDS VIDEO_CODEC [CERTIFICATE.pem]
+    python3 gst_peer.py publish|play URL SECONDS VIDEO_CODEC
 
 Debian 12 has no whipsink or whepsrc: those are in plugins that it does not package. This does what they do.
-GStreamer makes itself an RSA certificate; a file with a certificate and its key takes the place of that.
+The certificate is the one that GStreamer makes itself: RSA with 2048 bits.
 """
 
-import hashlib
 import json
-import re
-import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -28,7 +25,6 @@ ENCODERS = {
     "VP8": "vp8enc deadline=1 keyframe-max-dist=60 target-bitrate=600000 ! rtpvp8pay picture-id-mode=2",
     "VP9": "vp9enc deadline=1 cpu-used=8 keyframe-max-dist=60 target-bitrate=600000 ! rtpvp9pay picture-id-mode=2",
 }
-END = "-----END CERTIFICATE-----"
 CLOCKS = {"H264": 90_000, "VP8": 90_000, "VP9": 90_000, "OPUS": 48_000}
 
 
@@ -50,13 +46,12 @@ def delete(url):
 
 
 class Peer:
-    def __init__(self, role, url, seconds, codec, certificate):
+    def __init__(self, role, url, seconds, codec):
         self.url, self.seconds, self.codec = url, seconds, codec
         self.loop = GLib.MainLoop()
         self.report = {"role": role, "tracks": {}, "state": None, "errors": []}
         self.location = None
         self.failed = False
-        self.certificate = certificate
         if role == "publish":
             self.pipeline = Gst.Pipeline.new("publisher")
             self.add_rtc()
@@ -90,13 +85,7 @@ class Peer:
     def add_rtc(self):
         self.rtc = Gst.ElementFactory.make("webrtcbin", "rtc")
         self.rtc.set_property("bundle-policy", GstWebRTC.WebRTCBundlePolicy.MAX_BUNDLE)
-        self.rtc.connect("deep-element-added", self.on_element)
         self.pipeline.add(self.rtc)
-
-    def on_element(self, _rtc, _bin, element):
-        factory = element.get_factory()
-        if self.certificate and factory and factory.get_name() == "dtlssrtpdec":
-            element.set_property("pem", self.certificate)
 
     def on_error(self, _bus, message):
         error, debug = message.parse_error()
@@ -118,11 +107,6 @@ class Peer:
         reply = promise.get_reply()
         offer = reply.get_value("offer")
         text = offer.sdp.as_text()
-        if self.certificate:
-            # webrtcbin takes the key of such a file for part of the certificate.
-            der = ssl.PEM_cert_to_DER_cert(self.certificate[:self.certificate.index(END) + len(END)])
-            right = ":".join(f"{byte:02X}" for byte in hashlib.sha256(der).digest())
-            text = re.sub("a=fingerprint:sha-256 [0-9A-F:]+", f"a=fingerprint:sha-256 {right}", text)
         self.rtc.emit("set-local-description", offer, Gst.Promise.new())
         # Without candidates: the server answers to the address that a check comes from.
         GLib.idle_add(self.send, text)
@@ -181,5 +165,4 @@ class Peer:
 
 
 Gst.init(None)
-pem = open(sys.argv[5], encoding="ascii").read() if len(sys.argv) > 5 else None
-sys.exit(Peer(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4], pem).run())
+sys.exit(Peer(sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]).run())

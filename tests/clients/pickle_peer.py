@@ -3,8 +3,10 @@
 One command a line on stdin, one answer a line on stdout:
   dump SEED PROTOCOL   a random value: its pickle in hexadecimal, and its text
   load HEX             the text of what the pickle holds, or "error ..."
+  session HEX          a session file, unpacked, loaded, and written again as the add-on does
 """
 
+import gzip
 import pickle
 import random
 import struct
@@ -100,3 +102,8 @@ for line in sys.stdin:
             print(text(pickle.loads(bytes.fromhex(arguments[0]))), flush=True)
         except Exception as error:
             print("error", repr(error), flush=True)
+    elif command == "session":
+        session = pickle.loads(gzip.decompress(bytes.fromhex(arguments[0])))
+        assert sorted(session) == ["nodes", "users"], session
+        assert all([type(part) for part in node] == [bytes] * 5 for node in session["nodes"])
+        print(gzip.compress(pickle.dumps(session, 4)).hex(), flush=True)

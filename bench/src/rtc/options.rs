@@ -48,8 +48,8 @@ pub struct Options {
     /// Frames come this many times as often as those of 1.6 Mbit/s.
     #[arg(long, default_value_t = 1.0)]
     pub rate: f64,
-    /// Versions of the handshake. It also decides what protects media: of 1.2 AES-256-GCM, of 1.3
-    /// the first in the hello.
+    /// Versions of the handshake. What protects media is the server's choice (`webrtc.srtp`), but
+    /// for `1.3`, where the server takes the first in the hello, AES-256-GCM.
     #[arg(long, default_value = "1.2")]
     pub dtls: Version,
     /// How long to measure.

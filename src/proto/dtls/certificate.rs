@@ -1,7 +1,12 @@
 //! The certificate that all sessions show.
 
 use std::fmt;
+use std::sync::Arc;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+};
 use dimpl::DtlsCertificate;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +20,18 @@ use super::{Error, context};
 #[derive(Clone)]
 pub struct Certificate {
     inner: DtlsCertificate,
+    key: Arc<EcdsaKeyPair>,
+    scheme: SignatureScheme,
     fingerprint: [u8; 32],
+}
+
+/// How the key signs (RFC 8446 section 4.2.3; the same numbers as in RFC 5246 section 7.4.1.4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SignatureScheme {
+    /// 0x0403
+    EcdsaSha256,
+    /// 0x0503
+    EcdsaSha384,
 }
 
 impl Certificate {
@@ -57,6 +73,7 @@ impl Certificate {
 
     fn new(certificate: Vec<u8>, private_key: Vec<u8>) -> Result<Self, Error> {
         context::check_key(&certificate, &private_key)?;
+        let (key, scheme) = load_key(&private_key)?;
         let digest = HashAlgorithm::Sha256.digest(&certificate);
         let fingerprint = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
         Ok(Self {
@@ -64,6 +81,8 @@ impl Certificate {
                 certificate,
                 private_key,
             },
+            key: Arc::new(key),
+            scheme,
             fingerprint,
         })
     }
@@ -88,6 +107,38 @@ impl Certificate {
 
     pub(super) fn inner(&self) -> &DtlsCertificate {
         &self.inner
+    }
+
+    pub(super) fn scheme(&self) -> SignatureScheme {
+        self.scheme
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = self.key.sign(&SystemRandom::new(), message);
+        signature
+            .map(|signature| signature.as_ref().to_vec())
+            .map_err(|_| Error::Cryptography)
+    }
+}
+
+/// PKCS #8, or the older form of RFC 5915.
+fn load_key(private_key: &[u8]) -> Result<(EcdsaKeyPair, SignatureScheme), Error> {
+    let load = |algorithm| EcdsaKeyPair::from_private_key_der(algorithm, private_key);
+    load(&ECDSA_P256_SHA256_ASN1_SIGNING)
+        .map(|key| (key, SignatureScheme::EcdsaSha256))
+        .or_else(|_| {
+            load(&ECDSA_P384_SHA384_ASN1_SIGNING).map(|key| (key, SignatureScheme::EcdsaSha384))
+        })
+        .map_err(|_| Error::KeyType)
+}
+
+impl SignatureScheme {
+    /// Its number on the wire.
+    pub(super) fn number(self) -> u16 {
+        match self {
+            Self::EcdsaSha256 => 0x0403,
+            Self::EcdsaSha384 => 0x0503,
+        }
     }
 }
 

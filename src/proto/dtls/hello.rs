@@ -1,35 +1,42 @@
-//! The ClientHello: put together and read before the state machine gets it.
+//! The ClientHello: put together and read before a state machine is chosen for it.
 //!
-//! Which SRTP profile is agreed on is the crate's to say: under 1.2 it takes GCM where the client
-//! has it, under 1.3 the client's first. Chromium's first is AES-CM with HMAC-SHA1, for which a
-//! packet costs four times as much as for GCM, so such a client is answered by a state machine that
-//! knows 1.2 alone. It has to be chosen before it sees the hello, which does not fit into one
-//! datagram when it has a share of ML-KEM in it.
+//! Version and SRTP profile hang together: under 1.3 the crate takes the client's first profile, under
+//! 1.2 [`server12`](super::server12) takes ours. Chromium's first is AES-CM with HMAC-SHA1, for which a
+//! packet costs four times as much as for GCM, so such a client is answered with 1.2. The state machine
+//! has to be chosen before it sees the hello, which does not fit into one datagram when it has a share
+//! of ML-KEM in it.
 //!
-//! A state machine that does not know 1.3 does not put into its random number that it does (RFC 8446
-//! section 4.1.3), so the client goes along.
+//! Where 1.2 is chosen although the server has 1.3, its random number does not say so (RFC 8446 section
+//! 4.1.3), and the client goes along.
 
 use std::borrow::Cow;
-use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use crate::base::bytes::{Reader, Short};
 
-use super::SrtpProfile;
+use super::assembly::Pieces;
+use super::certificate::SignatureScheme;
 use super::record::{CLIENT_HELLO, HANDSHAKE, Message, next_record};
+use super::{SrtpOrder, SrtpProfile, Versions};
 
-/// The longest ClientHello. Those of Chromium and Firefox have 1410 and 1460 bytes; with shares of
-/// every group that they know they would have 3000.
-pub(super) const HELLO_BYTES_MAX: usize = 8192;
-
-/// Pieces that have come and do not touch: as many as 8192 bytes have datagrams of 512.
-const PIECES_MAX: usize = 16;
-
+/// `supported_groups` (RFC 8422 section 5.1.1).
+const SUPPORTED_GROUPS: u16 = 10;
+/// `ec_point_formats` (RFC 8422 section 5.1.2).
+const POINT_FORMATS: u16 = 11;
+/// `signature_algorithms` (RFC 5246 section 7.4.1.4.1).
+const SIGNATURE_ALGORITHMS: u16 = 13;
 /// `use_srtp` (RFC 5764 section 4.1.1).
 const USE_SRTP: u16 = 14;
-/// `extended_master_secret` (RFC 7627 section 5.1), without which the crate refuses 1.2.
+/// `extended_master_secret` (RFC 7627 section 5.1), without which 1.2 is refused.
 const EXTENDED_MASTER_SECRET: u16 = 23;
 /// `supported_versions` (RFC 8446 section 4.2.1).
 const SUPPORTED_VERSIONS: u16 = 43;
+/// `renegotiation_info` (RFC 5746 section 3.2).
+const RENEGOTIATION_INFO: u16 = 0xff01;
+
+/// `TLS_EMPTY_RENEGOTIATION_INFO_SCSV` (RFC 5746 section 3.3), instead of the extension.
+const RENEGOTIATION_SCSV: u16 = 0x00ff;
 
 const DTLS_1_2: u16 = 0xfefd;
 const DTLS_1_3: u16 = 0xfefc;
@@ -37,18 +44,11 @@ const DTLS_1_3: u16 = 0xfefc;
 /// A server's first message, while it is incomplete.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    /// As long as the message says it is, with zeros where nothing has come.
-    body: Vec<u8>,
-    /// What has come; in order, apart from each other.
-    pieces: Vec<Range<usize>>,
+    pieces: Pieces,
 }
 
 impl Assembly {
     /// Takes what a datagram has of it. Returns it once it is whole, as one record.
-    ///
-    /// Nobody has authenticated the pieces. One that contradicts those before it, or is of a
-    /// message of another length, takes their place, so that the hello of a client that sends it
-    /// again gets through.
     pub(super) fn take<'a>(&mut self, datagram: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let mut reader = Reader::new(datagram);
         while let Some(record) = next_record(&mut reader) {
@@ -61,10 +61,10 @@ impl Assembly {
                     continue;
                 }
                 if message.offset == 0 && message.body.len() == message.length as usize {
-                    self.clear();
+                    self.pieces.clear();
                     return Some(Cow::Borrowed(record.whole));
                 }
-                if self.add(&message) {
+                if self.pieces.add(&message) {
                     // The record's header but for its length: its number is one that the client
                     // has used.
                     let head = &record.whole[..11];
@@ -75,46 +75,11 @@ impl Assembly {
         None
     }
 
-    /// Adds a piece; true if nothing is missing then.
-    fn add(&mut self, message: &Message<'_>) -> bool {
-        let length = message.length as usize;
-        if length > HELLO_BYTES_MAX || message.body.is_empty() {
-            return false;
-        }
-        let start = message.offset as usize;
-        let piece = start..start + message.body.len();
-        if self.body.len() != length || self.contradicts(&piece, message.body) {
-            self.clear();
-            self.body.resize(length, 0);
-        }
-        self.body[piece.clone()].copy_from_slice(message.body);
-        let touches = |other: &Range<usize>| piece.start <= other.end && other.start <= piece.end;
-        let mut merged = piece.clone();
-        for other in self.pieces.iter().filter(|other| touches(other)) {
-            merged = merged.start.min(other.start)..merged.end.max(other.end);
-        }
-        self.pieces.retain(|other| !touches(other));
-        if self.pieces.len() == PIECES_MAX {
-            self.pieces.remove(0);
-        }
-        let at = self
-            .pieces
-            .partition_point(|other| other.start < merged.start);
-        self.pieces.insert(at, merged);
-        self.pieces.first() == Some(&(0..length))
-    }
-
-    fn contradicts(&self, piece: &Range<usize>, bytes: &[u8]) -> bool {
-        self.pieces.iter().any(|known| {
-            let (from, to) = (known.start.max(piece.start), known.end.min(piece.end));
-            from < to && self.body[from..to] != bytes[from - piece.start..to - piece.start]
-        })
-    }
-
     fn record(&mut self, head: &[u8]) -> Vec<u8> {
+        let body = self.pieces.whole().unwrap_or_default();
         // Both fit: at most 8192 bytes and a header.
-        let length = self.body.len() as u32;
-        let size = (Message::HEADER_SIZE + self.body.len()) as u16;
+        let length = body.len() as u32;
+        let size = (Message::HEADER_SIZE + body.len()) as u16;
         let mut record = Vec::with_capacity(head.len() + 2 + usize::from(size));
         record.extend(head);
         record.extend(size.to_be_bytes());
@@ -123,28 +88,79 @@ impl Assembly {
         // Message number 0, from byte 0 on.
         record.extend([0; 5]);
         record.extend(&length.to_be_bytes()[1..]);
-        record.append(&mut self.body);
-        self.clear();
-        record
-    }
-
-    fn clear(&mut self) {
-        self.body.clear();
+        record.extend(body);
         self.pieces.clear();
+        record
     }
 }
 
-const _: () = assert!(Message::HEADER_SIZE + HELLO_BYTES_MAX <= u16::MAX as usize);
+/// Cipher suites that 1.2 is spoken with (RFC 5289 section 3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Suite {
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`, which every WebRTC endpoint has (RFC 8827 section
+    /// 6.5).
+    Aes128GcmSha256,
+    /// `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`
+    Aes256GcmSha384,
+}
+
+impl Suite {
+    /// The preferred one first.
+    const ALL: [Self; 2] = [Self::Aes128GcmSha256, Self::Aes256GcmSha384];
+
+    pub(super) fn number(self) -> u16 {
+        match self {
+            Self::Aes128GcmSha256 => 0xc02b,
+            Self::Aes256GcmSha384 => 0xc02c,
+        }
+    }
+}
+
+/// Groups that 1.2 agrees on keys in (RFC 8422 section 5.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Group {
+    X25519,
+    P256,
+}
+
+impl Group {
+    /// The preferred one first.
+    const ALL: [Self; 2] = [Self::X25519, Self::P256];
+
+    pub(super) fn number(self) -> u16 {
+        match self {
+            Self::X25519 => 29,
+            Self::P256 => 23,
+        }
+    }
+}
 
 /// What of a ClientHello matters here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Offer {
-    /// The first SRTP profile that is known here.
-    first: Option<SrtpProfile>,
-    has_gcm: bool,
+    version: u16,
+    pub(super) random: [u8; 32],
+    /// Those known here, in the client's order, each once.
+    pub(super) profiles: SmallVec<[SrtpProfile; 4]>,
+    pub(super) suite: Option<Suite>,
+    pub(super) group: Option<Group>,
+    pub(super) has_renegotiation_info: bool,
+    pub(super) has_point_formats: bool,
+    has_schemes: [bool; 2],
+    has_no_compression: bool,
+    has_supported_versions: bool,
     has_dtls12: bool,
     has_dtls13: bool,
     has_extended_master_secret: bool,
+}
+
+/// The state machine for a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Choice {
+    /// [`server12`](super::server12).
+    Dtls12,
+    /// The crate, with 1.3 alone.
+    Dtls13,
 }
 
 impl Offer {
@@ -158,41 +174,82 @@ impl Offer {
         let plain = next_record(&mut Reader::new(record)).and_then(|record| record.plain);
         let (_, message) = plain.ok_or(Short)?;
         let mut reader = Reader::new(Message::read(message)?.body);
-        reader.take(2 + 32)?;
+        let mut offer = Self {
+            version: reader.u16()?,
+            random: reader.array()?,
+            ..Self::default()
+        };
         for _ in 0..2 {
             let size = reader.u8()?;
             reader.take(size.into())?;
         }
         let size = reader.u16()?;
-        reader.take(size.into())?;
+        offer.read_suites(Reader::new(reader.take(size.into())?))?;
         let size = reader.u8()?;
-        reader.take(size.into())?;
-        let mut offer = Self::default();
+        offer.has_no_compression = reader.take(size.into())?.contains(&0);
         let size = reader.u16()?;
         let mut extensions = Reader::new(reader.take(size.into())?);
         while !extensions.is_empty() {
             let kind = extensions.u16()?;
             let size = extensions.u16()?;
-            let data = Reader::new(extensions.take(size.into())?);
+            let mut data = Reader::new(extensions.take(size.into())?);
             match kind {
-                USE_SRTP => offer.read_profiles(data)?,
+                SUPPORTED_GROUPS => offer.read_groups(list(&mut data)?)?,
+                SIGNATURE_ALGORITHMS => offer.read_schemes(list(&mut data)?)?,
+                USE_SRTP => offer.read_profiles(list(&mut data)?)?,
                 SUPPORTED_VERSIONS => offer.read_versions(data)?,
                 EXTENDED_MASTER_SECRET => offer.has_extended_master_secret = true,
+                RENEGOTIATION_INFO => offer.has_renegotiation_info = true,
+                POINT_FORMATS => offer.has_point_formats = true,
                 _ => {}
             }
         }
         Ok(offer)
     }
 
-    fn read_profiles(&mut self, mut data: Reader<'_>) -> Result<(), Short> {
-        let size = data.u16()?;
-        let mut profiles = Reader::new(data.take(size.into())?);
+    fn read_suites(&mut self, mut suites: Reader<'_>) -> Result<(), Short> {
+        let mut has = [false; 2];
+        while !suites.is_empty() {
+            let number = suites.u16()?;
+            self.has_renegotiation_info |= number == RENEGOTIATION_SCSV;
+            for (has, suite) in has.iter_mut().zip(Suite::ALL) {
+                *has |= number == suite.number();
+            }
+        }
+        let first = Suite::ALL.into_iter().zip(has).find(|(_, has)| *has);
+        self.suite = first.map(|(suite, _)| suite);
+        Ok(())
+    }
+
+    fn read_groups(&mut self, mut groups: Reader<'_>) -> Result<(), Short> {
+        let mut has = [false; 2];
+        while !groups.is_empty() {
+            let number = groups.u16()?;
+            for (has, group) in has.iter_mut().zip(Group::ALL) {
+                *has |= number == group.number();
+            }
+        }
+        let first = Group::ALL.into_iter().zip(has).find(|(_, has)| *has);
+        self.group = first.map(|(group, _)| group);
+        Ok(())
+    }
+
+    fn read_schemes(&mut self, mut schemes: Reader<'_>) -> Result<(), Short> {
+        while !schemes.is_empty() {
+            let number = schemes.u16()?;
+            self.has_schemes[0] |= number == SignatureScheme::EcdsaSha256.number();
+            self.has_schemes[1] |= number == SignatureScheme::EcdsaSha384.number();
+        }
+        Ok(())
+    }
+
+    fn read_profiles(&mut self, mut profiles: Reader<'_>) -> Result<(), Short> {
         while !profiles.is_empty() {
-            let Some(profile) = SrtpProfile::from_number(profiles.u16()?) else {
-                continue;
-            };
-            self.first.get_or_insert(profile);
-            self.has_gcm |= profile != SrtpProfile::Aes128CmSha1_80;
+            if let Some(profile) = SrtpProfile::from_number(profiles.u16()?)
+                && !self.profiles.contains(&profile)
+            {
+                self.profiles.push(profile);
+            }
         }
         Ok(())
     }
@@ -200,6 +257,7 @@ impl Offer {
     fn read_versions(&mut self, mut data: Reader<'_>) -> Result<(), Short> {
         let size = data.u8()?;
         let mut versions = Reader::new(data.take(size.into())?);
+        self.has_supported_versions = true;
         while !versions.is_empty() {
             match versions.u16()? {
                 DTLS_1_2 => self.has_dtls12 = true,
@@ -210,19 +268,63 @@ impl Offer {
         Ok(())
     }
 
-    /// Whether GCM is to be had under 1.2 alone, and 1.2 is to be had.
-    pub(super) fn has_gcm_under_1_2_only(&self) -> bool {
-        self.first == Some(SrtpProfile::Aes128CmSha1_80)
-            && self.has_gcm
-            && self.has_dtls13
-            && self.has_dtls12
+    /// Whether 1.2 is to be had, with a server that signs like this.
+    pub(super) fn has_1_2(&self, scheme: SignatureScheme) -> bool {
+        let has_version = if self.has_supported_versions {
+            self.has_dtls12
+        } else {
+            self.version == DTLS_1_2
+        };
+        has_version
             && self.has_extended_master_secret
+            && self.has_no_compression
+            && self.suite.is_some()
+            && self.group.is_some()
+            && match scheme {
+                SignatureScheme::EcdsaSha256 => self.has_schemes[0],
+                SignatureScheme::EcdsaSha384 => self.has_schemes[1],
+            }
     }
+
+    /// Who answers.
+    pub(super) fn choose(
+        &self,
+        versions: Versions,
+        order: SrtpOrder,
+        scheme: SignatureScheme,
+    ) -> Choice {
+        match versions {
+            Versions::Dtls12 => return Choice::Dtls12,
+            Versions::Dtls13 => return Choice::Dtls13,
+            Versions::Both => {}
+        }
+        // The first that the crate knows, too.
+        let is_known = |profile: &&SrtpProfile| **profile != SrtpProfile::Aes128CmSha1_32;
+        let under_1_3 = self.profiles.iter().find(is_known).copied();
+        let is_best = match order {
+            SrtpOrder::ClientOrder => true,
+            SrtpOrder::GcmFirst | SrtpOrder::Only(_) => under_1_3 == order.choose(&self.profiles),
+        };
+        if self.has_dtls13 && (is_best || !self.has_1_2(scheme)) {
+            Choice::Dtls13
+        } else {
+            Choice::Dtls12
+        }
+    }
+}
+
+/// What is behind its size in two bytes.
+fn list<'a>(data: &mut Reader<'a>) -> Result<Reader<'a>, Short> {
+    let size = data.u16()?;
+    Ok(Reader::new(data.take(size.into())?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
+    use crate::proto::dtls::assembly::{MESSAGE_BYTES_MAX, PIECES_MAX};
 
     const CHROMIUM: [u16; 3] = [1, 8, 7];
     const FIREFOX: [u16; 4] = [7, 8, 1, 2];
@@ -261,6 +363,8 @@ mod tests {
         let sized = u16::try_from(2 * profiles.len()).unwrap().to_be_bytes();
         add(USE_SRTP, [&sized[..], &list(profiles), &[0]].concat());
         add(EXTENDED_MASTER_SECRET, Vec::new());
+        add(SUPPORTED_GROUPS, vec![0, 4, 0, 24, 0, 23]);
+        add(SIGNATURE_ALGORITHMS, vec![0, 4, 8, 4, 4, 3]);
         if !versions.is_empty() {
             let size = u8::try_from(2 * versions.len()).unwrap();
             add(SUPPORTED_VERSIONS, [&[size][..], &list(versions)].concat());
@@ -273,30 +377,119 @@ mod tests {
         body
     }
 
+    fn choice(record: &[u8], order: SrtpOrder) -> (Choice, Option<SrtpProfile>) {
+        let offer = Offer::read(record).unwrap();
+        let choice = offer.choose(Versions::Both, order, SignatureScheme::EcdsaSha256);
+        (choice, order.choose(&offer.profiles))
+    }
+
     #[test]
-    fn gcm_decides_the_version() {
+    fn the_best_profile_decides_the_version() {
+        use SrtpOrder::{ClientOrder, GcmFirst, Only};
+        use SrtpProfile::{AeadAes128Gcm, AeadAes256Gcm, Aes128CmSha1_32, Aes128CmSha1_80};
         let both = [DTLS_1_3, DTLS_1_2];
-        for (profiles, versions, expected) in [
-            (&CHROMIUM[..], &both[..], true),
-            (&FIREFOX[..], &both[..], false),
-            (&CHROMIUM[..], &[DTLS_1_3][..], false),
-            // 1.2 comes of itself.
-            (&CHROMIUM[..], &[][..], false),
-            (&[1][..], &both[..], false),
-            (&[][..], &both[..], false),
-            (&[2, 1, 0x1234, 7][..], &both[..], true),
+        for (profiles, versions, order, choice_expected, profile) in [
+            (
+                &CHROMIUM[..],
+                &both[..],
+                GcmFirst,
+                Choice::Dtls12,
+                Some(AeadAes128Gcm),
+            ),
+            (
+                &FIREFOX[..],
+                &both[..],
+                GcmFirst,
+                Choice::Dtls13,
+                Some(AeadAes128Gcm),
+            ),
+            (
+                &CHROMIUM[..],
+                &both[..],
+                ClientOrder,
+                Choice::Dtls13,
+                Some(Aes128CmSha1_80),
+            ),
+            (
+                &CHROMIUM[..],
+                &[DTLS_1_3][..],
+                GcmFirst,
+                Choice::Dtls13,
+                Some(AeadAes128Gcm),
+            ),
+            (
+                &CHROMIUM[..],
+                &[][..],
+                GcmFirst,
+                Choice::Dtls12,
+                Some(AeadAes128Gcm),
+            ),
+            (
+                &[8, 7][..],
+                &both[..],
+                GcmFirst,
+                Choice::Dtls12,
+                Some(AeadAes128Gcm),
+            ),
+            (
+                &[1][..],
+                &both[..],
+                GcmFirst,
+                Choice::Dtls13,
+                Some(Aes128CmSha1_80),
+            ),
+            (
+                &[2, 0x1234, 2][..],
+                &both[..],
+                GcmFirst,
+                Choice::Dtls12,
+                Some(Aes128CmSha1_32),
+            ),
+            (
+                &[2, 1][..],
+                &both[..],
+                GcmFirst,
+                Choice::Dtls13,
+                Some(Aes128CmSha1_80),
+            ),
+            (
+                &FIREFOX[..],
+                &both[..],
+                Only(Aes128CmSha1_80),
+                Choice::Dtls12,
+                Some(Aes128CmSha1_80),
+            ),
+            (
+                &[8, 1][..],
+                &both[..],
+                Only(AeadAes256Gcm),
+                Choice::Dtls13,
+                Some(AeadAes256Gcm),
+            ),
+            (
+                &[8, 1][..],
+                &both[..],
+                Only(AeadAes128Gcm),
+                Choice::Dtls12,
+                None,
+            ),
+            (&[][..], &both[..], GcmFirst, Choice::Dtls13, None),
         ] {
-            let offer = Offer::read(&whole(&hello(profiles, versions))).unwrap();
+            let found = choice(&whole(&hello(profiles, versions)), order);
             assert_eq!(
-                offer.has_gcm_under_1_2_only(),
-                expected,
-                "{profiles:?} {versions:?}"
+                found,
+                (choice_expected, profile),
+                "{profiles:?} {versions:?} {order:?}"
             );
         }
         let body = hello(&CHROMIUM, &both);
         for size in 0..body.len() {
             assert_eq!(Offer::read(&whole(&body[..size])), Err(Short), "{size}");
         }
+        let offer = Offer::read(&whole(&body)).unwrap();
+        assert_eq!(offer.group, Some(Group::P256));
+        assert!(offer.has_1_2(SignatureScheme::EcdsaSha256));
+        assert!(!offer.has_1_2(SignatureScheme::EcdsaSha384));
     }
 
     /// As recorded; see the README beside them.
@@ -306,17 +499,17 @@ mod tests {
             (
                 "Chromium",
                 &include_bytes!("../../../tests/data/dtls/chromium.hello")[..],
-                true,
+                Choice::Dtls12,
             ),
             (
                 "Firefox",
                 &include_bytes!("../../../tests/data/dtls/firefox.hello")[..],
-                false,
+                Choice::Dtls13,
             ),
             (
                 "aiortc",
                 &include_bytes!("../../../tests/data/dtls/aiortc.hello")[..],
-                false,
+                Choice::Dtls12,
             ),
         ] {
             let mut assembly = Assembly::default();
@@ -327,9 +520,17 @@ mod tests {
                 let size = reader.u16().unwrap();
                 whole = assembly.take(reader.take(size.into()).unwrap());
             }
-            let offer = Offer::read(&whole.unwrap()).unwrap();
-            assert!(offer.has_gcm, "{name}");
-            assert_eq!(offer.has_gcm_under_1_2_only(), expected, "{name}");
+            let whole = whole.unwrap();
+            let offer = Offer::read(&whole).unwrap();
+            assert!(offer.has_1_2(SignatureScheme::EcdsaSha256), "{name}");
+            assert_eq!(offer.suite, Some(Suite::Aes128GcmSha256), "{name}");
+            assert_eq!(offer.group, Some(Group::X25519), "{name}");
+            let gcm = Some(SrtpProfile::AeadAes128Gcm);
+            assert_eq!(
+                choice(&whole, SrtpOrder::GcmFirst),
+                (expected, gcm),
+                "{name}"
+            );
         }
     }
 
@@ -366,13 +567,13 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let mut assembly = Assembly::default();
-        let long = vec![1; HELLO_BYTES_MAX + 1];
+        let long = vec![1; MESSAGE_BYTES_MAX + 1];
         assert!(assembly.take(&piece(&long, 0..1000)).is_none());
-        assert!(assembly.body.is_empty());
-        let body = vec![1; HELLO_BYTES_MAX];
+        assert_eq!(assembly.pieces.count(), 0);
+        let body = vec![1; MESSAGE_BYTES_MAX];
         for at in 0..100 {
             assert!(assembly.take(&piece(&body, 2 * at..2 * at + 1)).is_none());
-            assert!(assembly.pieces.len() <= PIECES_MAX);
+            assert!(assembly.pieces.count() <= PIECES_MAX);
         }
         assert_eq!(assembly.take(&whole(&body)).unwrap(), whole(&body));
     }

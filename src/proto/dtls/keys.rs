@@ -3,11 +3,13 @@
 use std::fmt;
 
 /// How SRTP protects its packets, by the numbers of RFC 5764 section 4.1.2 and RFC 7714
-/// section 14.2. `SRTP_AES128_CM_HMAC_SHA1_32` is not offered and not accepted.
+/// section 14.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SrtpProfile {
     /// 0x0001, 16 bytes of key and 14 of salt.
     Aes128CmSha1_80,
+    /// 0x0002, 16 bytes of key and 14 of salt.
+    Aes128CmSha1_32,
     /// 0x0007, 16 bytes of key and 12 of salt.
     AeadAes128Gcm,
     /// 0x0008, 32 bytes of key and 12 of salt.
@@ -15,24 +17,46 @@ pub enum SrtpProfile {
 }
 
 impl SrtpProfile {
+    /// The preferred one first: GCM with a short key costs the least.
+    pub const ALL: [Self; 4] = [
+        Self::AeadAes128Gcm,
+        Self::AeadAes256Gcm,
+        Self::Aes128CmSha1_80,
+        Self::Aes128CmSha1_32,
+    ];
+
     /// Its number on the wire.
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
             Self::Aes128CmSha1_80 => 0x0001,
+            Self::Aes128CmSha1_32 => 0x0002,
             Self::AeadAes128Gcm => 0x0007,
             Self::AeadAes256Gcm => 0x0008,
         }
     }
 
     pub(super) fn from_number(number: u16) -> Option<Self> {
-        [
-            Self::Aes128CmSha1_80,
-            Self::AeadAes128Gcm,
-            Self::AeadAes256Gcm,
-        ]
-        .into_iter()
-        .find(|profile| profile.number() == number)
+        Self::ALL
+            .into_iter()
+            .find(|profile| profile.number() == number)
+    }
+
+    /// From its name in specifications, such as `AEAD_AES_128_GCM`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// Its name in specifications, without `SRTP_`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
+            Self::Aes128CmSha1_80 => "AES128_CM_HMAC_SHA1_80",
+            Self::Aes128CmSha1_32 => "AES128_CM_HMAC_SHA1_32",
+        }
     }
 
     /// Bytes of keys and salts of both directions.
@@ -44,7 +68,7 @@ impl SrtpProfile {
     #[must_use]
     pub fn key_size(self) -> usize {
         match self {
-            Self::Aes128CmSha1_80 | Self::AeadAes128Gcm => 16,
+            Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 | Self::AeadAes128Gcm => 16,
             Self::AeadAes256Gcm => 32,
         }
     }
@@ -53,7 +77,7 @@ impl SrtpProfile {
     #[must_use]
     pub fn salt_size(self) -> usize {
         match self {
-            Self::Aes128CmSha1_80 => 14,
+            Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 14,
             Self::AeadAes128Gcm | Self::AeadAes256Gcm => 12,
         }
     }

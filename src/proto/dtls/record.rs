@@ -19,19 +19,20 @@ use crate::base::bytes::{Reader, Short};
 
 use super::Role;
 
-const CHANGE_CIPHER_SPEC: u8 = 20;
+pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
 pub(super) const HANDSHAKE: u8 = 22;
 
 pub(super) const CLIENT_HELLO: u8 = 1;
-const SERVER_HELLO: u8 = 2;
+pub(super) const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 const NEW_SESSION_TICKET: u8 = 4;
-const CERTIFICATE: u8 = 11;
-const SERVER_KEY_EXCHANGE: u8 = 12;
-const CERTIFICATE_REQUEST: u8 = 13;
-const SERVER_HELLO_DONE: u8 = 14;
-const CERTIFICATE_VERIFY: u8 = 15;
-const CLIENT_KEY_EXCHANGE: u8 = 16;
+pub(super) const CERTIFICATE: u8 = 11;
+pub(super) const SERVER_KEY_EXCHANGE: u8 = 12;
+pub(super) const CERTIFICATE_REQUEST: u8 = 13;
+pub(super) const SERVER_HELLO_DONE: u8 = 14;
+pub(super) const CERTIFICATE_VERIFY: u8 = 15;
+pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
+pub(super) const FINISHED: u8 = 20;
 
 /// The longest handshake message let through. A certificate of ours or of a browser has 300 to
 /// 1500 bytes; a ClientHello with two ML-KEM shares has 3000.

@@ -7,11 +7,11 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dimpl::{Dtls, Output, SecurityError};
 
-use super::hello::{Assembly, Offer};
+use super::hello::{Assembly, Choice, Offer};
+use super::machine::{Fault, Machine, Signal};
 use super::record::Screen;
-use super::{CloseReason, Context, Error, Fingerprint, SrtpKeys, SrtpOrder, SrtpProfile, Versions};
+use super::{CloseReason, Context, Error, Fingerprint, SrtpKeys};
 
 /// Records that wait for `poll_transmit`. Data beyond is refused with [`Error::Full`].
 pub(super) const SEND_RECORDS_MAX: usize = 64;
@@ -28,10 +28,6 @@ const RECORD_BYTES_MAX: usize = 1 << 14;
 ///
 /// [`Options::handshake_max`]: super::Options::handshake_max
 const RESTARTS_MAX: u8 = 3;
-
-/// An instant that is further away than this means that nothing is due: the crate has no other way
-/// to say so.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// After a datagram out of its place the crate may go on to ask for an instant that has passed, and
 /// a driver would do nothing else until the handshake's time is over. It is asked again after this.
@@ -92,7 +88,7 @@ enum State {
 
 /// What is needed until the connection is up.
 struct Handshake {
-    dtls: Dtls,
+    machine: Machine,
     context: Context,
     expected: Box<[Fingerprint]>,
     screen: Screen,
@@ -109,15 +105,15 @@ struct Handshake {
 }
 
 struct Connected {
-    dtls: Dtls,
+    machine: Machine,
     screen: Screen,
     wake: Option<Instant>,
 }
 
-/// Why a step failed.
-enum Fault {
+/// Why a step does not go on.
+enum Stop {
     Close(CloseReason),
-    Inner(dimpl::Error),
+    Fault(Fault),
 }
 
 impl Session {
@@ -139,7 +135,7 @@ impl Session {
             return Err(Error::NoFingerprint);
         }
         let handshake = Handshake {
-            dtls: begin(now, role, context, context.options.versions),
+            machine: Machine::first(now, role, context),
             context: context.clone(),
             expected,
             screen: Screen::default(),
@@ -158,7 +154,7 @@ impl Session {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
-        session.step(now, |dtls| dtls.handle_timeout(now));
+        session.step(now, |machine| machine.handle_timeout(now));
         Ok(session)
     }
 
@@ -181,9 +177,9 @@ impl Session {
             },
             State::Connected(_) | State::Closed => kept,
         };
-        self.step(now, |dtls| {
-            dtls.handle_timeout(now)?;
-            dtls.handle_packet(&kept)
+        self.step(now, |machine| {
+            machine.handle_timeout(now)?;
+            machine.handle_packet(now, &kept)
         });
     }
 
@@ -196,7 +192,7 @@ impl Session {
             return;
         }
         if self.poll_timeout().is_some_and(|(at, _)| now >= at) {
-            self.step(now, |dtls| dtls.handle_timeout(now));
+            self.step(now, |machine| machine.handle_timeout(now));
         }
     }
 
@@ -243,9 +239,9 @@ impl Session {
         if self.transmits.len() >= SEND_RECORDS_MAX || data.len() > RECORD_BYTES_MAX {
             return Err(Error::Full);
         }
-        self.step(now, |dtls| {
-            dtls.handle_timeout(now)?;
-            dtls.send_application_data(data).map(|_| ())
+        self.step(now, |machine| {
+            machine.handle_timeout(now)?;
+            machine.send(data)
         });
         Ok(())
     }
@@ -253,9 +249,9 @@ impl Session {
     /// Says good-bye to the peer and ends; what is waiting can still be taken.
     pub fn close(&mut self, now: Instant) {
         if matches!(self.state, State::Connected(_)) {
-            self.step(now, |dtls| {
-                dtls.handle_timeout(now)?;
-                dtls.close()
+            self.step(now, |machine| {
+                machine.handle_timeout(now)?;
+                machine.close()
             });
         }
         self.end(CloseReason::Local);
@@ -274,59 +270,65 @@ impl Session {
     }
 
     /// Lets the state machine do one thing and takes everything that comes out of it.
-    fn step(&mut self, now: Instant, action: impl FnOnce(&mut Dtls) -> Result<(), dimpl::Error>) {
-        let result = match &mut self.state {
-            State::Handshake(handshake) => action(&mut handshake.dtls).map_err(Fault::Inner),
-            State::Connected(connected) => action(&mut connected.dtls).map_err(Fault::Inner),
-            State::Closed => return,
+    fn step(&mut self, now: Instant, action: impl FnOnce(&mut Machine) -> Result<(), Fault>) {
+        let Some(machine) = self.machine() else {
+            return;
         };
+        let result = action(machine).map_err(Stop::Fault);
         // What was made before the fault, such as an alert, is sent.
         let drained = self.drain(now);
         match result.and(drained) {
             Ok(()) => {}
-            Err(Fault::Close(reason)) => self.end(reason),
-            Err(Fault::Inner(error)) => self.fail(now, &error),
+            Err(Stop::Close(reason)) => self.end(reason),
+            Err(Stop::Fault(fault)) => self.fail(now, &fault),
         }
     }
 
-    fn drain(&mut self, now: Instant) -> Result<(), Fault> {
+    fn machine(&mut self) -> Option<&mut Machine> {
+        match &mut self.state {
+            State::Handshake(handshake) => Some(&mut handshake.machine),
+            State::Connected(connected) => Some(&mut connected.machine),
+            State::Closed => None,
+        }
+    }
+
+    fn drain(&mut self, now: Instant) -> Result<(), Stop> {
         let mut scratch = [0; SCRATCH_BYTES];
         let mut larger = Vec::new();
         loop {
-            let dtls = match &mut self.state {
-                State::Handshake(handshake) => &mut handshake.dtls,
-                State::Connected(connected) => &mut connected.dtls,
-                State::Closed => return Ok(()),
+            let Some(machine) = self.machine() else {
+                return Ok(());
             };
             let room: &mut [u8] = if larger.is_empty() {
                 &mut scratch
             } else {
                 &mut larger
             };
-            match dtls.poll_output(room) {
-                Output::Packet(datagram) => {
+            match machine.poll(now, room) {
+                Signal::Datagram(datagram) => {
                     if let State::Handshake(handshake) = &mut self.state {
                         handshake.screen.sent(self.role, datagram);
                     }
                     self.transmits.push_back(Bytes::copy_from_slice(datagram));
                 }
-                Output::BufferTooSmall { needed } => larger.resize(needed, 0),
-                Output::PeerCert(certificate) => {
+                Signal::RoomNeeded(bytes) => larger.resize(bytes, 0),
+                Signal::PeerCertificate(certificate) => {
                     if let State::Handshake(handshake) = &mut self.state {
                         handshake.verify(certificate)?;
                     }
                 }
-                Output::Connected => {
+                Signal::Connected => {
                     if let State::Handshake(handshake) = &mut self.state {
                         handshake.connected = true;
                     }
                 }
-                Output::KeyingMaterial(material, profile) => {
+                Signal::Keys(keys) => {
                     if let State::Handshake(handshake) = &mut self.state {
-                        handshake.srtp = handshake.keys(profile, &material);
+                        let order = handshake.context.options.srtp;
+                        handshake.srtp = Some(keys).filter(|keys| order.admits(keys.profile()));
                     }
                 }
-                Output::ApplicationData(data) => {
+                Signal::Data(data) => {
                     let data = Bytes::copy_from_slice(data);
                     self.promote()?;
                     if self.events.len() < EVENTS_MAX {
@@ -335,14 +337,11 @@ impl Session {
                         self.counters.data_dropped += 1;
                     }
                 }
-                Output::CloseNotify => return Err(Fault::Close(CloseReason::Peer)),
-                Output::Timeout(at) => {
+                Signal::CloseNotify => return Err(Stop::Close(CloseReason::Peer)),
+                Signal::Other => {}
+                Signal::Idle(at) => {
                     self.promote()?;
-                    let wake = match at {
-                        at if at >= now + NEVER => None,
-                        at if at <= now => Some(now + OVERDUE),
-                        at => Some(at),
-                    };
+                    let wake = at.map(|at| if at <= now { now + OVERDUE } else { at });
                     match &mut self.state {
                         State::Handshake(handshake) => handshake.wake = wake,
                         State::Connected(connected) => connected.wake = wake,
@@ -350,14 +349,12 @@ impl Session {
                     }
                     return Ok(());
                 }
-                // The enum of the crate may grow.
-                _ => {}
             }
         }
     }
 
     /// From handshake to connection, once everything is there.
-    fn promote(&mut self) -> Result<(), Fault> {
+    fn promote(&mut self) -> Result<(), Stop> {
         let State::Handshake(handshake) = &self.state else {
             return Ok(());
         };
@@ -365,16 +362,19 @@ impl Session {
             return Ok(());
         }
         if !handshake.verified {
-            return Err(Fault::Close(CloseReason::WrongFingerprint));
+            return Err(Stop::Close(CloseReason::WrongFingerprint));
         }
         let State::Handshake(handshake) = mem::replace(&mut self.state, State::Closed) else {
             return Ok(());
         };
         let Handshake {
-            dtls, screen, srtp, ..
+            machine,
+            screen,
+            srtp,
+            ..
         } = *handshake;
         self.state = State::Connected(Box::new(Connected {
-            dtls,
+            machine,
             screen,
             wake: None,
         }));
@@ -382,24 +382,22 @@ impl Session {
         Ok(())
     }
 
-    fn fail(&mut self, now: Instant, error: &dimpl::Error) {
-        let reason = match (&self.state, error) {
-            (_, dimpl::Error::SecurityError(SecurityError::FatalAlert { description })) => {
-                CloseReason::Alert(*description)
-            }
-            (State::Handshake(_), dimpl::Error::Timeout(_)) => CloseReason::HandshakeTimeout,
-            (State::Handshake(_), _) => CloseReason::Handshake,
+    fn fail(&mut self, now: Instant, fault: &Fault) {
+        let reason = match (&self.state, fault) {
+            (_, Fault::Alert(description)) => CloseReason::Alert(*description),
+            (State::Handshake(_), Fault::Timeout) => CloseReason::HandshakeTimeout,
+            (State::Handshake(_), Fault::Failed(_) | Fault::Crate(_)) => CloseReason::Handshake,
             (State::Connected(_) | State::Closed, _) => CloseReason::Protocol,
         };
-        tracing::debug!(%error, %reason, "DTLS failed");
+        tracing::debug!(%fault, %reason, "DTLS failed");
         if let State::Handshake(handshake) = &mut self.state
             && self.role == Role::Server
             && reason == CloseReason::Handshake
             && handshake.restarts < RESTARTS_MAX
         {
-            handshake.restart(now);
+            handshake.restart();
             self.counters.restarts += 1;
-            self.step(now, |dtls| dtls.handle_timeout(now));
+            self.step(now, |machine| machine.handle_timeout(now));
             return;
         }
         self.end(reason);
@@ -414,7 +412,7 @@ impl Session {
 }
 
 impl Handshake {
-    fn verify(&mut self, certificate: &[u8]) -> Result<(), Fault> {
+    fn verify(&mut self, certificate: &[u8]) -> Result<(), Stop> {
         self.verified = self
             .expected
             .iter()
@@ -422,7 +420,7 @@ impl Handshake {
         if self.verified {
             Ok(())
         } else {
-            Err(Fault::Close(CloseReason::WrongFingerprint))
+            Err(Stop::Close(CloseReason::WrongFingerprint))
         }
     }
 
@@ -435,33 +433,22 @@ impl Handshake {
         let hello = assembly.take(&datagram)?.into_owned();
         self.hello = None;
         self.screen.taken(&hello);
-        let options = &self.context.options;
-        let takes_gcm = match options.srtp {
-            SrtpOrder::GcmFirst | SrtpOrder::Forced(_) => true,
-            SrtpOrder::ClientOrder => false,
+        // One that cannot be read is refused by either.
+        let offer = Offer::read(&hello).unwrap_or_default();
+        let (options, scheme) = (&self.context.options, self.context.certificate.scheme());
+        self.machine = match offer.choose(options.versions, options.srtp, scheme) {
+            Choice::Dtls12 => {
+                let profile = options.srtp.choose(&offer.profiles);
+                Machine::server12(&self.context, profile)
+            }
+            Choice::Dtls13 => Machine::server13(now, &self.context),
         };
-        // One that cannot be read is the state machine's to refuse.
-        let is_better = Offer::read(&hello).is_ok_and(|offer| offer.has_gcm_under_1_2_only());
-        if takes_gcm && is_better && options.versions == Versions::Both {
-            self.dtls = begin(now, Role::Server, &self.context, Versions::Dtls12);
-        }
         Some(Cow::Owned(hello))
     }
 
-    fn keys(&self, agreed: dimpl::SrtpProfile, material: &[u8]) -> Option<SrtpKeys> {
-        let agreed = SrtpProfile::from_inner(agreed)?;
-        match self.context.options.srtp {
-            SrtpOrder::GcmFirst | SrtpOrder::ClientOrder => SrtpKeys::new(agreed, material),
-            SrtpOrder::Forced(profile) => {
-                SrtpKeys::new(profile, material.get(..profile.material_size())?)
-            }
-        }
-    }
-
     /// Begins anew: the peer's retransmitted ClientHello finds a server that has seen nothing.
-    fn restart(&mut self, now: Instant) {
-        let versions = self.context.options.versions;
-        self.dtls = begin(now, Role::Server, &self.context, versions);
+    fn restart(&mut self) {
+        self.machine = Machine::Waiting;
         self.screen = Screen::default();
         self.hello = awaited(Role::Server);
         self.wake = None;
@@ -477,19 +464,6 @@ fn awaited(role: Role) -> Option<Assembly> {
         Role::Server => Some(Assembly::default()),
         Role::Client => None,
     }
-}
-
-fn begin(now: Instant, role: Role, context: &Context, versions: Versions) -> Dtls {
-    let (config, certificate) = (context.config.clone(), context.certificate.inner().clone());
-    let mut dtls = match versions {
-        Versions::Both => Dtls::new_auto(config, certificate, now),
-        Versions::Dtls12 => Dtls::new_12(config, certificate, now),
-        Versions::Dtls13 => Dtls::new_13(config, certificate, now),
-    };
-    if role == Role::Client {
-        dtls.set_active(true);
-    }
-    dtls
 }
 
 impl fmt::Debug for Session {

@@ -151,34 +151,68 @@ fn profile(client: Options, server: Options) -> SrtpProfile {
     of_server.profile()
 }
 
-/// The crate's client has it first in its list.
+/// The crate's client has 256 bits first in its list.
 #[test]
-fn two_of_ours_take_gcm() {
+fn the_preferred_profile_is_taken() {
+    use SrtpOrder::{ClientOrder, GcmFirst, Only};
+    use SrtpProfile::{AeadAes128Gcm, AeadAes256Gcm, Aes128CmSha1_80};
     use Versions::{Both, Dtls12, Dtls13};
-    for version in [Both, Dtls12, Dtls13] {
-        for srtp in [SrtpOrder::GcmFirst, SrtpOrder::ClientOrder] {
-            let server = Options {
-                srtp,
-                ..Options::default()
-            };
-            let taken = profile(options(version), server);
-            assert_eq!(taken, SrtpProfile::AeadAes256Gcm, "{version:?} {srtp:?}");
-        }
+    for (version, srtp, expected) in [
+        (Both, GcmFirst, AeadAes128Gcm),
+        (Dtls12, GcmFirst, AeadAes128Gcm),
+        // The crate takes the client's first.
+        (Dtls13, GcmFirst, AeadAes256Gcm),
+        (Both, ClientOrder, AeadAes256Gcm),
+        (Dtls12, ClientOrder, AeadAes256Gcm),
+        (Both, Only(AeadAes128Gcm), AeadAes128Gcm),
+        (Both, Only(AeadAes256Gcm), AeadAes256Gcm),
+        (Both, Only(Aes128CmSha1_80), Aes128CmSha1_80),
+        (Dtls12, Only(Aes128CmSha1_80), Aes128CmSha1_80),
+    ] {
+        let server = Options {
+            srtp,
+            ..Options::default()
+        };
+        let taken = profile(options(version), server);
+        assert_eq!(taken, expected, "{version:?} {srtp:?}");
     }
 }
 
-/// Under 1.3 the crate takes the client's first. Chromium's is SHA-1, with GCM behind it.
+/// A profile that the operator has ruled out is not used, even if 1.3 has agreed on it.
 #[test]
-fn a_client_with_gcm_second_gets_1_2() {
+fn no_other_profile_than_the_only_one_is_used() {
+    for (version, only) in [
+        (Versions::Both, SrtpProfile::Aes128CmSha1_32),
+        (Versions::Dtls13, SrtpProfile::Aes128CmSha1_80),
+    ] {
+        let server = Options {
+            srtp: SrtpOrder::Only(only),
+            ..Options::default()
+        };
+        let mut pair = Pair::with(options(version), server);
+        pair.exchange();
+        assert_eq!(pair.server_events, [Event::Connected { srtp: None }]);
+    }
+}
+
+/// Who answers a client of both versions: only 1.3 protects its certificate.
+#[test]
+fn the_version_is_the_one_with_the_better_profile() {
     let offered = [0, 14, 0, 9, 0, 6, 0, 8, 0, 7, 0, 1, 0];
+    let firefox = [0, 14, 0, 9, 0, 6, 0, 7, 0, 8, 0, 1, 0];
     let chromium = [0, 14, 0, 9, 0, 6, 0, 1, 0, 8, 0, 7, 0];
     let without = [0, 14, 0, 9, 0, 6, 0, 1, 0, 2, 0, 5, 0];
-    for (list, client, order, gets_1_2) in [
-        (chromium, Versions::Both, SrtpOrder::GcmFirst, true),
-        (chromium, Versions::Both, SrtpOrder::ClientOrder, false),
-        (chromium, Versions::Dtls13, SrtpOrder::GcmFirst, false),
-        (without, Versions::Both, SrtpOrder::GcmFirst, false),
-        (offered, Versions::Both, SrtpOrder::GcmFirst, false),
+    let short = [0, 14, 0, 9, 0, 6, 0, 2, 0, 5, 0, 6, 0];
+    for (list, client, order, taken) in [
+        (offered, Versions::Both, SrtpOrder::GcmFirst, Some(7)),
+        (chromium, Versions::Both, SrtpOrder::GcmFirst, Some(7)),
+        (chromium, Versions::Both, SrtpOrder::ClientOrder, None),
+        (chromium, Versions::Dtls13, SrtpOrder::GcmFirst, None),
+        (without, Versions::Both, SrtpOrder::GcmFirst, None),
+        (without, Versions::Dtls12, SrtpOrder::GcmFirst, Some(1)),
+        (firefox, Versions::Both, SrtpOrder::GcmFirst, None),
+        (short, Versions::Both, SrtpOrder::GcmFirst, Some(2)),
+        (short, Versions::Dtls12, SrtpOrder::ClientOrder, Some(2)),
     ] {
         let server = Options {
             srtp: order,
@@ -193,32 +227,15 @@ fn a_client_with_gcm_second_gets_1_2() {
         for piece in fragments(&hello, 200) {
             pair.server.handle_input(pair.now, &piece);
         }
-        // The type of a message in a plaintext record. Under 1.3 the certificate is protected.
         let answer: Vec<u8> = drain(&mut pair.server).concat();
-        let is_certificate =
-            |window: &[u8]| window.starts_with(&[22, 0xfe, 0xfd]) && window[13] == 11;
         assert!(!answer.is_empty());
-        assert_eq!(
-            answer.windows(14).any(is_certificate),
-            gets_1_2,
-            "{list:?} {client:?} {order:?}"
-        );
+        // Under 1.3 the extension and the certificate are protected.
+        let extension = answer
+            .windows(8)
+            .find(|window| window.starts_with(&[0, 14, 0, 5, 0, 2]));
+        let number = extension.map(|window| window[7]);
+        assert_eq!(number, taken, "{list:?} {client:?} {order:?}");
         assert_eq!(pair.server.counters().restarts, 0);
-    }
-}
-
-#[test]
-fn every_profile_can_be_forced() {
-    for forced in [
-        SrtpProfile::Aes128CmSha1_80,
-        SrtpProfile::AeadAes128Gcm,
-        SrtpProfile::AeadAes256Gcm,
-    ] {
-        let options = Options {
-            srtp: SrtpOrder::Forced(forced),
-            ..Options::default()
-        };
-        assert_eq!(profile(options, options), forced);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::proto::stun;
 pub use agent::{Agent, Event, Options, Statistics};
 pub use candidate::{Candidate, CandidateKind, Transport};
 pub use checker::{Checker, CheckerEvent, CheckerOptions};
-pub use path::{Channel, Credentials, Path};
+pub use path::{Channel, Credentials, Path, Stray};
 pub use tcp::{Deframer, FRAME_BYTES_MAX, FrameError, frame_header};
 
 /// The user name fragment of whom a check is for; None if `bytes` are no binding request. Nothing

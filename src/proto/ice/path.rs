@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 /// How packets of a path travel: a number that means something to the driver only, such as a
 /// datagram socket or a TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -15,6 +17,16 @@ pub struct Path {
     pub remote: SocketAddr,
     /// The socket.
     pub channel: Channel,
+}
+
+/// A datagram that a shard has for another one.
+#[derive(Clone, Debug)]
+pub struct Stray {
+    /// Who sent it, and how it came. Datagram sockets have the same channel on all shards;
+    /// connections are those of the shard where it arrived.
+    pub path: Path,
+    /// All of it.
+    pub bytes: Bytes,
 }
 
 /// A user name fragment and its password (RFC 8445 section 5.3).

@@ -85,6 +85,9 @@ pub struct Summary {
     pub expanded: u32,
     /// Containers inside containers.
     pub depth: u16,
+    /// A list, dict or set, or a tuple of such, stands at two places: to change it at one changes
+    /// it at the other.
+    pub shares_containers: bool,
 }
 
 /// No memo entry, or no text.
@@ -143,6 +146,7 @@ pub struct Scanner {
     used: Vec<bool>,
     /// Places of short texts in the input, for the names of classes.
     texts: Vec<(usize, usize)>,
+    shares_containers: bool,
 }
 
 impl Default for Scanner {
@@ -161,6 +165,7 @@ impl Scanner {
             memo: Vec::new(),
             used: Vec::new(),
             texts: Vec::new(),
+            shares_containers: false,
         }
     }
 
@@ -188,6 +193,7 @@ impl Scanner {
         self.memo.clear();
         self.used.clear();
         self.texts.clear();
+        self.shares_containers = false;
     }
 
     fn run(&mut self, bytes: &[u8], rules: Rules) -> Result<Summary, Error> {
@@ -321,6 +327,7 @@ impl Scanner {
                 kind: root.kind,
                 expanded: root.expanded,
                 depth: root.depth,
+                shares_containers: self.shares_containers,
             }),
             _ => Err(Error::Stack),
         }
@@ -466,6 +473,7 @@ impl Scanner {
     fn recall(&mut self, index: usize) -> Result<(), Error> {
         let item = *self.memo.get(index).ok_or(Error::Memo)?;
         self.used[index] = true;
+        self.shares_containers |= !item.hashable;
         self.push(Item {
             shared: true,
             ..item

@@ -15,6 +15,7 @@ mod problem;
 mod receivers;
 mod reports;
 mod sender;
+mod session_key;
 mod text;
 
 pub use answer::{Facts, PlayAnswer, Preferences, PublishAnswer, answer_play, answer_publish};
@@ -27,3 +28,4 @@ pub use offer::Offer;
 pub use pacer::Pace;
 pub use peer::{Asked, Event, Peer, PeerStatistics, Shared};
 pub use problem::{LeftOut, Place, Problem};
+pub use session_key::{ENTROPY_BYTES, Entropy, SessionKey, Tenant, password};

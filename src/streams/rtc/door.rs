@@ -1,28 +1,26 @@
 //! Connects WebRTC peers to a shard's sockets, the exchange and the other shards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::control::{Choosing, Control};
-use super::key::{ENTROPY_BYTES, SessionKey};
-use super::message::{Granted, RtcMessage, Stray};
+use super::message::{Granted, RtcMessage};
 use super::sessions::{Sessions, State};
 use super::signalling::{Asking, Waiting};
 use super::snapshot::{Census, Counters, RtcSnapshot};
 use super::sockets::Sockets;
 use super::websocket::Dialect;
 use crate::base::ids::{ConnId, ShardId, TrackId};
-use crate::drive::{Arrival, DATAGRAM_BYTES_MAX, Driver, Peers, ServerSession};
-use crate::io::{DatagramIndex, ReceivedDatagram, fill_random};
+use crate::drive::{Claim, Driver, Peers, ServerSession};
+use crate::io::{DatagramIndex, fill_random};
 use crate::media::{Kind, Packet};
 use crate::proto::http::Response;
-use crate::proto::ice::{Credentials, Path};
+use crate::proto::ice::Credentials;
 use crate::proto::sdp::Limits;
-use crate::proto::webrtc::{Event, Fingerprint, Negotiated, Peer, Shared};
+use crate::proto::webrtc::{
+    ENTROPY_BYTES, Event, Fingerprint, Negotiated, Peer, SessionKey, Shared, Tenant,
+};
 use crate::proto::websocket;
 use crate::shard::clock;
 use crate::streams::exchange::{Exchange, RtcReply};
@@ -31,13 +29,6 @@ use crate::streams::whip::IceServer;
 
 /// Tells the ids of publishers that were made here from those of connections and peers.
 const MADE: u64 = 1 << 29;
-
-/// Datagrams that are passed to other shards in one round: an attacker with made-up names costs no
-/// more.
-const STRAYS_PER_ROUND_MAX: usize = 256;
-
-/// Addresses whose datagrams go to another shard. A peer that moves leaves one.
-const ROUTES_MAX: usize = 65_536;
 
 /// What WebRTC needs to know of this server.
 #[derive(Clone, Debug)]
@@ -92,7 +83,6 @@ pub struct RtcDoor {
     pub(super) peers: Peers,
     pub(super) sessions: Sessions,
     pub(super) running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
-    pub(super) by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
     /// What waits for a stream's tracks, by the connection that asked.
     pub(super) waiting: BTreeMap<ConnId, Waiting>,
     /// Publishers' offers, by the publisher's id.
@@ -103,14 +93,9 @@ pub struct RtcDoor {
     pub(super) controls: BTreeMap<ConnId, Control>,
     /// What waits for a stream's tracks to choose among, by the id that asked.
     pub(super) choosing: BTreeMap<ConnId, Choosing>,
-    routes: HashMap<SocketAddr, (SessionKey, ShardId), foldhash::fast::RandomState>,
-    /// Where datagrams from an address arrive, if not here.
-    arrive_at: HashMap<SocketAddr, ShardId, foldhash::fast::RandomState>,
     next_publisher: u64,
-    strays: usize,
     pub(super) acts: Vec<Act>,
     batch: Vec<Packet>,
-    scratch: Vec<u8>,
     pub(super) counters: Counters,
 }
 
@@ -131,19 +116,14 @@ impl RtcDoor {
             peers: Peers::new(),
             sessions: Sessions::default(),
             running: HashMap::default(),
-            by_key: HashMap::default(),
             waiting: BTreeMap::new(),
             publishing: BTreeMap::new(),
             sockets: Sockets::default(),
             controls: BTreeMap::new(),
             choosing: BTreeMap::new(),
-            routes: HashMap::default(),
-            arrive_at: HashMap::default(),
             next_publisher: 0,
-            strays: 0,
             acts: Vec::new(),
             batch: Vec::new(),
-            scratch: Vec::with_capacity(DATAGRAM_BYTES_MAX),
             counters: Counters::default(),
         }
     }
@@ -151,6 +131,7 @@ impl RtcDoor {
     /// Offers are answered from here on.
     pub fn set_identity(&mut self, identity: Identity) {
         self.sockets.set_offer_bytes_max(identity.limits.bytes_max);
+        self.peers.set_place(self.me, identity.shards);
         self.identity = Some(identity);
     }
 
@@ -173,6 +154,7 @@ impl RtcDoor {
     pub fn snapshot(&self) -> RtcSnapshot {
         let totals = self.peers.totals();
         let counters = self.peers.counters();
+        let strays = self.peers.stray_counters();
         RtcSnapshot {
             census: self.census(),
             connected: self.peers.connected() as u64,
@@ -180,6 +162,9 @@ impl RtcDoor {
             peers: totals.peers,
             ice: totals.ice,
             strangers: counters.strangers,
+            strays_passed: strays.passed,
+            strays_dropped: strays.dropped,
+            claims: strays.claims,
             paths_kept: counters.paths_kept,
             media_packets_sent: counters.packets_sent,
             media_bytes_sent: counters.bytes_sent,
@@ -192,11 +177,11 @@ impl RtcDoor {
             sessions: self.sessions.len(),
             half_open: self.sessions.waiting(),
             peers: self.peers.len(),
-            running: self.running.len().max(self.by_key.len()),
+            running: self.running.len(),
             asking: self.waiting.len() + self.publishing.len(),
             sockets: self.sockets.len(),
             controls: self.controls.len() + self.choosing.len(),
-            routes: self.routes.len() + self.arrive_at.len(),
+            routes: self.peers.routes(),
             leading: self.peers.leading(),
         }
     }
@@ -214,106 +199,6 @@ impl RtcDoor {
     /// When [`RtcDoor::handle_timeouts`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.peers.deadline()
-    }
-
-    /// A datagram arrived.
-    pub fn datagram(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        socket: DatagramIndex,
-        received: ReceivedDatagram,
-    ) {
-        let datagram = driver.datagram(&received);
-        let remote = canonical(datagram.from);
-        let is_whole = !datagram.is_truncated;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(datagram.bytes);
-        driver.give_back_datagram(received);
-        if let Some(channel) = self.peers.channel_of(socket).filter(|_| is_whole) {
-            self.receive(driver, Path { remote, channel });
-        }
-    }
-
-    /// A frame of a TCP connection arrived.
-    pub fn frame(&mut self, driver: &mut Driver<ServerSession>, conn: ConnId, frame: &[u8]) {
-        let Some(peer) = driver.peer(conn) else {
-            return;
-        };
-        self.scratch.clear();
-        self.scratch.extend_from_slice(frame);
-        let path = Path {
-            remote: canonical(peer),
-            channel: Peers::channel_of_connection(conn),
-        };
-        self.receive(driver, path);
-    }
-
-    /// What is in `scratch` has come by `path`.
-    fn receive(&mut self, driver: &mut Driver<ServerSession>, path: Path) {
-        let bytes = std::mem::take(&mut self.scratch);
-        match self.peers.receive(driver, path, &bytes) {
-            Arrival::Taken => {}
-            Arrival::Elsewhere(ufrag) => {
-                if let Some(key) = SessionKey::of(&ufrag) {
-                    let stray = Stray {
-                        path,
-                        bytes: Bytes::copy_from_slice(&bytes),
-                    };
-                    self.look_for(driver, key, stray);
-                }
-            }
-            Arrival::Stranger => {
-                if let Some((key, shard)) = self.routes.get(&path.remote).copied() {
-                    let stray = Stray {
-                        path,
-                        bytes: Bytes::copy_from_slice(&bytes),
-                    };
-                    self.pass_on(key, shard, self.me, stray);
-                }
-            }
-        }
-        self.scratch = bytes;
-    }
-
-    /// A check for a session that does not run here.
-    fn look_for(&mut self, driver: &mut Driver<ServerSession>, key: SessionKey, stray: Stray) {
-        let maker = key.shard();
-        // An address that was one session's may be another's by now.
-        let route = self.routes.get(&stray.path.remote).copied();
-        if let Some((_, shard)) = route.filter(|(known, _)| *known == key) {
-            self.pass_on(key, shard, self.me, stray);
-        } else if maker == self.me {
-            if self.identity.is_none() {
-                self.counters.strays_dropped += 1;
-                return;
-            }
-            match self.sessions.claim(key, self.me) {
-                Some(Ok(negotiated)) => {
-                    self.run(driver, key, *negotiated);
-                    self.hand_over_commands(key, self.me);
-                    self.stray(driver, self.me, &stray);
-                }
-                Some(Err(shard)) if shard != self.me => {
-                    self.pass_on(key, shard, self.me, stray);
-                }
-                Some(Err(_)) | None => self.counters.strays_dropped += 1,
-            }
-        } else if self.strays < STRAYS_PER_ROUND_MAX && self.is_media_shard(maker) {
-            self.strays += 1;
-            self.counters.claims += 1;
-            self.mesh(maker, RtcMessage::Claim { key, stray });
-        } else {
-            self.counters.strays_dropped += 1;
-        }
-    }
-
-    fn pass_on(&mut self, key: SessionKey, shard: ShardId, at: ShardId, stray: Stray) {
-        if shard == self.me {
-            self.counters.strays_dropped += 1;
-            return;
-        }
-        self.counters.strays_passed += 1;
-        self.mesh(shard, RtcMessage::Stray { key, at, stray });
     }
 
     /// Sends a message to a shard; to this one as well.
@@ -335,6 +220,45 @@ impl RtcDoor {
         self.start(driver, key, granted);
     }
 
+    /// A check has come for a session that was made here.
+    fn claimed(&mut self, driver: &mut Driver<ServerSession>, claim: Claim) {
+        let Claim { key, by, stray } = claim;
+        if self.identity.is_none() {
+            self.peers.drop_stray();
+            return;
+        }
+        match self.sessions.claim(key, by) {
+            Some(Ok(negotiated)) if by == self.me => {
+                self.run(driver, key, *negotiated);
+                self.hand_over_commands(key, by);
+                self.peers.stray(driver, by, &stray);
+            }
+            Some(Ok(negotiated)) => {
+                let Some(made) = self.sessions.get(key) else {
+                    return;
+                };
+                let granted = Box::new(Granted {
+                    name: made.name.clone(),
+                    is_publisher: made.publisher.is_some(),
+                    negotiated: *negotiated,
+                    has_socket: made.socket.is_some(),
+                });
+                self.mesh(
+                    by,
+                    RtcMessage::Granted {
+                        key,
+                        granted,
+                        stray,
+                    },
+                );
+                self.hand_over_commands(key, by);
+            }
+            Some(Err(shard)) if shard == self.me => self.peers.stray(driver, by, &stray),
+            Some(Err(shard)) => self.peers.pass_on(key, shard, by, stray),
+            None => self.peers.drop_stray(),
+        }
+    }
+
     /// Runs a session. False if this shard is about to end.
     fn start(&mut self, driver: &Driver<ServerSession>, key: SessionKey, granted: Granted) -> bool {
         let Some(identity) = &self.identity else {
@@ -350,12 +274,11 @@ impl RtcDoor {
             &identity.shared,
             u64::from_le_bytes(seed),
         );
-        let conn = self.peers.add(peer, &ufrag);
+        let conn = self.peers.add(key, peer, &ufrag);
         if granted.has_socket {
             let control = Control::new(driver.now(), true);
             self.controls.insert(conn, control);
         }
-        self.by_key.insert(key, conn);
         self.running.insert(
             conn,
             Running {
@@ -376,70 +299,15 @@ impl RtcDoor {
         message: RtcMessage,
     ) {
         match message {
-            RtcMessage::Claim { key, stray } => match self.sessions.claim(key, from) {
-                Some(Ok(negotiated)) => {
-                    let Some(made) = self.sessions.get(key) else {
-                        return;
-                    };
-                    let granted = Box::new(Granted {
-                        name: made.name.clone(),
-                        is_publisher: made.publisher.is_some(),
-                        negotiated: *negotiated,
-                        has_socket: made.socket.is_some(),
-                    });
-                    self.mesh(
-                        from,
-                        RtcMessage::Granted {
-                            key,
-                            granted,
-                            stray,
-                        },
-                    );
-                    self.hand_over_commands(key, from);
-                }
-                Some(Err(shard)) if shard == self.me => {
-                    self.stray(driver, from, &stray);
-                }
-                Some(Err(shard)) => self.pass_on(key, shard, from, stray),
-                None => self.counters.strays_dropped += 1,
-            },
             RtcMessage::Granted {
                 key,
                 granted,
                 stray,
             } => {
                 if self.start(driver, key, *granted) {
-                    self.stray(driver, self.me, &stray);
+                    self.peers.stray(driver, self.me, &stray);
                 } else {
                     self.mesh(from, RtcMessage::Gone { key });
-                }
-            }
-            RtcMessage::Stray { key, at, stray } => {
-                if self.by_key.contains_key(&key) {
-                    self.stray(driver, at, &stray);
-                } else if let Some(State::RunBy(shard)) =
-                    self.sessions.get(key).map(|made| &made.state)
-                {
-                    let shard = *shard;
-                    self.pass_on(key, shard, at, stray);
-                } else {
-                    self.counters.strays_dropped += 1;
-                }
-            }
-            RtcMessage::Route {
-                key,
-                from: address,
-                is_valid,
-            } => {
-                if is_valid && self.routes.len() < ROUTES_MAX {
-                    self.routes.insert(address, (key, from));
-                } else if !is_valid
-                    && self
-                        .routes
-                        .get(&address)
-                        .is_some_and(|(known, _)| *known == key)
-                {
-                    self.routes.remove(&address);
                 }
             }
             RtcMessage::Gone { key } => self.made_gone(exchange, key),
@@ -457,7 +325,7 @@ impl RtcDoor {
             }
             RtcMessage::Said { key, text } => self.said(key, text),
             RtcMessage::Keyframe { key, track } => {
-                if let Some(conn) = self.by_key.get(&key).copied() {
+                if let Some(conn) = self.peers.conn_of(key) {
                     let now = driver.now();
                     self.peers
                         .with(driver, conn, |peer| peer.request_keyframe(now, track));
@@ -484,27 +352,9 @@ impl RtcDoor {
         }
     }
 
-    /// A datagram for a peer of this shard that may have arrived at another one. It is answered
-    /// from here: the port is the same. A connection is not, so its frames cannot be.
-    fn stray(&mut self, driver: &mut Driver<ServerSession>, at: ShardId, stray: &Stray) {
-        let path = stray.path;
-        if at != self.me && !Peers::is_datagram(path.channel) {
-            self.counters.strays_dropped += 1;
-            return;
-        }
-        if self.peers.receive(driver, path, &stray.bytes) != Arrival::Taken {
-            self.counters.strays_dropped += 1;
-            return;
-        }
-        // Only where a peer was authenticated: what anybody can send leaves nothing behind.
-        if at != self.me && self.peers.leads(path) && self.arrive_at.len() < ROUTES_MAX {
-            self.arrive_at.insert(path.remote, at);
-        }
-    }
-
     /// Lets the time go on.
     pub fn handle_timeouts(&mut self, driver: &mut Driver<ServerSession>) {
-        self.strays = 0;
+        self.peers.begin_round();
         self.peers.handle_timeouts(driver);
     }
 
@@ -518,15 +368,15 @@ impl RtcDoor {
             self.say_never_came(key);
             self.made_gone(exchange, key);
         }
-        if self.peers.is_empty() {
-            self.arrive_at.clear();
-        }
     }
 
     /// Tells the exchange what peers have to tell.
     pub fn pump(&mut self, driver: &mut Driver<ServerSession>, exchange: &mut Exchange) {
+        while let Some(claim) = self.peers.poll_claim(Tenant::Streams) {
+            self.claimed(driver, claim);
+        }
         let mut batch_of = None;
-        while let Some((conn, event)) = self.peers.poll_event() {
+        while let Some((conn, event)) = self.peers.poll_event(Tenant::Streams) {
             if batch_of.is_some_and(|of| of != conn || !matches!(event, Event::Packet(_))) {
                 self.hand_over(exchange, batch_of.take());
             }
@@ -538,14 +388,7 @@ impl RtcDoor {
             }
         }
         self.hand_over(exchange, batch_of);
-        while let Some((conn, bytes)) = self.peers.poll_framed() {
-            let header = (bytes.len() as u16).to_be_bytes();
-            let pieces = [
-                crate::io::Piece::Bytes(Bytes::copy_from_slice(&header)),
-                crate::io::Piece::Bytes(bytes),
-            ];
-            driver.send(conn, pieces);
-        }
+        self.peers.send_framed(driver);
     }
 
     fn hand_over(&mut self, exchange: &mut Exchange, conn: Option<ConnId>) {
@@ -576,34 +419,7 @@ impl RtcDoor {
         };
         let key = running.key;
         match event {
-            Event::Validated(path) => {
-                if let Some(at) = self.arrive_at.get(&path.remote).copied()
-                    && self.peers.leads(path)
-                {
-                    let from = path.remote;
-                    self.mesh(
-                        at,
-                        RtcMessage::Route {
-                            key,
-                            from,
-                            is_valid: true,
-                        },
-                    );
-                }
-            }
-            Event::Invalidated(path) => {
-                if let Some(at) = self.arrive_at.remove(&path.remote) {
-                    let from = path.remote;
-                    self.mesh(
-                        at,
-                        RtcMessage::Route {
-                            key,
-                            from,
-                            is_valid: false,
-                        },
-                    );
-                }
-            }
+            Event::Validated(_) | Event::Invalidated(_) => {}
             Event::Connected => {
                 if !running.is_publisher {
                     let tracks = self
@@ -655,23 +471,7 @@ impl RtcDoor {
     }
 
     fn forget_running(&mut self, driver: &mut Driver<ServerSession>, conn: ConnId) {
-        let paths: Vec<SocketAddr> = self.peers.paths(conn).map(|path| path.remote).collect();
-        if let Some(running) = self.running.remove(&conn) {
-            self.by_key.remove(&running.key);
-            for from in paths {
-                if let Some(at) = self.arrive_at.remove(&from) {
-                    let key = running.key;
-                    self.mesh(
-                        at,
-                        RtcMessage::Route {
-                            key,
-                            from,
-                            is_valid: false,
-                        },
-                    );
-                }
-            }
-        }
+        self.running.remove(&conn);
         self.controls.remove(&conn);
         self.peers.remove(driver, conn);
     }
@@ -716,7 +516,7 @@ impl RtcDoor {
         exchange: &mut Exchange,
         key: SessionKey,
     ) {
-        let Some(conn) = self.by_key.get(&key).copied() else {
+        let Some(conn) = self.peers.conn_of(key) else {
             return;
         };
         let now = driver.now();
@@ -740,7 +540,7 @@ impl RtcDoor {
         local: &Credentials,
         remote: &Credentials,
     ) {
-        if let Some(conn) = self.by_key.get(&key).copied() {
+        if let Some(conn) = self.peers.conn_of(key) {
             self.peers.with(driver, conn, |peer| {
                 peer.restart(local.clone(), remote.clone());
             });
@@ -756,7 +556,7 @@ impl RtcDoor {
         key: SessionKey,
         (kind, to): (Kind, TrackId),
     ) {
-        let Some(conn) = self.by_key.get(&key).copied() else {
+        let Some(conn) = self.peers.conn_of(key) else {
             return;
         };
         let from = self
@@ -806,7 +606,7 @@ impl RtcDoor {
                         self.mesh(shard, RtcMessage::Keyframe { key, track });
                     }
                     Some(State::RunBy(_)) => {
-                        if let Some(peer) = self.by_key.get(&key).copied() {
+                        if let Some(peer) = self.peers.conn_of(key) {
                             let now = driver.now();
                             self.peers
                                 .with(driver, peer, |peer| peer.request_keyframe(now, track));
@@ -920,15 +720,10 @@ impl RtcDoor {
         for key in self.sessions.keys() {
             self.end_made(driver, exchange, key);
         }
-        let running: Vec<SessionKey> = self.by_key.keys().copied().collect();
-        for key in running {
+        for key in self.peers.running(Tenant::Streams) {
             self.end_running(driver, exchange, key);
         }
         self.drain_sockets();
         self.identity = None;
     }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

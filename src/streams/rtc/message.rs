@@ -1,28 +1,13 @@
 //! What shards tell each other about WebRTC sessions.
 
-use std::net::SocketAddr;
-
-use bytes::Bytes;
-
-use super::key::SessionKey;
 use super::websocket::Command;
-use crate::base::ids::{ConnId, ShardId, TrackId};
+use crate::base::ids::{ConnId, TrackId};
 use crate::media::{Packet, Track};
 use crate::proto::http::Response;
-use crate::proto::ice::{Credentials, Path};
-use crate::proto::webrtc::Negotiated;
+use crate::proto::ice::{Credentials, Stray};
+use crate::proto::webrtc::{Negotiated, SessionKey};
 use crate::streams::name::StreamName;
 use crate::streams::whip::Ask;
-
-/// A datagram that a shard has for another one.
-#[derive(Clone, Debug)]
-pub struct Stray {
-    /// Who sent it, and how it came. Datagram sockets have the same channel on all shards;
-    /// connections are those of the shard where it arrived.
-    pub path: Path,
-    /// All of it.
-    pub bytes: Bytes,
-}
 
 /// A session on its way to the shard that runs it.
 #[derive(Debug)]
@@ -37,16 +22,9 @@ pub struct Granted {
     pub has_socket: bool,
 }
 
-/// A message about one session. Only [`RtcMessage::Packets`] and strays may be lost.
+/// A message about one session. Only [`RtcMessage::Packets`] may be lost.
 #[derive(Debug)]
 pub enum RtcMessage {
-    /// To the maker: a check has arrived here.
-    Claim {
-        /// The session.
-        key: SessionKey,
-        /// The check.
-        stray: Stray,
-    },
     /// From the maker: run it.
     Granted {
         /// The session.
@@ -55,25 +33,6 @@ pub enum RtcMessage {
         granted: Box<Granted>,
         /// The check that made the receiver ask.
         stray: Stray,
-    },
-    /// To the shard that runs a session, or to its maker, who knows that shard: a datagram that
-    /// arrived elsewhere.
-    Stray {
-        /// The session.
-        key: SessionKey,
-        /// The shard where it arrived.
-        at: ShardId,
-        /// The datagram.
-        stray: Stray,
-    },
-    /// From the shard that runs a session: what comes from this address is for it.
-    Route {
-        /// The session.
-        key: SessionKey,
-        /// The address.
-        from: SocketAddr,
-        /// False to forget it.
-        is_valid: bool,
     },
     /// To the maker: the peer is gone.
     Gone {
@@ -158,12 +117,11 @@ pub enum RtcMessage {
 }
 
 impl RtcMessage {
-    /// It is media, or a datagram, whose sender makes up for a loss.
+    /// It is media.
     pub fn may_be_lost(&self) -> bool {
         match self {
-            Self::Packets { .. } | Self::Stray { .. } | Self::Claim { .. } => true,
+            Self::Packets { .. } => true,
             Self::Granted { .. }
-            | Self::Route { .. }
             | Self::Gone { .. }
             | Self::End { .. }
             | Self::EndMade { .. }

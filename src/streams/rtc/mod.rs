@@ -6,7 +6,6 @@
 
 mod control;
 pub mod door;
-mod key;
 mod message;
 mod sessions;
 mod signalling;
@@ -15,6 +14,5 @@ mod sockets;
 pub mod websocket;
 
 pub use crate::streams::whip::{Ask, IceServer, PostedOffer, Precondition, Role};
-pub use key::SessionKey;
-pub use message::{Granted, RtcMessage, Stray};
+pub use message::{Granted, RtcMessage};
 pub use snapshot::{COLUMNS, Census, Column, Counters, RtcSnapshot};

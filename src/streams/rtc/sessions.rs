@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::key::SessionKey;
 use crate::base::ids::{ConnId, ShardId};
 use crate::media::Codec;
 use crate::proto::ice::Credentials;
-use crate::proto::webrtc::Negotiated;
+use crate::proto::webrtc::{Negotiated, SessionKey};
 use crate::streams::name::StreamName;
 
 /// How long the first check may take after the answer. A browser begins as soon as it has it.

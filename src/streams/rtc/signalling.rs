@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::door::{Identity, RtcDoor};
-use super::key::{Entropy, SessionKey, password};
 use super::message::RtcMessage;
 use super::sessions::{Made, State};
 use crate::base::ids::{ConnId, ShardId, TrackId};
 use crate::media::{Codec, Kind, Track, VideoFormat};
 use crate::proto::http::{Request, Response};
 use crate::proto::ice::Credentials;
-use crate::proto::webrtc::{Facts, Negotiated, Offer, Preferences, answer_play, answer_publish};
+use crate::proto::webrtc::{
+    Entropy, Facts, Negotiated, Offer, Preferences, SessionKey, Tenant, answer_play,
+    answer_publish, password,
+};
 use crate::streams::exchange::Exchange;
 use crate::streams::name::StreamName;
 use crate::streams::output::{Choice, Container, Selection};
@@ -393,7 +395,7 @@ impl RtcDoor {
         } = self.identity.as_ref()?;
         let random = self.entropy()?;
         let mut entropy = Entropy(&random);
-        let key = SessionKey::new(self.me, &mut entropy);
+        let key = SessionKey::new(self.me, Tenant::Streams, &mut entropy);
         let credentials = Credentials {
             ufrag: key.ufrag(&mut entropy),
             password: password(&mut entropy),

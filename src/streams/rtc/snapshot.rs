@@ -18,6 +18,12 @@ pub struct RtcSnapshot {
     pub ice: ice::Statistics,
     /// Datagrams of nobody that is known.
     pub strangers: u64,
+    /// Datagrams that arrived on another shard than that of their peer and were passed on.
+    pub strays_passed: u64,
+    /// Datagrams that could not be brought to where they belong.
+    pub strays_dropped: u64,
+    /// Checks for sessions of other shards that were asked about there.
+    pub claims: u64,
     /// Checks that would have led another peer's packets away.
     pub paths_kept: u64,
     /// Datagrams of media sent, and their bytes.
@@ -29,12 +35,6 @@ pub struct RtcSnapshot {
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Datagrams that arrived on another shard than that of their peer and were passed on.
-    pub strays_passed: u64,
-    /// Datagrams that could not be brought to where they belong.
-    pub strays_dropped: u64,
-    /// Checks for sessions of other shards that were asked about there.
-    pub claims: u64,
     /// Offers refused.
     pub offers_refused: u64,
     /// Offers answered.
@@ -45,7 +45,7 @@ pub struct Counters {
     pub not_kept: u64,
     /// Data channels that nothing here is for.
     pub channels_ignored: u64,
-    /// Messages on data channels that nothing here is for.
+    /// Messages on data channels that nothing here is for, or that were too many.
     pub data_ignored: u64,
 }
 
@@ -177,6 +177,18 @@ pub const COLUMNS: &[Column] = &[
         |s| s.peers.replayed,
     ),
     (
+        "webrtc_channels_ignored_total",
+        "Data channels that nothing here is for.",
+        true,
+        |s| s.counters.channels_ignored,
+    ),
+    (
+        "webrtc_data_ignored_total",
+        "Messages on data channels that nothing here is for, or that were too many.",
+        true,
+        |s| s.counters.data_ignored,
+    ),
+    (
         "webrtc_nacks_asked_total",
         "Packets that publishers were asked for again.",
         true,
@@ -234,19 +246,19 @@ pub const COLUMNS: &[Column] = &[
         "webrtc_claims_total",
         "Checks for sessions of other shards that were asked about there.",
         true,
-        |s| s.counters.claims,
+        |s| s.claims,
     ),
     (
         "webrtc_strays_passed_total",
         "Datagrams passed on to the shard of their peer.",
         true,
-        |s| s.counters.strays_passed,
+        |s| s.strays_passed,
     ),
     (
         "webrtc_strays_dropped_total",
         "Datagrams that could not be brought to where they belong.",
         true,
-        |s| s.counters.strays_dropped,
+        |s| s.strays_dropped,
     ),
     (
         "webrtc_paths_kept_total",

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::door::{Act, RtcDoor};
-use super::key::SessionKey;
+
 use super::message::RtcMessage;
 use super::sessions::State;
 use super::websocket::{self, Admission, Allowance, Command, Dialect, Reply};
 use crate::base::ids::{ConnId, ShardId};
 use crate::proto::http::{Request, Response};
+use crate::proto::webrtc::SessionKey;
 use crate::proto::websocket::{Options, accept};
 use crate::streams::exchange::Exchange;
 use crate::streams::output::Choice;

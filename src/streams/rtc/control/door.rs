@@ -7,9 +7,9 @@ use crate::base::ids::ConnId;
 use crate::drive::{Driver, ServerSession};
 use crate::media::{Kind, Track};
 use crate::proto::sctp;
+use crate::proto::webrtc::SessionKey;
 use crate::streams::exchange::Exchange;
 use crate::streams::rtc::door::RtcDoor;
-use crate::streams::rtc::key::SessionKey;
 use crate::streams::rtc::message::RtcMessage;
 use crate::streams::rtc::websocket::{
     self, Admission, COMMAND_BYTES_MAX, Command, Dialect, Point, Reply, Speed, Times, Wish,
@@ -32,7 +32,7 @@ impl RtcDoor {
         (key, dialect): (SessionKey, Dialect),
         command: Command,
     ) {
-        let Some(conn) = self.by_key.get(&key).copied() else {
+        let Some(conn) = self.peers.conn_of(key) else {
             return;
         };
         let Some(running) = self.running.get(&conn) else {
@@ -265,7 +265,10 @@ impl RtcDoor {
                     (Admission::Refused, _) => {
                         Reply::Error("", "there are too many messages").write(Dialect::Channel)
                     }
-                    (Admission::Ignored, _) => return,
+                    (Admission::Ignored, _) => {
+                        self.counters.data_ignored += 1;
+                        return;
+                    }
                 };
                 self.send_text(driver, conn, &reply);
             }

@@ -6,11 +6,11 @@ mod door;
 
 use std::time::{Duration, Instant};
 
-use super::key::SessionKey;
 use super::websocket::{Allowance, Dialect};
 use crate::base::ids::{ConnId, TrackId};
 use crate::media::{Kind, Track};
 use crate::proto::sctp::ChannelId;
+use crate::proto::webrtc::SessionKey;
 
 /// The data channel that takes commands, as MistServer's players name it.
 const CHANNEL: &str = "MistControl";

@@ -4,6 +4,8 @@
 //! once through the shard's ring; media is sealed into slabs that go back to their pool when the
 //! kernel has taken them.
 
+mod strays;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,7 +19,11 @@ use crate::io::{DatagramIndex, Piece};
 use crate::media::{Packet, Start};
 use crate::proto::ice::{self, Channel, Path};
 use crate::proto::stun;
-use crate::proto::webrtc::{Arena, Asked, Burst, Event, Peer, PeerStatistics};
+use crate::proto::webrtc::{Arena, Asked, Burst, Event, Peer, PeerStatistics, SessionKey, Tenant};
+
+use strays::Strays;
+
+pub use strays::{Claim, PeerMessage, StrayCounters};
 
 /// The bit that tells the ids of peers from those of connections, whose index stays far below it.
 const PEER: u64 = 1 << 30;
@@ -25,6 +31,9 @@ const PEER: u64 = 1 << 30;
 /// Channels below this are datagram sockets; the others are connections, whose generation makes
 /// them larger.
 const CONNECTIONS_FROM: u64 = 1 << 32;
+
+/// Channels from here to [`CONNECTIONS_FROM`] are connections of other shards.
+const RELAYS_FROM: u64 = 1 << 31;
 
 /// How long an address stays one peer's after its last check there. Browsers send one every 2.5 to
 /// 5 s. Without this, whoever has a session and sends a check in another peer's name would have
@@ -96,6 +105,7 @@ impl Totals {
 
 struct Entry {
     generation: u32,
+    key: SessionKey,
     peer: Peer,
     /// The names that its checks have: two while it restarts.
     ufrags: Vec<String>,
@@ -111,12 +121,15 @@ pub struct Peers {
     generation: u32,
     by_path: HashMap<Path, u32, foldhash::fast::RandomState>,
     by_ufrag: HashMap<String, u32, foldhash::fast::RandomState>,
+    by_key: HashMap<SessionKey, ConnId, foldhash::fast::RandomState>,
+    strays: Strays,
     timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
     sockets: Vec<DatagramIndex>,
     arena: Arena,
     inbox: BytesMut,
     bursts: Vec<Burst>,
-    events: VecDeque<(ConnId, Event)>,
+    /// By tenant.
+    events: [VecDeque<(ConnId, Event)>; 2],
     /// Frames for TCP connections, which the door writes.
     framed: VecDeque<(ConnId, Bytes)>,
     counters: PeerCounters,
@@ -142,12 +155,14 @@ impl Peers {
             generation: 0,
             by_path: HashMap::default(),
             by_ufrag: HashMap::default(),
+            by_key: HashMap::default(),
+            strays: Strays::default(),
             timers: BinaryHeap::new(),
             sockets: Vec::new(),
             arena: Arena::default(),
             inbox: BytesMut::new(),
             bursts: Vec::new(),
-            events: VecDeque::new(),
+            events: Default::default(),
             framed: VecDeque::new(),
             counters: PeerCounters::default(),
             picture: None,
@@ -175,7 +190,7 @@ impl Peers {
 
     /// Whether a channel is a datagram socket.
     pub fn is_datagram(channel: Channel) -> bool {
-        channel.0 < CONNECTIONS_FROM
+        channel.0 < RELAYS_FROM
     }
 
     /// The channel of a TCP connection.
@@ -218,11 +233,12 @@ impl Peers {
         self.entries.is_empty()
     }
 
-    /// Runs a peer that answers to `ufrag`.
-    pub fn add(&mut self, peer: Peer, ufrag: &str) -> ConnId {
+    /// Runs a session's peer, which answers to `ufrag`.
+    pub fn add(&mut self, key: SessionKey, peer: Peer, ufrag: &str) -> ConnId {
         self.generation = self.generation.wrapping_add(1);
         let index = self.entries.insert(Entry {
             generation: self.generation,
+            key,
             peer,
             ufrags: vec![ufrag.to_owned()],
             paths: Vec::new(),
@@ -231,8 +247,26 @@ impl Peers {
         self.by_ufrag.insert(ufrag.to_owned(), index as u32);
         self.counters.added += 1;
         let conn = Self::id(index, self.generation);
+        self.by_key.insert(key, conn);
         self.arm(index);
         conn
+    }
+
+    /// The peer of a session that runs here.
+    pub fn conn_of(&self, key: SessionKey) -> Option<ConnId> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The session of a peer.
+    pub fn key_of(&self, conn: ConnId) -> Option<SessionKey> {
+        let entry = self.entries.get(Self::index(conn))?;
+        (Self::id(Self::index(conn), entry.generation) == conn).then_some(entry.key)
+    }
+
+    /// The sessions of a door that run here.
+    pub fn running(&self, tenant: Tenant) -> Vec<SessionKey> {
+        let all = self.entries.iter().map(|(_, entry)| entry.key);
+        all.filter(|key| key.tenant() == tenant).collect()
     }
 
     /// A peer answers to another name as well.
@@ -289,7 +323,11 @@ impl Peers {
         for path in &entry.paths {
             if self.by_path.get(path) == Some(&(index as u32)) {
                 self.by_path.remove(path);
+                self.strays.forget_path(entry.key, *path);
             }
+        }
+        if self.by_key.get(&entry.key) == Some(&conn) {
+            self.by_key.remove(&entry.key);
         }
         Some(entry.peer)
     }
@@ -347,9 +385,10 @@ impl Peers {
         self.entries[index].paths.push(path);
     }
 
-    /// Whether what comes by `path` is led to a peer.
-    pub fn leads(&self, path: Path) -> bool {
-        self.by_path.contains_key(&path)
+    /// The session that what comes by `path` is led to.
+    fn leads_to(&self, path: Path) -> Option<SessionKey> {
+        let index = *self.by_path.get(&path)?;
+        self.entries.get(index as usize).map(|entry| entry.key)
     }
 
     /// Sends packets of a track to a peer, which decides what of it goes out.
@@ -473,14 +512,14 @@ impl Peers {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// The next event of a peer.
-    pub fn poll_event(&mut self) -> Option<(ConnId, Event)> {
-        self.events.pop_front()
+    /// The next event of a door's peers.
+    pub fn poll_event(&mut self, tenant: Tenant) -> Option<(ConnId, Event)> {
+        self.events[tenant as usize].pop_front()
     }
 
-    /// The next frame for a TCP connection.
-    pub fn poll_framed(&mut self) -> Option<(ConnId, Bytes)> {
-        self.framed.pop_front()
+    /// Whether a door's peers have something to tell, or are asked for.
+    pub fn has_news(&self, tenant: Tenant) -> bool {
+        !self.events[tenant as usize].is_empty()
     }
 
     fn send_bursts<S: Session>(&mut self, driver: &mut Driver<S>) {
@@ -489,13 +528,16 @@ impl Peers {
             self.counters.packets_sent += burst.segments as u64;
             self.counters.bytes_sent += burst.bytes.len() as u64;
             let channel = burst.path.channel;
-            if channel.0 >= CONNECTIONS_FROM {
+            if channel.0 >= RELAYS_FROM {
                 let segment = usize::from(burst.segment_bytes.unwrap_or(u16::MAX));
                 let bytes = Bytes::from(burst.bytes);
                 for at in (0..bytes.len()).step_by(segment) {
-                    let end = bytes.len().min(at + segment);
-                    self.framed
-                        .push_back((ConnId(channel.0), bytes.slice(at..end)));
+                    let frame = bytes.slice(at..bytes.len().min(at + segment));
+                    if channel.0 >= CONNECTIONS_FROM {
+                        self.framed.push_back((ConnId(channel.0), frame));
+                    } else {
+                        self.strays.send_frame(channel, frame);
+                    }
                 }
                 continue;
             }
@@ -527,6 +569,8 @@ impl Peers {
         while let Some((path, bytes)) = entry.peer.poll_transmit() {
             if path.channel.0 >= CONNECTIONS_FROM {
                 self.framed.push_back((ConnId(path.channel.0), bytes));
+            } else if path.channel.0 >= RELAYS_FROM {
+                self.strays.send_frame(path.channel, bytes);
             } else if let Some(socket) = self.sockets.get(path.channel.0 as usize) {
                 let pieces = std::iter::once(Piece::Bytes(bytes));
                 driver.send_datagrams(*socket, path.remote, pieces, None);
@@ -537,6 +581,7 @@ impl Peers {
                 entry.paths.retain(|known| known != path);
                 if self.by_path.get(path) == Some(&(index as u32)) {
                     self.by_path.remove(path);
+                    self.strays.forget_path(entry.key, *path);
                 }
             } else if let Event::Packet(packet) = &event {
                 self.arrived += 1;
@@ -549,7 +594,7 @@ impl Peers {
                     self.picture = Some((conn, packet.track));
                 }
             }
-            self.events.push_back((conn, event));
+            self.events[entry.key.tenant() as usize].push_back((conn, event));
         }
         self.arm(index);
     }
