@@ -1,16 +1,26 @@
 //! Tests of connections of both wires.
 
+use std::time::Instant as Clock;
+
 use super::*;
 use crate::proto::replication::{Part, frame};
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test needs some instant to start from"
+)]
+fn start() -> Instant {
+    Clock::now()
+}
 
 fn part(bytes: &'static [u8]) -> Part {
     vec![Bytes::from_static(bytes)]
 }
 
 fn opened(port: Port, input: &[u8]) -> (Connection, Option<Event>) {
-    let mut connection = Connection::new(Instant::now(), port);
+    let mut connection = Connection::new(start(), port);
     for piece in input.chunks(3) {
-        connection.handle_input(Instant::now(), piece);
+        connection.handle_input(start(), piece);
     }
     let event = connection.poll_event();
     (connection, event)
@@ -86,7 +96,7 @@ fn what_is_framed_is_read_again() {
             "big parts are shared"
         );
         for piece in pieces {
-            connection.handle_input(Instant::now(), &piece);
+            connection.handle_input(start(), &piece);
         }
         let whole: Vec<Bytes> = parts.iter().map(|part| part[0].clone()).collect();
         assert_eq!(connection.poll_event(), Some(Event::Message(whole)));
@@ -98,12 +108,12 @@ fn strangers_send_little() {
     let head = [0, 0, 0, 1, b'i', b'D'];
     let big = [0, 0, 0, 1, 0, 16, 0, 0];
     let (mut connection, _) = opened(Port::First, &head);
-    connection.handle_input(Instant::now(), &big);
+    connection.handle_input(start(), &big);
     assert_eq!(connection.poll_event(), Some(Event::Failed(Error::Size)));
 
     let (mut connection, _) = opened(Port::First, &head);
     connection.trust();
-    connection.handle_input(Instant::now(), &big);
+    connection.handle_input(start(), &big);
     assert_eq!(connection.poll_event(), None);
 }
 
