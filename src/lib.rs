@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod base;
+pub mod collab;
 pub mod config;
 pub mod drive;
 pub mod hub;

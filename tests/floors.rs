@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["hub", "proto", "shard"],
     &["io"],
     &["config", "drive"],
-    &["admin", "spaces", "streams"],
+    &["admin", "collab", "spaces", "streams"],
     &["server"],
 ];
 
@@ -47,6 +47,7 @@ const PROTO_ROWS: &[&[&str]] = &[
         "hls",
         "http2",
         "ice",
+        "replication",
         "rtsp",
         "session_file",
         "srt",

@@ -223,7 +223,6 @@ impl Config {
         }
         let not_served = [
             ("auto_push", &["auto_push"][..]),
-            ("collab", &["collab"]),
             ("config.triggers", &["config", "triggers"]),
             ("config_split", &["config_split"]),
             ("jwks", &["jwks"]),
@@ -660,9 +659,8 @@ mod tests {
         assert_eq!(config.delivery.merge, Merge::Fixed);
         assert_eq!(config.certificates[0].key, "k.pem");
         assert_eq!(config.protocols.https.len(), 1);
-        for section in ["collab", "config.triggers"] {
-            assert!(notices.contains(&Notice::SectionNotServed { section }));
-        }
+        let section = "config.triggers";
+        assert!(notices.contains(&Notice::SectionNotServed { section }));
     }
 
     #[test]

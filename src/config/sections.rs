@@ -186,6 +186,9 @@ pub struct CollabSession {
     pub admin_password: Secret,
     /// `server_password`; empty for none.
     pub server_password: Secret,
+    /// `versions`: the versions of `replication` that may meet in this session. Without any, the
+    /// first client's version is the only one, as in the original.
+    pub versions: Vec<String>,
     /// `timeout_ms`: how long a client may be silent. 100 to 600 000, default 5000.
     pub timeout: Duration,
     /// `autosave`: the file to save to; empty for none.
@@ -413,6 +416,7 @@ impl CollabSession {
                 false => admin_password.secret()?,
             },
             server_password: node.get("server_password").secret()?,
+            versions: node.get("versions").texts()?,
             timeout: node.get("timeout_ms").millis(100..=600_000, 5000)?,
             autosave: node.get("autosave").text()?,
             autosave_interval: Duration::from_secs(node.get("autosave_s").number(1..=86_400, 120)?),

@@ -13,7 +13,7 @@ use super::tls::TlsSession;
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
 use crate::media::buffer::Pool;
-use crate::proto::{http, http2, rtmp, websocket};
+use crate::proto::{http, http2, replication, rtmp, websocket};
 
 /// A session of any protocol that a listener speaks.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub enum ServerSession {
     WebSocket(Box<websocket::Session>),
     /// Frames of a WebRTC peer.
     Framed(Framed),
+    /// A connection of a collaborative session.
+    Replication(Box<replication::Connection>),
     /// One of the others inside TLS.
     Tls(Box<TlsSession>),
     /// One of the others on a connection of a trusted proxy.
@@ -47,6 +49,8 @@ pub enum ServerEvent {
     WebSocket(websocket::Event),
     /// A frame of a WebRTC peer.
     Frame(Bytes),
+    /// A connection of a collaborative session.
+    Replication(replication::Event),
 }
 
 impl ServerSession {
@@ -56,7 +60,11 @@ impl ServerSession {
             Self::Http(session) => Some(session),
             Self::Tls(session) => session.inner()?.http(),
             Self::Prefaced(session) => session.inner().http(),
-            Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) | Self::Framed(_) => None,
+            Self::Rtmp(_)
+            | Self::Http2(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_)
+            | Self::Replication(_) => None,
         }
     }
 
@@ -66,7 +74,11 @@ impl ServerSession {
             Self::Http2(session) => Some(session),
             Self::Tls(session) => session.inner()?.http2(),
             Self::Prefaced(session) => session.inner().http2(),
-            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => None,
+            Self::Http(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_)
+            | Self::Replication(_) => None,
         }
     }
 
@@ -76,7 +88,11 @@ impl ServerSession {
             Self::Http2(session) => Some(session),
             Self::Tls(session) => session.as_inner()?.as_http2(),
             Self::Prefaced(session) => session.as_inner().as_http2(),
-            Self::Http(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => None,
+            Self::Http(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_)
+            | Self::Replication(_) => None,
         }
     }
 
@@ -86,7 +102,11 @@ impl ServerSession {
             Self::WebSocket(session) => Some(session),
             Self::Tls(session) => session.inner()?.websocket(),
             Self::Prefaced(session) => session.inner().websocket(),
-            Self::Http(_) | Self::Http2(_) | Self::Rtmp(_) | Self::Framed(_) => None,
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::Framed(_)
+            | Self::Replication(_) => None,
         }
     }
 
@@ -113,7 +133,11 @@ impl ServerSession {
                     next.handle_input(now, &http.into_unread());
                 }
             }
-            Self::Http2(_) | Self::Rtmp(_) | Self::WebSocket(_) | Self::Framed(_) => {}
+            Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_)
+            | Self::Replication(_) => {}
         }
     }
 
@@ -123,7 +147,11 @@ impl ServerSession {
             Self::Rtmp(session) => Some(session),
             Self::Tls(session) => session.inner()?.rtmp(),
             Self::Prefaced(session) => session.inner().rtmp(),
-            Self::Http(_) | Self::Http2(_) | Self::WebSocket(_) | Self::Framed(_) => None,
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_)
+            | Self::Replication(_) => None,
         }
     }
 }
@@ -138,6 +166,7 @@ impl Session for ServerSession {
             Self::Rtmp(session) => session.handle_input(now, bytes),
             Self::WebSocket(session) => session.handle_input(now, bytes),
             Self::Framed(session) => session.handle_input(bytes),
+            Self::Replication(session) => session.handle_input(now, bytes),
             Self::Tls(session) => session.handle_input(now, bytes),
             Self::Prefaced(session) => session.handle_input(now, bytes),
         }
@@ -150,6 +179,7 @@ impl Session for ServerSession {
             Self::Rtmp(session) => session.handle_timeout(now),
             Self::WebSocket(session) => session.handle_timeout(now),
             Self::Framed(session) => session.handle_timeout(now),
+            Self::Replication(session) => session.handle_timeout(now),
             Self::Tls(session) => session.handle_timeout(now),
             Self::Prefaced(session) => session.handle_timeout(now),
         }
@@ -163,6 +193,7 @@ impl Session for ServerSession {
             Self::WebSocket(session) => session.poll_transmit(),
             // The door frames what is sent.
             Self::Framed(_) => None,
+            Self::Replication(session) => session.poll_transmit(),
             Self::Tls(session) => session.poll_transmit(),
             Self::Prefaced(session) => session.poll_transmit(),
         }
@@ -177,6 +208,7 @@ impl Session for ServerSession {
                 .map(|event| ServerEvent::Rtmp(Box::new(event))),
             Self::WebSocket(session) => session.poll_event().map(ServerEvent::WebSocket),
             Self::Framed(session) => session.poll_event().map(ServerEvent::Frame),
+            Self::Replication(session) => session.poll_event().map(ServerEvent::Replication),
             Self::Tls(session) => session.poll_event(),
             Self::Prefaced(session) => session.poll_event(),
         }
@@ -189,6 +221,7 @@ impl Session for ServerSession {
             Self::Rtmp(session) => session.poll_timeout(),
             Self::WebSocket(session) => session.poll_timeout(),
             Self::Framed(session) => session.poll_timeout(),
+            Self::Replication(session) => session.poll_timeout(),
             Self::Tls(session) => session.poll_timeout(),
             Self::Prefaced(session) => session.poll_timeout(),
         }
@@ -202,7 +235,8 @@ impl Session for ServerSession {
             | Self::Http2(_)
             | Self::Rtmp(_)
             | Self::WebSocket(_)
-            | Self::Framed(_) => Wire::AsIs,
+            | Self::Framed(_)
+            | Self::Replication(_) => Wire::AsIs,
         }
     }
 
@@ -214,7 +248,8 @@ impl Session for ServerSession {
             | Self::Http2(_)
             | Self::Rtmp(_)
             | Self::WebSocket(_)
-            | Self::Framed(_) => {}
+            | Self::Framed(_)
+            | Self::Replication(_) => {}
         }
     }
 
@@ -223,7 +258,11 @@ impl Session for ServerSession {
             Self::Tls(session) => session.poll_notice(),
             Self::Prefaced(session) => session.poll_notice(),
             Self::Framed(session) => session.poll_notice(),
-            Self::Http(_) | Self::Rtmp(_) | Self::Http2(_) | Self::WebSocket(_) => None,
+            Self::Http(_)
+            | Self::Rtmp(_)
+            | Self::Http2(_)
+            | Self::WebSocket(_)
+            | Self::Replication(_) => None,
         }
     }
 }

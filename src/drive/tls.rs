@@ -326,6 +326,7 @@ impl Session for TlsSession {
             | ServerSession::Rtmp(_)
             | ServerSession::WebSocket(_)
             | ServerSession::Framed(_)
+            | ServerSession::Replication(_)
             | ServerSession::Tls(_)
             | ServerSession::Prefaced(_)) => session.poll_transmit(),
         }

@@ -451,7 +451,10 @@ impl ControlShard {
                 }
             }
             ServerEvent::WebSocket(websocket::Event::Closed(_)) => self.driver.close(conn),
-            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) | ServerEvent::Frame(_) => {
+            ServerEvent::Rtmp(_)
+            | ServerEvent::Http2(_)
+            | ServerEvent::Frame(_)
+            | ServerEvent::Replication(_) => {
                 unreachable!("the control port speaks HTTP/1 only")
             }
         }

@@ -12,16 +12,19 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::base::ids::ShardId;
+use crate::collab;
 use crate::config::Config;
 use crate::drive::{
-    Driver, Framed, Inner, Limits, Occurrence, Prefaced, ServerSession, TlsCounters, TlsSession,
+    Driver, Framed, Inner, Limits, Occurrence, Prefaced, ServerEvent, ServerSession, TlsCounters,
+    TlsSession,
 };
 use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
+use crate::proto::replication::{self, Port};
 use crate::proto::{http, http2, rtmp};
-use crate::server::engine;
 use crate::server::message::Message;
+use crate::server::{engine, home};
 use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
 use crate::spaces;
@@ -62,6 +65,13 @@ pub(super) enum Service {
         /// Players are let in.
         play: bool,
     },
+    /// A port of a collaborative session.
+    Collab {
+        /// Which session.
+        place: collab::door::Place,
+        /// Which of its ports.
+        port: Port,
+    },
 }
 
 /// WebRTC's part of a shard.
@@ -99,6 +109,7 @@ pub(super) struct MediaShard {
     driver: Driver<ServerSession>,
     door: Door,
     spaces: spaces::door::Door,
+    collab: collab::door::Door,
     mesh: Mesh<Message>,
     services: HashMap<u32, (Service, Option<Arc<ServerConfig>>)>,
     listeners: Vec<ListenerIndex>,
@@ -150,10 +161,15 @@ impl MediaShard {
             }
         }
         plan.mesh.publish_ring(driver.ring_fd());
+        let (me, shards) = (usize::from(plan.mesh.me().0), plan.mesh.shards() - 1);
+        let collab = collab::door::Door::new(now, plan.config.collab.as_ref(), |place| {
+            home(place, shards) == me
+        });
         Ok(Self {
             driver,
             door,
             spaces,
+            collab,
             rtc_listener,
             mesh: plan.mesh,
             services,
@@ -180,8 +196,12 @@ impl MediaShard {
             }
         }
         let may_sleep = may_wait && !some_wait && self.mesh.fall_asleep();
-        let due = self.door.deadline().into_iter();
-        let due = due.chain(self.spaces.deadline()).min();
+        let due = [
+            self.door.deadline(),
+            self.spaces.deadline(),
+            self.collab.deadline(),
+        ];
+        let due = due.into_iter().flatten().min();
         let deadline = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
         self.driver.turn(may_sleep, Some(deadline))?;
         self.mesh.wake_up();
@@ -218,6 +238,7 @@ impl MediaShard {
             self.door.sweep(&mut self.driver);
             self.spaces.sweep(now);
         }
+        self.collab.flush(&mut self.driver);
         self.door.flush(&mut self.driver, &mut self.mesh);
         let peers = self.door.rtc().peers_mut();
         self.spaces.flush(&mut self.driver, peers, &mut self.mesh);
@@ -258,18 +279,25 @@ impl MediaShard {
         Ok(())
     }
 
-    fn handle(&mut self, occurrence: Occurrence<crate::drive::ServerEvent>) {
+    fn handle(&mut self, occurrence: Occurrence<ServerEvent>) {
         match occurrence {
             Occurrence::Accepted { listener, fd, peer } => self.accept(listener, fd, peer),
+            Occurrence::Event(conn, ServerEvent::Replication(event)) => {
+                self.collab.handle_event(&mut self.driver, conn, event);
+            }
             Occurrence::Event(conn, event) => {
                 self.door.handle_event(&mut self.driver, conn, event);
             }
-            Occurrence::Drained(conn) => self.door.drained(conn),
+            Occurrence::Drained(conn) => {
+                self.collab.drained(conn);
+                self.door.drained(conn);
+            }
             Occurrence::Datagram(socket, received) => {
                 self.door.datagram(&mut self.driver, socket, received);
             }
             Occurrence::Gone(conn, reason) => {
                 tracing::debug!(?conn, ?reason, "a connection is gone");
+                self.collab.gone(self.driver.now(), conn);
                 self.door.gone(conn);
             }
         }
@@ -288,7 +316,16 @@ impl MediaShard {
         let Some((service, tls)) = self.services.get(&listener.0) else {
             return;
         };
+        if let Service::Collab { place, port } = *service {
+            let connection = Box::new(replication::Connection::new(now, port));
+            let session = ServerSession::Replication(connection);
+            if let Some(conn) = self.driver.open(fd, peer, session) {
+                self.collab.accepted(conn, place);
+            }
+            return;
+        }
         let inner = match service {
+            Service::Collab { .. } => return,
             Service::Http | Service::Https => Inner::Http(
                 Arc::clone(&self.http_options),
                 Arc::clone(&self.http2_options),
@@ -334,6 +371,7 @@ impl MediaShard {
             streams::Message::SnapshotRequest { token } => {
                 let mut snapshot = Box::new(self.door.exchange().snapshot());
                 snapshot.rtc = self.door.rtc().snapshot();
+                snapshot.others = self.collab.rows();
                 snapshot.engine = Engine {
                     latency: self.door.latency().clone(),
                     segments: self.door.rtc().peers().counters().segments,
@@ -370,6 +408,7 @@ impl MediaShard {
                 self.trusted_proxies
                     .clone_from(&config.general.trusted_proxies);
                 self.stall = config.delivery.viewer_stall_ms;
+                self.collab.configure(config.collab.as_ref());
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door

@@ -29,11 +29,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::base::ids::ShardId;
+use crate::collab;
 use crate::config::{self, Config, Count, Environment, Host, Loaded, Notice, Pinning, Secret};
 use crate::drive::{Driver, Limits, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{self as ring_io, Waker};
 use crate::metrics::Engine;
+use crate::proto::replication::Port;
 use crate::server::certificates::{Order, Store};
 use crate::server::control_shard::{Command, ControlShard};
 use crate::server::media_shard::{Flow, Listening, MediaShard, Service};
@@ -144,6 +146,7 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
                 Service::Https => "HTTPS",
                 Service::Rtmp { .. } => "RTMP",
                 Service::Rtmps { .. } => "RTMPS",
+                Service::Collab { .. } => "a collaborative session",
             };
             (name.to_owned(), address)
         })
@@ -176,7 +179,18 @@ fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
         };
         (service, rtmp.listen)
     });
-    http.chain(https).chain(rtmp)
+    let collab = config.collab.iter().flat_map(|collab| {
+        let sessions = collab.sessions.iter().enumerate();
+        sessions.flat_map(move |(place, session)| {
+            let ports = [Port::First, Port::Second, Port::Third];
+            (session.port..).zip(ports).map(move |(number, port)| {
+                let address = SocketAddr::new(collab.interface, number);
+                let place = collab::door::Place(place);
+                (Service::Collab { place, port }, address)
+            })
+        })
+    });
+    http.chain(https).chain(rtmp).chain(collab)
 }
 
 /// A running server.
@@ -223,7 +237,7 @@ impl Server {
         for end in ends {
             plans.push(media_shard::Plan {
                 rtc: rtc_plans.next(),
-                listening: listening(&config, &store)?,
+                listening: listening(&config, &store, end.me(), cpus.len())?,
                 mesh: end,
                 control: control_id,
                 config: Arc::clone(&config),
@@ -352,11 +366,27 @@ fn ring_options(pinning: &Pinning) -> ring_io::Options {
     }
 }
 
+/// The shard that a collaborative session lives on: all its clients meet there, so that none of
+/// its traffic goes from shard to shard.
+fn home(place: collab::door::Place, shards: usize) -> usize {
+    place.0 % shards
+}
+
 /// One listening socket for each service, for one shard.
-fn listening(config: &Config, store: &Store) -> anyhow::Result<Vec<Listening>> {
+fn listening(
+    config: &Config,
+    store: &Store,
+    shard: ShardId,
+    shards: usize,
+) -> anyhow::Result<Vec<Listening>> {
     services(config)
+        .filter(|(service, _)| match service {
+            Service::Collab { place, .. } => home(*place, shards) == usize::from(shard.0),
+            Service::Http | Service::Https | Service::Rtmp { .. } | Service::Rtmps { .. } => true,
+        })
         .map(|(service, address)| {
-            let fd = ring_io::listen(address, true)
+            let is_shared = !matches!(service, Service::Collab { .. });
+            let fd = ring_io::listen(address, is_shared)
                 .with_context(|| format!("{service:?} cannot listen at {address}"))?;
             Ok(Listening {
                 service,

@@ -143,6 +143,7 @@ impl Door {
                 self.rtc.peers_mut().frame(driver, conn, &frame);
             }
             ServerEvent::Rtmp(event) => self.handle_rtmp(driver, conn, *event),
+            ServerEvent::Replication(_) => unreachable!("these go to another door"),
         }
     }
 

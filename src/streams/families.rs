@@ -67,6 +67,12 @@ pub fn families(shards: &[ShardSnapshot]) -> Vec<Row> {
         rows.push((name, help, true, samples));
     }
     rows.extend(stream_rows(shards));
+    for other in shards.iter().flat_map(|shard| &shard.others) {
+        match rows.iter_mut().find(|(name, ..)| *name == other.0) {
+            Some(row) => row.3.extend(other.3.iter().cloned()),
+            None => rows.push(other.clone()),
+        }
+    }
     rows
 }
 

@@ -3,6 +3,7 @@
 use crate::base::ids::{ShardId, StreamId};
 use crate::media::Track;
 use crate::streams::client::{Tally, tally_of};
+use crate::streams::families::Row;
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
 use crate::streams::viewing::Session;
@@ -12,6 +13,8 @@ use crate::streams::viewing::Session;
 pub struct ShardSnapshot {
     /// Which shard.
     pub shard: ShardId,
+    /// What the shard's other doors have to tell.
+    pub others: Vec<Row>,
     /// Everything counted since the start.
     pub counters: Counters,
     /// Viewers by container.

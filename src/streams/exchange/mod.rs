@@ -613,6 +613,7 @@ impl Exchange {
         viewers[Container::WebRtc as usize] = self.packet_viewers.len() as u64;
         let mut snapshot = ShardSnapshot {
             shard: self.me,
+            others: Vec::new(),
             counters: self.counters,
             viewers,
             publishers: self.publishers.len() as u64,

@@ -1,0 +1,193 @@
+//! The one part of collaborative sessions that touches sockets.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::session::{Options, Session, Signs};
+use super::statistics::{COLUMNS, Statistics};
+use crate::base::ids::ConnId;
+use crate::config::{Collab, CollabSession};
+use crate::drive::{Driver, ServerSession};
+use crate::io::Piece;
+use crate::proto::replication::Event;
+
+/// A quantity with its samples by session: name, help, whether it only grows.
+type Row = (
+    &'static str,
+    &'static str,
+    bool,
+    Vec<(Vec<(&'static str, String)>, u64)>,
+);
+
+/// Where a session is in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Place(pub usize);
+
+/// The sessions of one shard.
+#[derive(Debug, Default)]
+pub struct Door {
+    sessions: HashMap<Place, Session>,
+    conns: HashMap<ConnId, Place>,
+}
+
+impl Door {
+    /// The sessions that `is_here` says live on this shard.
+    pub fn new(now: Instant, collab: Option<&Collab>, is_here: impl Fn(Place) -> bool) -> Self {
+        let configured = collab
+            .map(|collab| collab.sessions.as_slice())
+            .unwrap_or_default();
+        let sessions = configured
+            .iter()
+            .enumerate()
+            .map(|(place, session)| (Place(place), Session::new(now, options(session))))
+            .filter(|(place, _)| is_here(*place))
+            .collect();
+        Self {
+            sessions,
+            conns: HashMap::new(),
+        }
+    }
+
+    /// Takes over what can change while sessions run: all but their ports.
+    pub fn configure(&mut self, collab: Option<&Collab>) {
+        let configured = collab
+            .map(|collab| collab.sessions.as_slice())
+            .unwrap_or_default();
+        for session in self.sessions.values_mut() {
+            let port = session.statistics().port;
+            if let Some(new) = configured.iter().find(|new| new.port == port) {
+                session.set_options(options(new));
+            }
+        }
+    }
+
+    /// A connection came to one of a session's ports.
+    pub fn accepted(&mut self, conn: ConnId, place: Place) {
+        self.conns.insert(conn, place);
+    }
+
+    /// Something that a connection has to tell.
+    pub fn handle_event(&mut self, driver: &mut Driver<ServerSession>, conn: ConnId, event: Event) {
+        let now = driver.now();
+        let Some(session) = session(&mut self.sessions, &self.conns, conn) else {
+            return;
+        };
+        match event {
+            Event::Opened {
+                wire,
+                channel,
+                identity,
+            } => {
+                let Some(peer) = driver.peer(conn) else {
+                    return;
+                };
+                let address = peer.ip().to_canonical();
+                if session.opened(now, conn, address, (wire, channel, identity)) {
+                    driver.set_streaming(conn, true);
+                } else {
+                    self.conns.remove(&conn);
+                    driver.close(conn);
+                }
+            }
+            Event::Message(parts) => session.message(now, conn, parts),
+            Event::Failed(error) => {
+                session.failed();
+                tracing::debug!(?conn, %error, "a client of a collaborative session is not understood");
+                session.closed(now, conn);
+                self.conns.remove(&conn);
+                driver.close(conn);
+            }
+        }
+    }
+
+    /// All that was handed over to a connection is sent.
+    pub fn drained(&mut self, conn: ConnId) {
+        if let Some(session) = session(&mut self.sessions, &self.conns, conn) {
+            session.drained(conn);
+        }
+    }
+
+    /// A connection is gone.
+    pub fn gone(&mut self, now: Instant, conn: ConnId) {
+        if let Some(session) = session(&mut self.sessions, &self.conns, conn) {
+            session.closed(now, conn);
+        }
+        self.conns.remove(&conn);
+    }
+
+    /// When the sessions have something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.sessions.values().filter_map(Session::deadline).min()
+    }
+
+    /// Hands over what the sessions have to send.
+    pub fn flush(&mut self, driver: &mut Driver<ServerSession>) {
+        let now = driver.now();
+        for session in self.sessions.values_mut() {
+            if session.deadline().is_some_and(|deadline| deadline <= now) {
+                session.tick(now, |conn| signs(driver, conn));
+            }
+            while let Some(conn) = session.poll_trusted() {
+                driver.establish(conn);
+                driver.with(conn, |session| {
+                    if let ServerSession::Replication(connection) = session {
+                        connection.trust();
+                    }
+                });
+            }
+            while let Some((conn, pieces)) = session.poll_send() {
+                driver.send(conn, pieces.into_iter().map(Piece::Bytes));
+            }
+            while let Some(conn) = session.poll_close() {
+                driver.close(conn);
+                session.closed(now, conn);
+                self.conns.remove(&conn);
+            }
+        }
+    }
+
+    /// What metrics tell of the sessions.
+    pub fn rows(&self) -> Vec<Row> {
+        let all: Vec<Statistics> = self.sessions.values().map(Session::statistics).collect();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        COLUMNS
+            .iter()
+            .map(|(name, help, is_counter, value)| {
+                let sample = |session: &Statistics| {
+                    (vec![("port", session.port.to_string())], value(session))
+                };
+                (*name, *help, *is_counter, all.iter().map(sample).collect())
+            })
+            .collect()
+    }
+}
+
+fn session<'a>(
+    sessions: &'a mut HashMap<Place, Session>,
+    conns: &HashMap<ConnId, Place>,
+    conn: ConnId,
+) -> Option<&'a mut Session> {
+    sessions.get_mut(conns.get(&conn)?)
+}
+
+fn signs(driver: &Driver<ServerSession>, conn: ConnId) -> Option<Signs> {
+    let ServerSession::Replication(connection) = driver.session(conn)? else {
+        return None;
+    };
+    Some(Signs {
+        heard: connection.heard(),
+        taken: driver.sent_bytes(conn),
+    })
+}
+
+fn options(session: &CollabSession) -> Options {
+    Options {
+        port: session.port,
+        admin_password: session.admin_password.clone(),
+        server_password: session.server_password.clone(),
+        versions: session.versions.clone(),
+        timeout: session.timeout,
+    }
+}

@@ -1,0 +1,161 @@
+//! Logins, and what is answered before them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::message::{Message, Subject, dict};
+use super::session::{PICKLE, Session, State};
+use crate::proto::pickle::{Dict, Value, decode};
+use crate::proto::replication::{Channel, Kind, Wire};
+
+/// Bytes of the longest name.
+const NAME_MAX: usize = 256;
+
+/// What servers of the two wires said they are.
+const VERSION_ZMTP: &str = "0.9.11";
+const VERSION_TCP: &str = "0.10.2";
+
+impl Session {
+    pub(super) fn server_info(&mut self, identity: &Bytes) {
+        let wire = self.clients.get(identity).map(|client| client.wire);
+        let version = match (&self.version, wire) {
+            (Some(version), _) => version.as_str(),
+            (None, Some(Wire::Tcp)) => VERSION_TCP,
+            (None, Some(Wire::Zmtp) | None) => VERSION_ZMTP,
+        };
+        let value = dict([
+            (
+                "private",
+                (!no_password(self.options.server_password.expose())).into(),
+            ),
+            ("version", version.into()),
+        ]);
+        let message = Message::of_server(Kind::RequestServerInfo, Subject::None, &value);
+        self.send(identity, Channel::Command, &message);
+    }
+
+    pub(super) fn login(&mut self, now: Instant, identity: &Bytes, body: &Bytes) {
+        let Ok(Value::Dict(asked)) = decode(body, PICKLE) else {
+            self.statistics.refused_messages += 1;
+            return;
+        };
+        let name = asked
+            .of("AUTH_ID")
+            .and_then(Value::as_text)
+            .unwrap_or_default();
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        let is_admin = asked.of("AUTH_TYPE").and_then(Value::as_text) == Some("ADMIN");
+        if self.user(identity).is_some() {
+            self.refuse_login(identity, "FAILED: client already logged in");
+            return;
+        }
+        if let Err(reason) = self.check(&asked, &name, is_admin) {
+            self.refuse_login(identity, &reason);
+            return;
+        }
+        let version = asked
+            .of("VERSION")
+            .and_then(Value::as_text)
+            .unwrap_or_default();
+        self.version.get_or_insert_with(|| version.to_owned());
+        self.statistics.logins += 1;
+        tracing::info!(
+            port = self.options.port,
+            user = %String::from_utf8_lossy(&name),
+            is_admin,
+            version,
+            "a user has come to the collaborative session"
+        );
+        self.add_user(identity, name, is_admin);
+        let Some(client) = self.clients.get(identity) else {
+            return;
+        };
+        let has_data = client.lanes[Channel::Data as usize].conn.is_some();
+        match client.wire {
+            Wire::Zmtp => {
+                self.tell_users();
+                self.answer_login(identity);
+            }
+            Wire::Tcp if has_data => {
+                self.answer_login(identity);
+                self.tell_users();
+            }
+            Wire::Tcp => {
+                let until = now + self.options.timeout.max(Duration::from_millis(500));
+                if let Some(user) = self.user(identity) {
+                    user.waits_for_data = Some(until);
+                }
+            }
+        }
+    }
+
+    /// The data connection of a client is there, for which its login may wait.
+    pub(super) fn data_opened(&mut self, identity: &Bytes) {
+        let waited = self
+            .user(identity)
+            .and_then(|user| user.waits_for_data.take());
+        if waited.is_some() {
+            self.answer_login(identity);
+            self.tell_users();
+        }
+    }
+
+    pub(super) fn give_up_data(&mut self, now: Instant) {
+        for identity in self.users.clone() {
+            let until = self.user(&identity).and_then(|user| user.waits_for_data);
+            if until.is_some_and(|until| now >= until) {
+                self.refuse_login(&identity, "FAILED: data channel timeout");
+                self.leave(&identity, "its data connection does not come");
+            }
+        }
+    }
+
+    fn answer_login(&mut self, identity: &Bytes) {
+        let answer = match self.state {
+            State::Waiting | State::Filling { .. } => "LOBBY",
+            State::Active => "RUNNING",
+        };
+        let message = Message::of_server(Kind::Auth, Subject::None, &answer.into());
+        self.send(identity, Channel::Command, &message);
+    }
+
+    fn refuse_login(&mut self, identity: &Bytes, reason: &str) {
+        self.statistics.refused_logins += 1;
+        let message = Message::of_server(Kind::Auth, Subject::None, &reason.into());
+        self.send(identity, Channel::Command, &message);
+    }
+
+    fn check(&self, asked: &Dict, name: &[u8], is_admin: bool) -> Result<(), String> {
+        if name.is_empty() || name.len() > NAME_MAX || name == b"COMMON" || name == b"server" {
+            return Err("FAILED: this name cannot be used".to_owned());
+        }
+        if self.identity_of(name).is_some() {
+            return Err("FAILED: client already logged in".to_owned());
+        }
+        let given = |key| asked.of(key).and_then(Value::as_text).unwrap_or_default();
+        if is_admin && !self.options.admin_password.matches(given("A_PWD")) {
+            return Err("FAILED: wrong admin password".to_owned());
+        }
+        if !no_password(self.options.server_password.expose())
+            && !self.options.server_password.matches(given("S_PWD"))
+        {
+            return Err("FAILED: wrong server password".to_owned());
+        }
+        let version = given("VERSION");
+        let is_listed = self.options.versions.iter().any(|listed| listed == version);
+        let wanted = match (self.options.versions.is_empty(), &self.version) {
+            (true, Some(first)) if first != version => first.clone(),
+            (false, _) if !is_listed => self.options.versions.join(", "),
+            (true | false, _) => return Ok(()),
+        };
+        Err(format!(
+            "FAILED: wrong client version ({version} != {wanted})"
+        ))
+    }
+}
+
+/// The original's clients and its server write the absence of a password in three ways.
+fn no_password(password: &str) -> bool {
+    password.is_empty() || password == "None"
+}

@@ -1,0 +1,81 @@
+//! Messages on their way to clients.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::proto::pickle::{Dict, Pieces, Value};
+use crate::proto::replication::{Kind, Part, Wire, bytes, frame};
+
+/// What a newer message replaces in a queue that is too long.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Subject {
+    /// A whole node.
+    Node(Bytes),
+    /// A change of a node.
+    Commit(Bytes),
+    /// The table of users.
+    Users,
+    /// What a user says of itself.
+    Metadata(Bytes),
+    /// Nothing replaces it.
+    None,
+}
+
+/// A message, framed once for each wire however many get it.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) subject: Subject,
+    parts: Vec<Part>,
+    count: usize,
+    zmtp: OnceCell<Vec<Bytes>>,
+    tcp: OnceCell<Vec<Bytes>>,
+}
+
+impl Message {
+    pub(super) fn new(subject: Subject, parts: Vec<Part>) -> Rc<Self> {
+        let count = parts.iter().map(|part| bytes(part) + 8).sum();
+        Rc::new(Self {
+            subject,
+            parts,
+            count,
+            zmtp: OnceCell::new(),
+            tcp: OnceCell::new(),
+        })
+    }
+
+    /// What a client sent, as it sent it.
+    pub(super) fn relayed(subject: Subject, parts: &[Bytes]) -> Rc<Self> {
+        let parts = parts.iter().map(|part| vec![part.clone()]).collect();
+        Self::new(subject, parts)
+    }
+
+    /// What the server itself says.
+    pub(super) fn of_server(kind: Kind, subject: Subject, value: &Value) -> Rc<Self> {
+        let parts = vec![
+            vec![Bytes::copy_from_slice(&kind.part())],
+            vec![Bytes::from_static(b"server")],
+            Pieces::of(value),
+        ];
+        Self::new(subject, parts)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn framed(&self, wire: Wire) -> &[Bytes] {
+        let cell = match wire {
+            Wire::Zmtp => &self.zmtp,
+            Wire::Tcp => &self.tcp,
+        };
+        cell.get_or_init(|| frame(wire, &self.parts))
+    }
+}
+
+/// A dict of text keys.
+pub(super) fn dict<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    let entries = entries.map(|(key, value)| (Value::from(key), value));
+    Value::Dict(entries.into_iter().collect::<Dict>())
+}

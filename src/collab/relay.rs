@@ -1,0 +1,239 @@
+//! What users send to each other: nodes, changes, locks, and what they say of themselves.
+
+use bytes::Bytes;
+
+use super::message::{Message, Subject, dict};
+use super::repository::Full;
+use super::session::{Join, PICKLE, Session, State};
+use crate::proto::pickle::{Rules, Value, decode};
+use crate::proto::replication::{Channel, Kind};
+
+/// Bytes of the longest uuid.
+const UUID_MAX: usize = 64;
+/// Bytes of the longest owner.
+const OWNER_MAX: usize = 256;
+/// Entries of what a user says of itself, and bytes of one message about it.
+const METADATA_MAX: usize = 256;
+const METADATA_BYTES_MAX: usize = 1 << 20;
+
+/// The message that gives nodes to somebody.
+pub(super) fn right(uuids: &[Bytes], owner: &str) -> Value {
+    let uuids = uuids
+        .iter()
+        .map(|uuid| Value::Text(String::from_utf8_lossy(uuid).into_owned()));
+    dict([
+        ("uuid", Value::List(uuids.collect())),
+        ("owner", owner.into()),
+    ])
+}
+
+pub(super) fn is_uuid(part: &[u8]) -> bool {
+    !part.is_empty() && part.len() <= UUID_MAX && str::from_utf8(part).is_ok()
+}
+
+impl Session {
+    /// Whether the parts of a whole node may go to clients.
+    pub(super) fn may_pass(&mut self, parts: &[Bytes; 5]) -> bool {
+        let [kind, uuid, owner, dependencies, data] = parts;
+        let is_safe = Kind::read(kind) == Some(Kind::Node)
+            && is_uuid(uuid)
+            && owner.len() <= OWNER_MAX
+            && str::from_utf8(owner).is_ok()
+            && self.scanner.scan(dependencies, Rules::Plain).is_ok()
+            && self.scanner.scan(data, Rules::Plain).is_ok();
+        self.statistics.refused_pickles += u64::from(!is_safe);
+        is_safe
+    }
+
+    pub(super) fn data(&mut self, identity: &Bytes, parts: Vec<Bytes>) {
+        let Some(user) = self.user(identity) else {
+            self.statistics.refused_strangers += 1;
+            return;
+        };
+        let (name, is_active) = (user.name.clone(), user.join == Join::Active);
+        if !is_active || self.state != State::Active {
+            self.statistics.refused_messages += 1;
+            return;
+        }
+        let kind = parts.first().and_then(|part| Kind::read(part));
+        let (subject, stored) = match kind {
+            Some(Kind::Node) => {
+                let Ok(node) = <[Bytes; 5]>::try_from(parts.clone()) else {
+                    self.statistics.refused_messages += 1;
+                    return;
+                };
+                if !self.may_pass(&node) {
+                    return;
+                }
+                let owner = &node[2];
+                if owner != "COMMON" && *owner != name && self.identity_of(owner).is_none() {
+                    self.statistics.refused_rights += 1;
+                    return;
+                }
+                (
+                    Subject::Node(node[1].clone()),
+                    self.repository.set(node).map(|()| true),
+                )
+            }
+            Some(Kind::Commit) => {
+                let Ok(commit) = <[Bytes; 4]>::try_from(parts.clone()) else {
+                    self.statistics.refused_messages += 1;
+                    return;
+                };
+                let is_safe = is_uuid(&commit[1])
+                    && self.scanner.scan(&commit[2], Rules::Plain).is_ok()
+                    && self.scanner.scan(&commit[3], Rules::Delta).is_ok();
+                if !is_safe {
+                    self.statistics.refused_pickles += 1;
+                    return;
+                }
+                (
+                    Subject::Commit(commit[1].clone()),
+                    self.repository.commit(commit),
+                )
+            }
+            _ => {
+                self.statistics.refused_messages += 1;
+                return;
+            }
+        };
+        match stored {
+            Ok(true) => self.spread(identity, &parts, subject),
+            Ok(false) => self.statistics.refused_messages += 1,
+            Err(Full) => self.disconnect(identity, "the scene is too big for the server"),
+        }
+    }
+
+    /// Passes a node or a change on to everybody else who has, or is to have, the node.
+    fn spread(&mut self, from: &Bytes, parts: &[Bytes], subject: Subject) {
+        let (Subject::Node(uuid) | Subject::Commit(uuid)) = &subject else {
+            return;
+        };
+        let uuid = uuid.clone();
+        let message = Message::relayed(subject, parts);
+        for identity in self.users.clone() {
+            let Some(user) = self.user(&identity) else {
+                continue;
+            };
+            if identity == *from {
+                continue;
+            }
+            match &user.join {
+                // Whoever is in the lobby fetches everything later.
+                Join::Lobby => {}
+                Join::Catalogue { missing } | Join::Fetching { missing }
+                    if missing.contains(&uuid) => {}
+                Join::Catalogue { .. } => self.hold(&identity, &message),
+                Join::Fetching { .. } | Join::Active => {
+                    self.send(&identity, Channel::Data, &message);
+                }
+            }
+        }
+    }
+
+    pub(super) fn right(&mut self, identity: &Bytes, parts: &[Bytes]) {
+        let Some(user) = self.user(identity) else {
+            return;
+        };
+        let name = user.name.clone();
+        let Ok(Value::Dict(asked)) = decode(&parts[2], PICKLE) else {
+            self.statistics.refused_messages += 1;
+            return;
+        };
+        let owner = asked.of("owner").and_then(Value::as_text);
+        let uuids: Option<Vec<&str>> = asked
+            .of("uuid")
+            .and_then(Value::as_items)
+            .and_then(|items| items.iter().map(Value::as_text).collect());
+        let (Some(owner), Some(uuids)) = (owner, uuids) else {
+            self.statistics.refused_messages += 1;
+            return;
+        };
+        let is_somebody = owner == "COMMON" || self.identity_of(owner.as_bytes()).is_some();
+        if parts[1] != name || !is_somebody {
+            self.statistics.refused_rights += 1;
+            return;
+        }
+        let new = Bytes::copy_from_slice(owner.as_bytes());
+        let known: Vec<Bytes> = uuids
+            .iter()
+            .filter(|uuid| self.repository.own(uuid.as_bytes(), &new))
+            .map(|uuid| Bytes::copy_from_slice(uuid.as_bytes()))
+            .collect();
+        if known.is_empty() {
+            self.statistics.refused_messages += 1;
+        } else if known.len() == uuids.len() {
+            self.tell_others(None, &Message::relayed(Subject::None, parts));
+        } else {
+            let value = right(&known, owner);
+            self.tell_others(
+                None,
+                &Message::of_server(Kind::Right, Subject::None, &value),
+            );
+        }
+    }
+
+    pub(super) fn delete(&mut self, parts: &[Bytes]) {
+        let uuid = match decode(&parts[2], PICKLE) {
+            Ok(Value::Text(text)) if is_uuid(text.as_bytes()) => Bytes::from(text),
+            Ok(_) | Err(_) => {
+                self.statistics.refused_messages += 1;
+                return;
+            }
+        };
+        if self.state != State::Active {
+            self.statistics.refused_messages += 1;
+            return;
+        }
+        self.repository.delete(&uuid);
+        for identity in self.users.clone() {
+            // What still waits for it would bring the node back behind the message that it goes.
+            self.forget(&identity, &uuid);
+        }
+        // Clients repeat themselves, and wait for an echo each time.
+        self.tell_others(None, &Message::relayed(Subject::None, parts));
+    }
+
+    pub(super) fn kick(&mut self, identity: &Bytes, body: &Bytes) {
+        if !self.user(identity).is_some_and(|user| user.is_admin) {
+            self.statistics.refused_rights += 1;
+            return;
+        }
+        let asked = decode(body, PICKLE);
+        let name = asked
+            .as_ref()
+            .ok()
+            .and_then(Value::as_dict)
+            .and_then(|dict| dict.of("user"));
+        let found = name.and_then(Value::as_text).map(str::as_bytes);
+        match found.and_then(|name| self.identity_of(name)) {
+            Some(target) => self.disconnect(&target, "kicked by admin"),
+            None => self.statistics.refused_messages += 1,
+        }
+    }
+
+    pub(super) fn metadata(&mut self, identity: &Bytes, parts: &[Bytes]) {
+        let Some(user) = self.user(identity) else {
+            return;
+        };
+        if parts[1] != user.name {
+            self.statistics.refused_rights += 1;
+            return;
+        }
+        let Ok(Value::Dict(update)) = decode(&parts[2], PICKLE) else {
+            self.statistics.refused_messages += 1;
+            return;
+        };
+        let is_small = parts[2].len() <= METADATA_BYTES_MAX
+            && update.len().saturating_add(user.metadata.len()) <= METADATA_MAX;
+        if !is_small {
+            self.statistics.refused_messages += 1;
+            return;
+        }
+        for (key, value) in &update {
+            user.metadata.set(key.clone(), value.clone());
+        }
+        let subject = Subject::Metadata(user.name.clone());
+        self.tell_others(Some(identity), &Message::relayed(subject, parts));
+    }
+}

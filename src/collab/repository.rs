@@ -1,0 +1,183 @@
+//! The scene: of each node the last whole one, and what has changed since.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::proto::pickle::{Limits, Value, decode, encode};
+
+/// The owner of what nobody has locked.
+pub(super) const COMMON: &[u8] = b"COMMON";
+
+/// Nodes of a scene.
+pub(super) const NODES_MAX: usize = 1 << 20;
+
+/// Bytes of a scene.
+const BYTES_MAX: usize = 16 << 30;
+
+/// Bytes that keeping a node or a change costs besides its parts.
+const COST: usize = 256;
+
+/// A node.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) owner: Bytes,
+    /// The five parts of its last whole message.
+    pub(super) parts: [Bytes; 5],
+    /// The four parts of each change since.
+    pub(super) commits: Vec<[Bytes; 4]>,
+    /// Its place in the catalogue.
+    number: u64,
+    bytes: usize,
+}
+
+/// There is no room for more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Full;
+
+/// All nodes.
+#[derive(Debug, Default)]
+pub(super) struct Repository {
+    nodes: HashMap<Bytes, Node>,
+    bytes: usize,
+    locks: usize,
+    next_number: u64,
+}
+
+impl Repository {
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn locks(&self) -> usize {
+        self.locks
+    }
+
+    pub(super) fn node(&self, uuid: &[u8]) -> Option<&Node> {
+        self.nodes.get(uuid)
+    }
+
+    /// The uuids in the order of their first appearance.
+    pub(super) fn catalogue(&self) -> Vec<Bytes> {
+        let mut nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(uuid, node)| (node.number, uuid))
+            .collect();
+        nodes.sort_unstable();
+        nodes.into_iter().map(|(_, uuid)| uuid.clone()).collect()
+    }
+
+    /// Stores a whole node; one that is there keeps its owner.
+    pub(super) fn set(&mut self, parts: [Bytes; 5]) -> Result<(), Full> {
+        let bytes = parts.iter().map(Bytes::len).sum::<usize>() + COST;
+        let uuid = parts[1].clone();
+        let old = self
+            .nodes
+            .get(&uuid)
+            .map(|node| (node.bytes, node.owner.clone(), node.number));
+        let before = old.as_ref().map_or(0, |(bytes, _, _)| *bytes);
+        if self.bytes - before + bytes > BYTES_MAX
+            || (old.is_none() && self.nodes.len() >= NODES_MAX)
+        {
+            return Err(Full);
+        }
+        self.bytes = self.bytes - before + bytes;
+        let (owner, number) = match old {
+            Some((_, owner, number)) => (owner, number),
+            None => {
+                self.next_number += 1;
+                let owner = parts[2].clone();
+                self.locks += usize::from(owner != COMMON);
+                (owner, self.next_number)
+            }
+        };
+        let commits = Vec::new();
+        self.nodes.insert(
+            uuid,
+            Node {
+                owner,
+                parts,
+                commits,
+                number,
+                bytes,
+            },
+        );
+        Ok(())
+    }
+
+    /// Stores a change. False if there is no such node.
+    pub(super) fn commit(&mut self, parts: [Bytes; 4]) -> Result<bool, Full> {
+        let Some(node) = self.nodes.get_mut(&parts[1]) else {
+            return Ok(false);
+        };
+        let bytes = parts.iter().map(Bytes::len).sum::<usize>() + COST;
+        if self.bytes + bytes > BYTES_MAX {
+            return Err(Full);
+        }
+        self.bytes += bytes;
+        node.bytes += bytes;
+        node.commits.push(parts);
+        Ok(true)
+    }
+
+    /// Gives a node to somebody. False if there is no such node.
+    pub(super) fn own(&mut self, uuid: &[u8], owner: &Bytes) -> bool {
+        let Some(node) = self.nodes.get_mut(uuid) else {
+            return false;
+        };
+        self.locks -= usize::from(node.owner != COMMON);
+        self.locks += usize::from(owner != COMMON);
+        node.owner = owner.clone();
+        true
+    }
+
+    /// What somebody owns.
+    pub(super) fn owned(&self, owner: &[u8]) -> Vec<Bytes> {
+        let mut owned: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.owner == owner)
+            .map(|(uuid, node)| (node.number, uuid.clone()))
+            .collect();
+        owned.sort_unstable();
+        owned.into_iter().map(|(_, uuid)| uuid).collect()
+    }
+
+    /// Removes a node, and its name from what depends on it. False if there is no such node.
+    pub(super) fn delete(&mut self, uuid: &[u8]) -> bool {
+        let Some(node) = self.nodes.remove(uuid) else {
+            return false;
+        };
+        self.bytes -= node.bytes;
+        self.locks -= usize::from(node.owner != COMMON);
+        for node in self.nodes.values_mut() {
+            without(&mut node.parts[3], uuid);
+            for commit in &mut node.commits {
+                without(&mut commit[2], uuid);
+            }
+        }
+        true
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Takes a uuid out of a pickled list.
+fn without(list: &mut Bytes, uuid: &[u8]) {
+    if uuid.is_empty() || !list.windows(uuid.len()).any(|window| window == uuid) {
+        return;
+    }
+    let Ok(Value::List(items)) = decode(list, Limits::default()) else {
+        return;
+    };
+    let is_other = |item: &Value| item.as_text().is_none_or(|text| text.as_bytes() != uuid);
+    let left: Vec<Value> = items.into_iter().filter(is_other).collect();
+    *list = encode(&Value::List(left)).into();
+}

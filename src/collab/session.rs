@@ -1,0 +1,674 @@
+//! One session: its clients, its users, and what they have together.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::message::{Message, Subject, dict};
+use super::outbox::{Outbox, Overfull};
+use super::repository::{COMMON, Repository};
+use super::statistics::Statistics;
+use crate::base::ids::ConnId;
+use crate::config::Secret;
+use crate::proto::pickle::{Dict, Limits, Rules, Scanner, Value};
+use crate::proto::replication::{Channel, Kind, Wire};
+
+/// How long a user's connection may be away before the user has left: ZeroMQ connects again by
+/// itself, 100 ms after a connection broke.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How often clients are told who is there, and are asked for a sign of life.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Identities that are known at once.
+const CLIENTS_MAX: usize = 1024;
+
+/// How long a client may take nothing of what waits for it.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// What a pickle of a message may ask for.
+pub(super) const PICKLE: Limits = Limits {
+    depth_max: 128,
+    memo_max: 1 << 22,
+    stack_max: 1 << 22,
+    expanded_max: 1 << 24,
+    integer_bytes_max: 1024,
+};
+
+/// What a session is made with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Its first port.
+    pub port: u16,
+    /// Makes administrators of those who know it.
+    pub admin_password: Secret,
+    /// Lets in those who know it; empty for everybody.
+    pub server_password: Secret,
+    /// The versions that may meet; empty for the version of whoever comes first.
+    pub versions: Vec<String>,
+    /// How long a client may be silent.
+    pub timeout: Duration,
+}
+
+/// Whether there is a scene.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Nobody has brought one.
+    Waiting,
+    /// Somebody is bringing one.
+    Filling {
+        /// Who.
+        identity: Bytes,
+        /// What has not come yet.
+        missing: HashSet<Bytes>,
+    },
+    /// There is one.
+    Active,
+}
+
+/// One of a client's connections, and what waits for it; that outlives the connection.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) conn: Option<ConnId>,
+    outbox: Outbox,
+    /// Something is on its way to the client.
+    is_busy: bool,
+    /// When it last took something, and how much it had taken.
+    progress: (Instant, u64),
+}
+
+/// How far a user is with the scene.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Join {
+    /// It has not asked.
+    Lobby,
+    /// It has the catalogue. Until its first request it may not listen to data, which are held.
+    Catalogue { missing: HashSet<Bytes> },
+    /// It fetches what is missing; whatever concerns those nodes comes with them.
+    Fetching { missing: HashSet<Bytes> },
+    /// It has everything.
+    Active,
+}
+
+/// A client that has logged in.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) name: Bytes,
+    pub(super) is_admin: bool,
+    pub(super) join: Join,
+    pub(super) held: Vec<Rc<Message>>,
+    held_bytes: usize,
+    pub(super) metadata: Dict,
+    latency: i64,
+    /// It says that its data connection is to come first.
+    pub(super) waits_for_data: Option<Instant>,
+}
+
+/// All connections of one identity.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) wire: Wire,
+    pub(super) address: IpAddr,
+    pub(super) lanes: [Lane; 3],
+    pub(super) user: Option<User>,
+    /// It has begun to send signs of life, and was last asked for one at that time.
+    pub(super) asked: Option<Instant>,
+    closed: Option<Instant>,
+}
+
+/// What the door knows of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signs {
+    /// When it last sent something.
+    pub heard: Instant,
+    /// How many bytes it has taken.
+    pub taken: u64,
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) options: Options,
+    pub(super) state: State,
+    pub(super) repository: Repository,
+    pub(super) clients: HashMap<Bytes, Client>,
+    /// Identities of users in the order of their logins.
+    pub(super) users: Vec<Bytes>,
+    links: HashMap<ConnId, (Bytes, Channel)>,
+    pub(super) version: Option<String>,
+    pub(super) scanner: Scanner,
+    pub(super) statistics: Statistics,
+    next_tick: Instant,
+    dirty: Vec<ConnId>,
+    closing: Vec<ConnId>,
+    pub(super) trusted: Vec<ConnId>,
+}
+
+impl Session {
+    /// A session that nobody has come to.
+    pub fn new(now: Instant, options: Options) -> Self {
+        Self {
+            options,
+            state: State::Waiting,
+            repository: Repository::default(),
+            clients: HashMap::new(),
+            users: Vec::new(),
+            links: HashMap::new(),
+            version: None,
+            scanner: Scanner::new(PICKLE),
+            statistics: Statistics::default(),
+            next_tick: now + TICK,
+            dirty: Vec::new(),
+            closing: Vec::new(),
+            trusted: Vec::new(),
+        }
+    }
+
+    /// Changes passwords, versions and the timeout.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    /// A connection has said who it is. False if it may not stay.
+    pub fn opened(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        address: IpAddr,
+        (wire, channel, identity): (Wire, Channel, Bytes),
+    ) -> bool {
+        if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&identity) {
+            self.statistics.refused_connections += 1;
+            return false;
+        }
+        let client = self
+            .clients
+            .entry(identity.clone())
+            .or_insert_with(|| Client {
+                wire,
+                address,
+                lanes: [(); 3].map(|()| Lane {
+                    conn: None,
+                    outbox: Outbox::new(),
+                    is_busy: false,
+                    progress: (now, 0),
+                }),
+                user: None,
+                asked: None,
+                closed: None,
+            });
+        // A client that connects again does so from where it is; an identity is no password.
+        if client.address != address || client.wire != wire {
+            self.statistics.refused_connections += 1;
+            return false;
+        }
+        let lane = &mut client.lanes[channel as usize];
+        lane.is_busy = false;
+        lane.progress = (now, 0);
+        if let Some(old) = lane.conn.replace(conn) {
+            self.links.remove(&old);
+            self.closing.push(old);
+        }
+        if channel == Channel::Command {
+            client.closed = None;
+        }
+        if client.user.is_some() {
+            self.trusted.push(conn);
+        }
+        self.links.insert(conn, (identity.clone(), channel));
+        self.dirty.push(conn);
+        if channel == Channel::Data {
+            self.data_opened(&identity);
+        }
+        true
+    }
+
+    /// A message of a connection.
+    pub fn message(&mut self, now: Instant, conn: ConnId, parts: Vec<Bytes>) {
+        let Some((identity, channel)) = self.links.get(&conn).cloned() else {
+            return;
+        };
+        self.statistics.received += 1;
+        match channel {
+            Channel::Ttl => self.sign_of_life(now, &identity, &parts),
+            Channel::Command => self.command(now, &identity, &parts),
+            Channel::Data => self.data(&identity, parts),
+        }
+    }
+
+    fn sign_of_life(&mut self, now: Instant, identity: &Bytes, parts: &[Bytes]) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        match (client.asked, parts.first()) {
+            (_, Some(part)) if part == b"INIT".as_slice() => self.ask(now, identity),
+            (Some(asked), _) => {
+                if let Some(user) = &mut client.user {
+                    user.latency = now.saturating_duration_since(asked).as_millis() as i64;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn ask(&mut self, now: Instant, identity: &Bytes) {
+        if let Some(client) = self.clients.get_mut(identity) {
+            client.asked = Some(now);
+            if client.lanes[Channel::Ttl as usize].outbox.is_empty() {
+                let ping = vec![vec![Bytes::from_static(b"PING")]];
+                self.send(identity, Channel::Ttl, &Message::new(Subject::None, ping));
+            }
+        }
+    }
+
+    fn command(&mut self, now: Instant, identity: &Bytes, parts: &[Bytes]) {
+        let [first, owner, body] = parts else {
+            self.statistics.refused_messages += 1;
+            return;
+        };
+        let Some(kind) = Kind::read(first) else {
+            self.statistics.refused_messages += 1;
+            return;
+        };
+        if self.scanner.scan(body, Rules::Plain).is_err() || str::from_utf8(owner).is_err() {
+            self.statistics.refused_pickles += 1;
+            return;
+        }
+        let is_user = self
+            .clients
+            .get(identity)
+            .is_some_and(|client| client.user.is_some());
+        match kind {
+            Kind::RequestServerInfo => self.server_info(identity),
+            Kind::Auth => self.login(now, identity, body),
+            _ if !is_user => self.statistics.refused_strangers += 1,
+            Kind::Snapshot => self.snapshot(identity, body),
+            Kind::ServerSnapshot => self.server_snapshot(identity, body),
+            Kind::Right => self.right(identity, parts),
+            Kind::Delete => self.delete(parts),
+            Kind::Kick => self.kick(identity, body),
+            Kind::UpdateUserMetadata => self.metadata(identity, parts),
+            Kind::Commit | Kind::Node | Kind::Disconnect | Kind::UpdateClientsState => {
+                self.statistics.refused_messages += 1;
+            }
+        }
+    }
+
+    /// A connection is gone.
+    pub fn closed(&mut self, now: Instant, conn: ConnId) {
+        let Some((identity, channel)) = self.links.remove(&conn) else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(&identity) else {
+            return;
+        };
+        let lane = &mut client.lanes[channel as usize];
+        lane.conn = None;
+        lane.is_busy = false;
+        if channel != Channel::Ttl || client.lanes.iter().all(|lane| lane.conn.is_none()) {
+            client.closed.get_or_insert(now);
+        }
+        if client.user.is_none() && client.lanes.iter().all(|lane| lane.conn.is_none()) {
+            self.clients.remove(&identity);
+        }
+    }
+
+    /// A connection was not understood.
+    pub fn failed(&mut self) {
+        self.statistics.refused_connections += 1;
+    }
+
+    /// All that was handed over to a connection is sent.
+    pub fn drained(&mut self, conn: ConnId) {
+        if let Some(lane) = self.lane(conn) {
+            lane.is_busy = false;
+            if !lane.outbox.is_empty() {
+                self.dirty.push(conn);
+            }
+        }
+    }
+
+    fn lane(&mut self, conn: ConnId) -> Option<&mut Lane> {
+        let (identity, channel) = self.links.get(&conn)?;
+        Some(&mut self.clients.get_mut(identity)?.lanes[*channel as usize])
+    }
+
+    /// What goes out next: a connection, and the pieces for it.
+    pub fn poll_send(&mut self) -> Option<(ConnId, Vec<Bytes>)> {
+        while let Some(conn) = self.dirty.pop() {
+            let Some((identity, channel)) = self.links.get(&conn) else {
+                continue;
+            };
+            let Some(client) = self.clients.get_mut(identity) else {
+                continue;
+            };
+            let wire = client.wire;
+            let lane = &mut client.lanes[*channel as usize];
+            if !lane.is_busy && !lane.outbox.is_empty() {
+                lane.is_busy = true;
+                return Some((conn, lane.outbox.take(wire)));
+            }
+        }
+        None
+    }
+
+    /// The next connection to close once all is sent.
+    pub fn poll_close(&mut self) -> Option<ConnId> {
+        self.closing.pop()
+    }
+
+    /// The next connection of somebody who has logged in.
+    pub fn poll_trusted(&mut self) -> Option<ConnId> {
+        self.trusted.pop()
+    }
+
+    /// When [`Session::tick`] wants to be called. None while nobody is there.
+    pub fn deadline(&self) -> Option<Instant> {
+        let leaving = self.clients.values().filter_map(|client| {
+            let until = client.user.as_ref()?.waits_for_data;
+            [client.closed.map(|closed| closed + GRACE), until]
+                .into_iter()
+                .flatten()
+                .min()
+        });
+        let tick = (!self.clients.is_empty()).then_some(self.next_tick);
+        leaving.chain(tick).min()
+    }
+
+    /// The time of [`Session::deadline`] has come. `signs` tells of a connection.
+    pub fn tick(&mut self, now: Instant, signs: impl Fn(ConnId) -> Option<Signs>) {
+        let left: Vec<Bytes> = self
+            .users
+            .iter()
+            .filter(|identity| {
+                let closed = self.clients.get(*identity).and_then(|client| client.closed);
+                closed.is_some_and(|closed| now >= closed + GRACE && !self.is_whole(identity))
+            })
+            .cloned()
+            .collect();
+        for identity in left {
+            self.leave(&identity, "its connection is closed");
+        }
+        for client in self.clients.values_mut() {
+            if client.closed.is_some_and(|closed| now >= closed + GRACE) {
+                client.closed = None;
+            }
+        }
+        self.give_up_data(now);
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + TICK;
+        for identity in self.users.clone() {
+            self.look_after(now, &identity, &signs);
+        }
+        let watched: Vec<Bytes> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.asked.is_some())
+            .map(|(identity, _)| identity.clone())
+            .collect();
+        for identity in watched {
+            self.ask(now, &identity);
+        }
+        self.tell_users();
+    }
+
+    /// Whether both connections that a user needs are there.
+    fn is_whole(&self, identity: &Bytes) -> bool {
+        self.clients
+            .get(identity)
+            .is_some_and(|client| client.lanes[..2].iter().all(|lane| lane.conn.is_some()))
+    }
+
+    fn look_after(
+        &mut self,
+        now: Instant,
+        identity: &Bytes,
+        signs: impl Fn(ConnId) -> Option<Signs>,
+    ) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        let mut heard = None;
+        let mut is_stalled = false;
+        for lane in &mut client.lanes {
+            let Some(sign) = lane.conn.and_then(&signs) else {
+                continue;
+            };
+            heard = heard.max(Some(sign.heard));
+            if !lane.is_busy || sign.taken != lane.progress.1 {
+                lane.progress = (now, sign.taken);
+            }
+            is_stalled |= now.saturating_duration_since(lane.progress.0) > STALL_MAX;
+        }
+        let silent = heard.map(|heard| now.saturating_duration_since(heard));
+        if client.asked.is_some() && silent.is_some_and(|silent| silent > self.options.timeout) {
+            self.statistics.lost += 1;
+            self.disconnect(identity, "nothing was heard of you");
+        } else if is_stalled {
+            self.statistics.overfull += 1;
+            self.disconnect(identity, "you do not read what is sent");
+        }
+    }
+
+    /// Queues a message for a client.
+    pub(super) fn send(&mut self, identity: &Bytes, channel: Channel, message: &Rc<Message>) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        let lane = &mut client.lanes[channel as usize];
+        let was_idle = lane.outbox.is_empty() && !lane.is_busy;
+        let pushed = lane.outbox.push(message);
+        if was_idle && let Some(conn) = lane.conn {
+            self.dirty.push(conn);
+        }
+        self.statistics.sent += 1;
+        match pushed {
+            Ok(replaced) => self.statistics.coalesced += replaced as u64,
+            Err(Overfull) => {
+                self.statistics.overfull += 1;
+                self.disconnect(identity, "you read too slowly");
+            }
+        }
+    }
+
+    /// Keeps data back from a client that does not listen yet.
+    pub(super) fn hold(&mut self, identity: &Bytes, message: &Rc<Message>) {
+        let client = self.clients.get_mut(identity);
+        let Some(user) = client.and_then(|client| client.user.as_mut()) else {
+            return;
+        };
+        user.held_bytes += message.bytes();
+        user.held.push(Rc::clone(message));
+        if user.held_bytes > HELD_BYTES_MAX {
+            self.statistics.overfull += 1;
+            self.disconnect(identity, "you do not fetch the scene");
+        }
+    }
+
+    /// Lets a client have what was kept back.
+    pub(super) fn release(&mut self, identity: &Bytes) {
+        let client = self.clients.get_mut(identity);
+        let Some(user) = client.and_then(|client| client.user.as_mut()) else {
+            return;
+        };
+        user.held_bytes = 0;
+        for message in mem::take(&mut user.held) {
+            self.send(identity, Channel::Data, &message);
+        }
+    }
+
+    /// Forgets what waits for a client about a node that is gone.
+    pub(super) fn forget(&mut self, identity: &Bytes, node: &Bytes) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        client.lanes[Channel::Data as usize].outbox.forget(node);
+        if let Some(user) = &mut client.user {
+            user.held.retain(|message| match &message.subject {
+                Subject::Node(uuid) | Subject::Commit(uuid) => uuid != node,
+                Subject::Users | Subject::Metadata(_) | Subject::None => true,
+            });
+            user.held_bytes = user.held.iter().map(|message| message.bytes()).sum();
+        }
+    }
+
+    /// Queues a message for all users but one.
+    pub(super) fn tell_others(&mut self, but: Option<&Bytes>, message: &Rc<Message>) {
+        for identity in self.users.clone() {
+            if Some(&identity) != but {
+                self.send(&identity, Channel::Command, message);
+            }
+        }
+    }
+
+    /// Tells all users who is there.
+    pub(super) fn tell_users(&mut self) {
+        let mut table = Dict::new();
+        for identity in &self.users {
+            let Some(client) = self.clients.get(identity) else {
+                continue;
+            };
+            if let Some(user) = &client.user {
+                let name = String::from_utf8_lossy(&user.name).into_owned();
+                let status = match (&user.join, user.waits_for_data) {
+                    (_, Some(_)) => 11,
+                    (Join::Active, None) => 2,
+                    (Join::Lobby | Join::Catalogue { .. } | Join::Fetching { .. }, None) => 10,
+                };
+                let entry = dict([
+                    ("id", Value::Text(name.clone())),
+                    ("admin", user.is_admin.into()),
+                    ("latency", user.latency.into()),
+                    ("status", status.into()),
+                    ("metadata", user.metadata.clone().into()),
+                ]);
+                table.set(Value::Text(name), entry);
+            }
+        }
+        let kind = Kind::UpdateClientsState;
+        let message = Message::of_server(kind, Subject::Users, &Value::Dict(table));
+        self.tell_others(None, &message);
+    }
+
+    pub(super) fn add_user(&mut self, identity: &Bytes, name: Bytes, is_admin: bool) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        client.user = Some(User {
+            name,
+            is_admin,
+            join: Join::Lobby,
+            held: Vec::new(),
+            held_bytes: 0,
+            metadata: Dict::new(),
+            latency: 999,
+            waits_for_data: None,
+        });
+        let conns = client.lanes.iter().filter_map(|lane| lane.conn);
+        self.trusted.extend(conns);
+        self.users.push(identity.clone());
+    }
+
+    pub(super) fn user(&mut self, identity: &Bytes) -> Option<&mut User> {
+        self.clients.get_mut(identity)?.user.as_mut()
+    }
+
+    /// The identity of a name.
+    pub(super) fn identity_of(&self, name: &[u8]) -> Option<Bytes> {
+        let found = self.users.iter().find(|identity| {
+            let user = self
+                .clients
+                .get(*identity)
+                .and_then(|client| client.user.as_ref());
+            user.is_some_and(|user| user.name == name)
+        });
+        found.cloned()
+    }
+
+    /// Lets a user go, who is told why.
+    pub(super) fn disconnect(&mut self, identity: &Bytes, reason: &str) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        // It is behind with everything else, and needs none of it any more.
+        for lane in &mut client.lanes {
+            lane.outbox = Outbox::new();
+        }
+        if client.user.is_none() {
+            return;
+        }
+        let value = dict([("reason", reason.into())]);
+        let message = Message::of_server(Kind::Disconnect, Subject::None, &value);
+        let command = &mut client.lanes[Channel::Command as usize];
+        if let Some(conn) = command.conn
+            && command.outbox.push(&message).is_ok()
+        {
+            command.is_busy = false;
+            self.dirty.push(conn);
+        }
+        let conns: Vec<ConnId> = client.lanes.iter().filter_map(|lane| lane.conn).collect();
+        self.closing.extend(conns);
+        self.leave(identity, reason);
+    }
+
+    /// A user is no longer one.
+    pub(super) fn leave(&mut self, identity: &Bytes, reason: &str) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        let Some(user) = client.user.take() else {
+            return;
+        };
+        let name = user.name;
+        tracing::info!(
+            port = self.options.port,
+            user = %String::from_utf8_lossy(&name),
+            reason,
+            "a user has left the collaborative session"
+        );
+        self.users.retain(|other| other != identity);
+        if client.lanes.iter().all(|lane| lane.conn.is_none()) {
+            self.clients.remove(identity);
+        }
+        if matches!(&self.state, State::Filling { identity: filling, .. } if filling == identity) {
+            // Nobody else could bring a scene otherwise, and all would wait for ever.
+            self.state = State::Waiting;
+            self.repository.clear();
+        }
+        let owned = self.repository.owned(&name);
+        let common = Bytes::from_static(COMMON);
+        for uuid in &owned {
+            self.repository.own(uuid, &common);
+        }
+        if !owned.is_empty() && name != COMMON {
+            let value = super::relay::right(&owned, "COMMON");
+            let message = Message::of_server(Kind::Right, Subject::None, &value);
+            self.tell_others(None, &message);
+        }
+        self.tell_users();
+    }
+
+    /// What the session counts.
+    pub fn statistics(&self) -> Statistics {
+        let lanes = self.clients.values().flat_map(|client| &client.lanes);
+        Statistics {
+            port: self.options.port,
+            users: self.users.len() as u64,
+            connections: self.links.len() as u64,
+            nodes: self.repository.len() as u64,
+            node_bytes: self.repository.bytes() as u64,
+            locks: self.repository.locks() as u64,
+            queued_bytes: lanes.map(|lane| lane.outbox.bytes() as u64).sum(),
+            ..self.statistics.clone()
+        }
+    }
+}
+
+/// Bytes that may be held for a client between the catalogue and its first request.
+const HELD_BYTES_MAX: usize = 256 << 20;

@@ -1,0 +1,259 @@
+//! One connection of a client, of either wire.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::tcp::Reader;
+use super::{Channel, Wire};
+use crate::proto::zmtp::{self, Limits, Own};
+
+/// How long a connection may take to say who it is.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// What a client may send before it has logged in.
+const STRANGER: Limits = Limits {
+    parts_max: 8,
+    message_bytes_max: 64 * 1024,
+};
+
+/// What a client may send afterwards: a part of 512 MiB, as the original takes it.
+const USER: Limits = Limits {
+    parts_max: 16,
+    message_bytes_max: (512 << 20) + (4 << 20),
+};
+
+/// What a login may pass on to the buffers of the user's connections.
+const IDENTITY_MAX: usize = 256;
+
+/// The port of a session that a connection came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Port {
+    /// The first one: commands, and all of the newer wire.
+    First,
+    /// The second one: data.
+    Second,
+    /// The third one: signs of life.
+    Third,
+}
+
+/// Why a connection is of no use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// The first bytes are those of no client.
+    #[error("the first bytes are those of no client")]
+    Greeting,
+    /// The handshake took too long.
+    #[error("the handshake takes too long")]
+    Slow,
+    /// A message has too many parts.
+    #[error("a message has too many parts")]
+    Parts,
+    /// A message has too many bytes.
+    #[error("a message is too big")]
+    Size,
+    /// A socket of a kind that has no business at this port.
+    #[error("the socket's type is not served at this port")]
+    SocketType,
+    /// ZMTP is not spoken well.
+    #[error("{0}")]
+    Zmtp(#[from] zmtp::Error),
+}
+
+/// What has happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The connection has said who it is.
+    Opened {
+        /// How it frames messages.
+        wire: Wire,
+        /// What it carries.
+        channel: Channel,
+        /// Whose it is.
+        identity: Bytes,
+    },
+    /// A message with its parts.
+    Message(Vec<Bytes>),
+    /// It is not understood; nothing more comes.
+    Failed(Error),
+}
+
+#[derive(Debug)]
+enum State {
+    /// No byte has come.
+    New,
+    Zmtp(Box<zmtp::Session>),
+    Tcp(Box<Reader>),
+    Failed,
+}
+
+/// One connection, this side being the server.
+#[derive(Debug)]
+pub struct Connection {
+    port: Port,
+    state: State,
+    limits: Limits,
+    until: Option<Instant>,
+    heard: Instant,
+    failure: Option<Error>,
+    events: VecDeque<Event>,
+}
+
+impl Connection {
+    /// A connection that begins.
+    pub fn new(now: Instant, port: Port) -> Self {
+        Self {
+            port,
+            state: State::New,
+            limits: STRANGER,
+            until: Some(now + HANDSHAKE),
+            heard: now,
+            failure: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The client has logged in: it may send big messages.
+    pub fn trust(&mut self) {
+        self.limits = USER;
+        match &mut self.state {
+            State::Zmtp(session) => session.set_limits(USER),
+            State::Tcp(reader) => reader.set_limits(USER),
+            State::New | State::Failed => {}
+        }
+    }
+
+    /// When the last bytes came.
+    pub fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Bytes that have arrived.
+    pub fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
+        self.heard = now;
+        if let State::New = self.state {
+            self.state = match (bytes.first(), self.port) {
+                (None, _) => return,
+                (Some(0xff), _) => State::Zmtp(Box::new(zmtp::Session::new(self.limits))),
+                (Some(0), Port::First) => State::Tcp(Box::new(Reader::new(self.limits))),
+                (Some(_), _) => {
+                    self.failure = Some(Error::Greeting);
+                    State::Failed
+                }
+            };
+        }
+        match &mut self.state {
+            State::Zmtp(session) => {
+                session.handle_input(bytes);
+                self.take_zmtp_events();
+            }
+            State::Tcp(reader) => reader.handle_input(bytes),
+            State::New | State::Failed => {}
+        }
+    }
+
+    /// The time of [`Connection::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.until.is_some_and(|until| now >= until) {
+            self.fail(Error::Slow);
+        }
+    }
+
+    /// Until when it has to say who it is.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.until.map(|until| (until, "the handshake"))
+    }
+
+    /// The next bytes to send.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        match &mut self.state {
+            State::Zmtp(session) => session.poll_transmit(),
+            State::New | State::Tcp(_) | State::Failed => None,
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if let Some(error) = self.failure.take() {
+            return Some(Event::Failed(error));
+        }
+        match &mut self.state {
+            State::Zmtp(_) => None,
+            State::Tcp(reader) => match reader.poll_event()? {
+                Event::Failed(error) => Some(self.failed(error)),
+                event @ Event::Opened { .. } => {
+                    self.until = None;
+                    Some(event)
+                }
+                event @ Event::Message(_) => Some(event),
+            },
+            State::New | State::Failed => None,
+        }
+    }
+
+    /// Answers `READY` at once: bytes to send are asked for before events are.
+    fn take_zmtp_events(&mut self) {
+        while let State::Zmtp(session) = &mut self.state {
+            let event = match session.poll_event() {
+                Some(zmtp::Event::Ready(peer)) => self.ready(peer),
+                Some(zmtp::Event::Message(parts)) => Event::Message(parts),
+                // The session has nothing more to tell, but may have to say why.
+                Some(zmtp::Event::Failed(error)) => {
+                    self.until = None;
+                    Event::Failed(error.into())
+                }
+                None => return,
+            };
+            self.events.push_back(event);
+        }
+    }
+
+    fn ready(&mut self, peer: zmtp::Peer) -> Event {
+        let State::Zmtp(session) = &mut self.state else {
+            return self.failed(Error::Greeting);
+        };
+        if peer.socket_type != b"DEALER" {
+            session.refuse("this port serves DEALER sockets");
+            return Event::Failed(Error::SocketType);
+        }
+        if peer.identity.is_empty() || peer.identity.len() > IDENTITY_MAX {
+            session.refuse("a client has an identity");
+            return Event::Failed(Error::SocketType);
+        }
+        let (channel, identity) = match self.port {
+            Port::First => (Channel::Command, "SERVER_COMMAND"),
+            Port::Second => (Channel::Data, "SERVER_PUSH"),
+            Port::Third => (Channel::Ttl, ""),
+        };
+        session.ready(Own {
+            socket_type: "ROUTER",
+            identity,
+        });
+        self.until = None;
+        Event::Opened {
+            wire: Wire::Zmtp,
+            channel,
+            identity: peer.identity.into(),
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.until = None;
+        self.state = State::Failed;
+        self.failure = Some(error);
+    }
+
+    fn failed(&mut self, error: Error) -> Event {
+        self.until = None;
+        self.state = State::Failed;
+        Event::Failed(error)
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;
