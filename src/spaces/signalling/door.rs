@@ -109,7 +109,10 @@ impl Signalling {
                 driver.close(conn);
                 self.gone(driver.now(), conn);
             }
-            ServerEvent::Rtmp(_) | ServerEvent::Http2(_) | ServerEvent::Frame(_) => {
+            ServerEvent::Rtmp(_)
+            | ServerEvent::Http2(_)
+            | ServerEvent::Frame(_)
+            | ServerEvent::Replication(_) => {
                 unreachable!("the spaces' port speaks HTTP/1 only")
             }
         }

@@ -1,0 +1,239 @@
+// Players in headless Chromium or Firefox, each with the original's own client library and messages,
+// in the original's order.
+//
+//   node spaces.mjs chromium|firefox PLAN.json SCREENSHOT.png
+//
+// The plan: `url` of the WebSocket, `world`, and `players`: a list of {name, dialect: "2"|"3a"|"3b",
+// library: "3.6.82"|"3.6.84"|"3.24.1", voice}. Players come one after the other. Prints one JSON line
+// with what each was told and received; exits 1 when something is missing in time.
+
+import { createServer } from 'node:http';
+import { readFileSync, writeFileSync } from 'node:fs';
+import * as esbuild from 'esbuild';
+import * as browsers from './browser.mjs';
+
+const { end, endAfter, sleep } = browsers;
+const [, , browserName, planPath, screenshot] = process.argv;
+const plan = JSON.parse(readFileSync(planPath, 'utf8'));
+const seconds = plan.seconds ?? 4;
+endAfter((60 + seconds) * 1000);
+
+// ---- what runs in the page -----------------------------------------------------------------------
+
+/** Messages of a dialect: how a thing is said, and what was said. */
+const dialects = {
+  2: {
+    say: (what, data) => ({ subject: what, data }),
+    name: (frame) => frame.subject,
+  },
+  '3a': {
+    say: (what, data) => three('xyz.unavi', what, data),
+    name: (frame) => heard(frame.id.replace('xyz.unavi.', '')),
+  },
+  '3b': {
+    say: (what, data) => three('com.wired-protocol', what, data),
+    name: (frame) => heard(frame.id.replace('com.wired-protocol.', '')),
+  },
+};
+
+function three(prefix, what, data) {
+  const names = {
+    get_router_rtp_capabilities: 'webrtc.router.rtpCapabilities.get', join: 'world.join', chat: 'world.chat.send',
+    set_name: 'world.user.name', create_transport: 'webrtc.transport.create', connect_transport: 'webrtc.transport.connect',
+    set_rtp_capabilities: 'webrtc.rtpCapabilities.set', produce: 'webrtc.produce', produce_data: 'webrtc.produceData',
+    resume_audio: 'webrtc.audio.pause', leave: 'world.leave',
+  };
+  if (what === 'create_transport') data = data.type;
+  if (what === 'resume_audio') data = false;
+  return { id: `${prefix}.${names[what]}`, data };
+}
+
+function heard(id) {
+  const names = {
+    'webrtc.router.rtpCapabilities': 'router_rtp_capabilities', 'webrtc.transport.created': 'transport_created',
+    'webrtc.producer.id': 'producer_id', 'webrtc.dataProducer.id': 'data_producer_id',
+    'webrtc.consumer.create': 'create_consumer', 'webrtc.dataConsumer.create': 'create_data_consumer',
+    'world.joined': 'join_success', 'world.player.join': 'player_joined', 'world.player.leave': 'player_left',
+    'world.chat.message': 'player_chat', 'world.player.name': 'player_name',
+  };
+  return names[id] ?? id;
+}
+
+/** A location as clients up to generation 3 write it. */
+function location21(id, x) {
+  const view = new DataView(new ArrayBuffer(21));
+  view.setUint8(0, id);
+  view.setInt32(1, Math.trunc(x * 100000), true);
+  view.setInt32(5, -80000, true);
+  view.setInt16(19, 10000, true);
+  return view.buffer;
+}
+
+async function player(url, world, one) {
+  const { Device } = window.libraries[one.library];
+  const dialect = dialects[one.dialect];
+  const socket = new WebSocket(url);
+  const device = new Device();
+  const state = { name: one.name, id: null, joined: {}, left: [], names: {}, chats: [], locations: {}, frames: [], errors: [], consumers: [] };
+  (window.players ??= []).push(state);
+  const say = (what, data) => socket.send(JSON.stringify(dialect.say(what, data)));
+  const waiting = {};
+  let send, receive;
+  state.say = say;
+  const fail = (where) => (error) => state.errors.push(`${where}: ${error?.message ?? error}`);
+  const connectable = (transport, type) => {
+    transport.on('connect', ({ dtlsParameters }, callback) => {
+      say('connect_transport', { type, dtlsParameters });
+      callback();
+    });
+    transport.on('connectionstatechange', (connection) => (state[type] = connection));
+  };
+  const handle = {
+    async router_rtp_capabilities(data) {
+      await device.load({ routerRtpCapabilities: data });
+      say('create_transport', { type: 'producer' });
+      say('create_transport', { type: 'consumer' });
+      say('set_rtp_capabilities', device.rtpCapabilities);
+    },
+    async transport_created({ type, options }) {
+      state.tcp = options.iceCandidates.some((candidate) => candidate.protocol === 'tcp');
+      if (type === 'consumer') {
+        receive = device.createRecvTransport(options);
+        connectable(receive, type);
+        waiting.receive?.();
+        return;
+      }
+      send = device.createSendTransport(options);
+      connectable(send, type);
+      send.on('producedata', ({ sctpStreamParameters }, callback) => {
+        waiting.data_producer_id = (id) => callback({ id });
+        say('produce_data', sctpStreamParameters);
+      });
+      send.on('produce', ({ rtpParameters }, callback) => {
+        waiting.producer_id = (id) => callback({ id });
+        say('produce', rtpParameters);
+      });
+      const channel = await send.produceData({ ordered: false, maxRetransmits: 0 });
+      let x = 0;
+      setInterval(() => {
+        // Another's id is said on purpose: the host knows better.
+        if (channel.readyState === 'open' && state.id !== null) channel.send(location21((state.id + 1) % 256, one.at + (x = (x + 1) % 10) / 100));
+      }, 1000 / 15);
+      if (one.voice) {
+        const media = await navigator.mediaDevices.getUserMedia({ audio: true });
+        state.producer = await send.produce({ track: media.getAudioTracks()[0] });
+      }
+    },
+    producer_id: (id) => waiting.producer_id?.(id),
+    data_producer_id: (id) => waiting.data_producer_id?.(id),
+    join_success(data) {
+      state.id = typeof data === 'number' ? data : data.playerId;
+      say('set_name', one.name);
+    },
+    player_joined: (data) => (state.joined[data.playerId ?? data] = data.name ?? null),
+    player_left: (data) => state.left.push(data.playerId ?? data),
+    player_name: (data) => (state.names[data.playerId] = data.name),
+    player_chat: (data) => state.chats.push([data.playerId, data.text ?? data.message]),
+    async create_consumer(data) {
+      const consumer = await receive.consume({ id: data.consumerId, producerId: data.producerId, kind: 'audio', rtpParameters: data.rtpParameters });
+      state.consumers.push({ player: data.playerId, consumer });
+      const audio = new Audio();
+      audio.srcObject = new MediaStream([consumer.track]);
+      audio.play().catch(() => {});
+      if (!one.deaf) say('resume_audio', null);
+    },
+    async create_data_consumer(data) {
+      const consumer = await receive.consumeData({
+        id: data.consumerId ?? data.dataConsumerId, dataProducerId: data.dataProducerId, sctpStreamParameters: data.sctpStreamParameters,
+      });
+      consumer.on('message', async (message) => {
+        const view = new DataView(message instanceof Blob ? await message.arrayBuffer() : message);
+        const seen = (state.locations[view.getUint8(0)] ??= { count: 0 });
+        seen.count += 1;
+        seen.x = view.getInt32(1, true) / 100000;
+        seen.bytes = view.byteLength;
+      });
+    },
+  };
+  let chain = Promise.resolve();
+  socket.onmessage = ({ data }) => {
+    const frame = JSON.parse(data);
+    const name = dialect.name(frame);
+    state.frames.push(name);
+    const run = () => handle[name]?.(frame.data);
+    // Answers are not queued behind what waits for them.
+    if (name === 'producer_id' || name === 'data_producer_id') run();
+    else chain = chain.then(run).catch(fail(name));
+    if (name === 'transport_created' && frame.data.type === 'producer') chain = Promise.resolve();
+  };
+  socket.onopen = () => {
+    say('get_router_rtp_capabilities', null);
+    say('join', world);
+  };
+  socket.onclose = () => (state.closed = true);
+  state.close = () => socket.close();
+}
+
+/** What everybody has seen by now. */
+async function report() {
+  const all = [];
+  for (const state of window.players) {
+    const sounds = [];
+    for (const { player, consumer } of state.consumers) {
+      const stats = await consumer.getStats();
+      for (const one of stats.values()) {
+        if (one.type === 'inbound-rtp') sounds.push({ player, packets: one.packetsReceived, energy: one.totalAudioEnergy ?? null });
+      }
+    }
+    const { name, id, joined, left, names, chats, locations, frames, errors, producer, consumer, tcp } = state;
+    all.push({ name, id, joined, left, names, chats, locations, frames, errors, sounds, tcp, sending: producer && true, receiving: consumer, connection: state.producer?.closed });
+  }
+  return all;
+}
+
+// ---- the driver ----------------------------------------------------------------------------------
+
+const libraries = [...new Set(plan.players.map((one) => one.library))];
+const entry = `window.libraries = {}; ${libraries
+  .map((version, at) => `import * as library${at} from 'mediasoup-client-${version}'; window.libraries['${version}'] = library${at};`)
+  .join('\n')}`;
+const bundle = await esbuild.build({
+  stdin: { contents: entry, resolveDir: new URL('.', import.meta.url).pathname }, bundle: true, write: false, format: 'iife', platform: 'browser', logLevel: 'error',
+});
+const code = bundle.outputFiles[0].text;
+const page = `<!doctype html><title>players</title><pre id=log></pre><script src=bundle.js></script><script>
+const dialects = { 2: ${object(dialects[2])}, '3a': ${object(dialects['3a'])}, '3b': ${object(dialects['3b'])} };
+${three} ${heard} ${location21} ${player} ${report}
+</script>`;
+
+function object(dialect) {
+  return `{ say: ${dialect.say}, name: ${dialect.name} }`;
+}
+
+try {
+  const server = createServer((request, response) => {
+    const isCode = request.url === '/bundle.js';
+    response.setHeader('content-type', isCode ? 'text/javascript; charset=utf-8' : 'text/html; charset=utf-8');
+    response.end(isCode ? code : request.url === '/favicon.ico' ? '' : page);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const browser = await browsers[browserName]({ devices: true });
+  await browser.open(`http://127.0.0.1:${server.address().port}/`);
+  for (let n = 0; n < 100 && !(await browser.evaluate('!!window.libraries && typeof report').catch(() => false)); n++) await sleep(50);
+  for (const one of plan.players) {
+    await browser.evaluate(`player(${JSON.stringify(plan.url)}, ${JSON.stringify(plan.world)}, ${JSON.stringify(one)})`);
+    await sleep(plan.between ?? 1500);
+  }
+  await browser.evaluate(`window.players.forEach((one, at) => one.say('chat', 'hello from ' + one.name))`);
+  await sleep(seconds * 1000);
+  const first = await browser.evaluate('report()');
+  await browser.evaluate(`window.players.at(-1).close()`);
+  await sleep(1000);
+  const last = await browser.evaluate('report()');
+  writeFileSync(screenshot, Buffer.from(await browser.picture(), 'base64'));
+  console.log(JSON.stringify({ first, last }));
+  end(0);
+} catch (error) {
+  console.error(String(error?.stack ?? error));
+  end(1);
+}

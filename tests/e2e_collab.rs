@@ -1,0 +1,69 @@
+//! Collaborative sessions with the original clients.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests measure other processes in real time"
+)]
+
+mod support;
+
+use std::env;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{Server, http, repository, run};
+
+const WALK_MAX: Duration = Duration::from_secs(120);
+
+/// The Python of the environment that `tests/run.sh` has made for a version of the client.
+fn client(version: &str) -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(
+        || PathBuf::from(env::var_os("HOME").expect("a home")).join(".cache"),
+        PathBuf::from,
+    );
+    let python = cache.join(format!("ringside-tests/replication-{version}/bin/python"));
+    assert!(python.exists(), "tests/run.sh install makes {python:?}");
+    python
+}
+
+/// Four ports in a row that nobody listens on.
+fn free_ports() -> u16 {
+    (0..100)
+        .map(|_| support::free_port())
+        .filter(|port| *port < u16::MAX - 4)
+        .find(|port| (*port..port + 4).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()))
+        .expect("four free ports")
+}
+
+#[track_caller]
+fn walk(versions: [&str; 3]) {
+    let port = free_ports();
+    let edit = move |all: &mut Value| {
+        let session = json!({"port": port, "server_password": "pw", "admin_password": "adm"});
+        all["collab"] = json!({"interface": "127.0.0.1", "sessions": [session]});
+    };
+    let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {});
+    let said = run(
+        Command::new("python3")
+            .arg(repository().join("tests/clients/replication_walk.py"))
+            .arg(port.to_string())
+            .args(versions.map(client)),
+        WALK_MAX,
+    );
+    assert!(said.status.success(), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.ends_with("carol is out\n"), "{}", said.stdout);
+    let metrics = http::get(server.control, "/metrics").expect("it answers");
+    assert!(metrics.text().contains("ringside_collab_"));
+}
+
+#[test]
+fn three_clients_of_generation_b() {
+    walk(["0.9.11", "0.9.11", "0.9.11"]);
+}
+
+#[test]
+fn clients_of_generations_b_and_c_share_a_session() {
+    walk(["0.10.3", "0.9.11", "0.10.3"]);
+}
