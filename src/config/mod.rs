@@ -234,6 +234,15 @@ impl Config {
                 notices.push(Notice::SectionNotServed { section });
             }
         }
+        let saves = |collab: &Collab| {
+            let mut sessions = collab.sessions.iter();
+            sessions.any(|session| !session.autosave.is_empty())
+        };
+        if config.collab.as_ref().is_some_and(saves) {
+            notices.push(Notice::SectionNotServed {
+                section: "collab.sessions[].autosave",
+            });
+        }
         if config.streams.is_empty() {
             notices.push(Notice::NoStreams {
                 file: file.to_owned(),

@@ -180,7 +180,8 @@ pub struct Collab {
 /// One of `collab.sessions`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CollabSession {
-    /// The first of four ports; 1 to 65 532, default 5555.
+    /// The first of three ports: commands, data, signs of life. Clients of generation C (0.9.12 and later)
+    /// use the first only. 1 to 65 532, default 5555.
     pub port: u16,
     /// `admin_password`; default `admin`, as in the original.
     pub admin_password: Secret,
@@ -191,7 +192,7 @@ pub struct CollabSession {
     pub versions: Vec<String>,
     /// `timeout_ms`: how long a client may be silent. 100 to 600 000, default 5000.
     pub timeout: Duration,
-    /// `autosave`: the file to save to; empty for none.
+    /// `autosave`: the file to save to; empty for none. Not served by this version.
     pub autosave: String,
     /// `autosave_s`: seconds between saves; 1 to 86 400, default 120.
     pub autosave_interval: Duration,

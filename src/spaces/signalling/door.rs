@@ -127,7 +127,8 @@ impl Signalling {
             },
             Place::Count(worlds) => {
                 let counts = worlds.iter().map(|world| self.host.count(world));
-                Response::text(200, counts.max().unwrap_or(0).to_string())
+                let count = counts.max().unwrap_or(0).to_string();
+                Response::new(200).with_body("text/plain", count)
             }
             Place::Nowhere => Response::text(404, "Spaces are entered by WebSocket."),
         };
