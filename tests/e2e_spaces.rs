@@ -137,6 +137,22 @@ fn generations_two_and_three_share_a_space_in_chromium() {
 }
 
 #[test]
+fn generation_four_is_among_them() {
+    let _alone = alone();
+    let spaces = spaces(json!({}));
+    let players = json!([
+        {"name": "alice", "dialect": "4", "library": "3.6.84", "voice": false, "at": 1},
+        {"name": "bob", "dialect": "2", "library": "3.6.82", "voice": true, "at": 2},
+        {"name": "carol", "dialect": "4", "library": "3.6.84", "voice": false, "at": 3},
+    ]);
+    let (first, last) = spaces.play("chromium", "four", &players);
+    everybody_sees_everybody(&first);
+    for one in &last[..2] {
+        assert_eq!(one["left"], json!([first[2]["id"]]));
+    }
+}
+
+#[test]
 fn nobody_hears_who_is_not_listened_to_and_new_libraries_work() {
     let _alone = alone();
     let spaces = spaces(json!({}));
