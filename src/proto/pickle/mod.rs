@@ -7,7 +7,7 @@
 //! but numbers, text, bytes and containers of those; in a delta also the few classes that deepdiff's
 //! own loader accepts.
 //!
-//! [`decode`] builds a [`Value`] of what has passed, and [`encode`] writes protocol 4.
+//! [`decode()`] builds a [`Value`] of what has passed, and [`encode()`] writes protocol 4.
 //!
 //! Described by CPython's `pickletools`. Left out, because no pickler writes them for such data:
 //! the text opcodes of protocol 0, `DUP`, `POP` and `POP_MARK`, and lists that hold themselves.
