@@ -566,7 +566,7 @@ mod tests {
         // The only point in time that a test without a clock can have.
         static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
         #[expect(clippy::disallowed_methods, reason = "tests may look at the clock")]
-        *START.get_or_init(Instant::now)
+        *START.get_or_init(<Instant>::now)
     }
 
     fn drain(relay: &mut Relay, of: u64) -> Vec<Item> {
