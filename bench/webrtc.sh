@@ -2,7 +2,7 @@
 # Measures WebRTC on a release build of the server against the bare loop, in one run and in turns,
 # and prints the rows of RESULTS.md: a Markdown table on standard output, every raw result in a file.
 #
-#   bench/webrtc.sh [--quick] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
+#   bench/webrtc.sh [--quick] [--rounds N] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
 #
 # A full run takes about 8 minutes, a quick one 3. --rows is a list out of
 # "fanout sha1 audio shards saturation latency memory joins harm".
@@ -16,6 +16,7 @@ rows="fanout sha1 audio shards saturation latency memory joins harm" server="" l
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) rounds=1 seconds=4 warmup=1 rates="10 14 18" many=300 joins=200 ;;
+    --rounds) rounds=$2; shift ;;
     --raw) raw=$2; shift ;;
     --server) server=$2; shift ;;
     --load) load=$2; shift ;;
@@ -52,8 +53,7 @@ trap 'stop; rm -rf "$dir"' EXIT
 # one CPU.
 start() {
   stop
-  local shards=${2:-1} cpus
-  cpus=$(yes "$server_cpu" | head -n "$shards" | paste -sd ,)
+  local shards=${2:-1}
   cat > "$dir/config.json" <<JSON
 {"config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
@@ -63,8 +63,8 @@ start() {
  "limits": {"connections_max": 10000},
  "streams": {"live": {"source": "push://"}}}
 JSON
-  printf '[shards]\nmedia = %s\nhost = "thread"\ncpus = [%s]\n' "$shards" "$cpus" > "$dir/core-pinning.toml"
-  RUST_LOG=error "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
+  printf '[shards]\nmedia = %s\nhost = "thread"\n' "$shards" > "$dir/core-pinning.toml"
+  RUST_LOG=error taskset -c "$server_cpu" "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
     2> "$dir/server.log" &
   pid=$!
   for _ in $(seq 100); do
