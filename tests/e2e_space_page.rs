@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::rtc::{alone, number};
+use support::tls::{Files, Secure};
 use support::{Background, Server, free_port, http, repository, run, scratch, wait_for};
 
 const BROWSE_MAX: Duration = Duration::from_secs(90);
@@ -252,6 +253,24 @@ fn a_connection_that_breaks_is_made_again() {
     let server = report["server"].as_str().expect("a text");
     assert!(server.contains("another server: 127.0.0.1:"), "{server}");
     assert_eq!(report["lines"], json!([]), "nobody came or went: {report}");
+    assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+/// Pages by HTTPS may connect to a server with a certificate only, and have a microphone everywhere.
+#[test]
+fn the_page_comes_by_https() {
+    let _alone = alone();
+    let files = Files::new(&["localhost"]);
+    let port = free_port();
+    let secure = Secure::start(json!({}), &[&files], |all| {
+        all["spaces"] = files.json();
+        all["spaces"]["interface"] = "127.0.0.1".into();
+        all["spaces"]["port"] = port.into();
+    });
+    let variables = [("RINGSIDE_ANY_CERTIFICATE", "1")];
+    let report = scenario("solo", "chromium", &secure.url("/space.html"), &variables);
+    assert_eq!(report["address"], format!("wss://localhost:{port}/"));
+    assert_eq!(report["isReachable"], true, "{report}");
     assert_eq!(report["failures"], json!([]), "{report}");
 }
 

@@ -5,7 +5,7 @@
 // URL is the page's, PICTURES the beginning of the names of screenshots. Prints one JSON line with what
 // was seen; exits 1 when something is missing in time. Scenarios: `pair`, two persons; `alone`, one,
 // with `RINGSIDE_NO_MICROPHONE` without a microphone, among others who come from elsewhere; `broken`,
-// a connection that breaks; `refused`, one who may not enter.
+// a connection that breaks; `solo`, one who talks to nobody; `refused`, one who may not enter.
 
 import { connect, createServer } from 'node:net';
 import { writeFileSync } from 'node:fs';
@@ -255,6 +255,17 @@ async function broken() {
   return { server, first, second, banner, isClear, lines: await lines(browser), failures: await failures(browser) };
 }
 
+/** One person who comes in, and hears of themselves that they talk. */
+async function solo() {
+  const browser = await browsers[browserName]({ devices: true });
+  await open(browser, url);
+  await enter(browser, 'Frida');
+  await isIn(browser);
+  const me = await browser.evaluate('space.client.me');
+  await until(browser, 'oneself talk', `space.client.players.get(${me}).isTalking`);
+  return { address: await browser.evaluate('space.client.url'), isReachable: await browser.evaluate('space.client.isReachable'), failures: await failures(browser) };
+}
+
 async function refused() {
   const browser = await browsers[browserName]({ devices: true });
   await open(browser, url);
@@ -272,7 +283,7 @@ async function refused() {
 }
 
 try {
-  console.log(JSON.stringify(await { pair, alone, broken, refused }[scenario]()));
+  console.log(JSON.stringify(await { pair, alone, solo, broken, refused }[scenario]()));
   end(0);
 } catch (error) {
   console.error(String(error?.stack ?? error));

@@ -281,7 +281,7 @@ export class SpaceClient extends EventTarget {
       }
     });
     const dtlsParameters = await transport.connect();
-    if (peer.signalingState === 'closed') return;
+    if (!dtlsParameters) return;
     this.say({ connectTransport: { type, dtlsParameters } });
     if (type !== PRODUCER) return;
     this.say({ produceData: { sctpStreamParameters: { streamId: 0, ordered: false, maxRetransmits: 0 } } });

@@ -8,6 +8,16 @@ import { DTLS_CLIENT, TCP } from './wire.js';
 export const MID = 'urn:ietf:params:rtp-hdrext:sdes:mid';
 export const AUDIO_LEVEL = 'urn:ietf:params:rtp-hdrext:ssrc-audio-level';
 
+/** Waits for what may be cut short by the end of the peer, which is no error. Gives whether it was not. */
+async function unlessClosed(peer, work) {
+  try {
+    await work();
+  } catch (error) {
+    if (peer.signalingState !== 'closed') throw error;
+  }
+  return peer.signalingState !== 'closed';
+}
+
 /** One data channel is negotiated by the messages, not in band, so its number is known to both. */
 const UNRELIABLE = { negotiated: true, ordered: false, maxRetransmits: 0 };
 
@@ -61,16 +71,19 @@ export class Sending {
     this.voice = null;
   }
 
-  /** Gives what `connectTransport` says. */
+  /** Gives what `connectTransport` says, or nothing if it was closed meanwhile. */
   async connect() {
-    await this.peer.setLocalDescription(await this.peer.createOffer());
-    const offer = this.peer.localDescription.sdp;
-    const sections = offer.split(/^(?=m=)/m).slice(1).map((section) => {
-      const [, mid] = section.match(/^a=mid:(\S+)/m);
-      return section.startsWith('m=audio') ? this.#audioSection(mid, section) : dataSection(mid, this.options, 'passive');
+    let offer;
+    const isOpen = await unlessClosed(this.peer, async () => {
+      await this.peer.setLocalDescription(await this.peer.createOffer());
+      offer = this.peer.localDescription.sdp;
+      const sections = offer.split(/^(?=m=)/m).slice(1).map((section) => {
+        const [, mid] = section.match(/^a=mid:(\S+)/m);
+        return section.startsWith('m=audio') ? this.#audioSection(mid, section) : dataSection(mid, this.options, 'passive');
+      });
+      await this.peer.setRemoteDescription({ type: 'answer', sdp: description(1, sections) });
     });
-    await this.peer.setRemoteDescription({ type: 'answer', sdp: description(1, sections) });
-    return ownFingerprint(offer);
+    return isOpen && ownFingerprint(offer);
   }
 
   /** Takes Opus from the offer, and of the header extensions those that the server has use for. */
@@ -124,24 +137,24 @@ export class Receiving {
     });
   }
 
-  /** Gives what `connectTransport` says. */
+  /** As the other's. */
   async connect() {
-    await this.#negotiate();
-    return ownFingerprint(this.peer.localDescription.sdp);
+    return (await this.#negotiate()) && ownFingerprint(this.peer.localDescription.sdp);
   }
 
   /** Descriptions are exchanged one after the other. */
   #negotiate() {
     // All that changes while one exchange is under way goes into the next.
-    this.queued ??= this.work.catch(() => {}).then(async () => {
+    this.queued ??= this.work.catch(() => {}).then(() => {
       this.queued = null;
-      if (this.peer.signalingState === 'closed') return;
-      const rejected = this.voices.filter((voice) => voice.isRejected);
-      const voices = this.voices.map((voice) => ({ ...voice, lines: this.#voiceLines(voice) }));
-      const sdp = description(++this.version, [dataSection('data', this.options, 'actpass'), ...voices]);
-      await this.peer.setRemoteDescription({ type: 'offer', sdp });
-      await this.peer.setLocalDescription(await this.peer.createAnswer());
-      for (const voice of rejected) voice.isFree = true;
+      return unlessClosed(this.peer, async () => {
+        const rejected = this.voices.filter((voice) => voice.isRejected);
+        const voices = this.voices.map((voice) => ({ ...voice, lines: this.#voiceLines(voice) }));
+        const sdp = description(++this.version, [dataSection('data', this.options, 'actpass'), ...voices]);
+        await this.peer.setRemoteDescription({ type: 'offer', sdp });
+        await this.peer.setLocalDescription(await this.peer.createAnswer());
+        for (const voice of rejected) voice.isFree = true;
+      });
     });
     return (this.work = this.queued);
   }
