@@ -19,7 +19,7 @@ const isLocal = /^(localhost|127\.|\[::1\])/.test(location.hostname);
 
 const refusals = {
   full: 'This space is full. Try again when somebody has left.',
-  token: 'Entering this space takes an invitation, and the one in this link is missing, spent or for another space.',
+  token: 'Entering this space takes an invitation, and the one in this link is missing, has expired or is for another space.',
   banned: 'You have been put out of this space for a while.',
   limit: 'The server takes no more spaces, or this name is too long for one.',
   insecure: 'This page came by HTTPS, but the server of spaces has no certificate (spaces.cert and spaces.key), so the browser may not connect to it.',
