@@ -232,7 +232,13 @@ impl Session {
         if inside.len() as u64 > limits.inflated_bytes_max {
             return Err(Error::TooLong);
         }
-        let value = pickle::decode(&Bytes::from(inside), limits.pickle)?;
+        // A node has more than eight bytes for each of its items.
+        let items_max = u32::try_from(inside.len() / 8).unwrap_or(u32::MAX);
+        let outer = pickle::Limits {
+            expanded_max: limits.pickle.expanded_max.max(items_max),
+            ..limits.pickle
+        };
+        let value = pickle::decode(&Bytes::from(inside), outer)?;
         let session = value.as_dict().ok_or(Error::Form)?;
         let Some(Value::List(items)) = session.of("nodes") else {
             return Err(Error::Form);
