@@ -88,7 +88,7 @@ lane() {
         ended=$((ended + 1))
         ;;
       2) crew "${options[@]}" --leave && ended=$((ended + 1)) || failed=$((failed + 1)) ;;
-      3) become_crew "${options[@]}" && ended=$((ended + 1)) || failed=$((failed + 1)) ;;
+      3) crew "${options[@]}" && ended=$((ended + 1)) || failed=$((failed + 1)) ;;
     esac
   done
   echo "$ended $killed $failed" > "$dir/lane$1"

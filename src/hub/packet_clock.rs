@@ -31,6 +31,8 @@ pub struct Renumbering {
     /// The track's next number.
     next: u64,
     behind: u32,
+    /// The number before the joined one was left out, and is for the packet before.
+    has_gap: bool,
 }
 
 impl Renumbering {
@@ -45,10 +47,12 @@ impl Renumbering {
     }
 
     /// Takes the number that was just given at a join, so that its packet has the next one and
-    /// whoever receives it notices that it does not go on from the one before.
+    /// whoever receives it notices that it does not go on from the one before. Where the sender's
+    /// first two packets have changed places, the first one fits in.
     pub fn leave_gap(&mut self) -> u64 {
         let number = self.next;
         self.next += 1;
+        self.has_gap = true;
         if let Some((_, to)) = &mut self.joined {
             *to = number;
         }
@@ -59,6 +63,10 @@ impl Renumbering {
     /// packet from before they were, or that is of no use to anybody.
     pub fn place(&mut self, number: u64) -> Option<(u64, bool)> {
         if let Some((from, to)) = self.joined {
+            if number.checked_add(1) == Some(from) && std::mem::take(&mut self.has_gap) {
+                self.behind = 0;
+                return Some((to - 1, false));
+            }
             let placed = if number >= from {
                 to.checked_add(number - from)
             } else {
@@ -86,6 +94,7 @@ impl Renumbering {
             }
         }
         self.behind = 0;
+        self.has_gap = false;
         let placed = self.next;
         self.joined = Some((number, placed));
         self.next = placed + 1;
@@ -97,12 +106,20 @@ impl Renumbering {
 /// a frame holds for all of them, however late they come.
 #[derive(Debug, Default)]
 pub struct PacketClock {
-    /// From which number on which offset holds.
-    changes: VecDeque<(u64, MediaTime)>,
+    /// From which packet on which offset holds.
+    changes: VecDeque<Change>,
     /// Number and time, as the publisher has it, of the newest packet.
     newest: Option<u64>,
     /// The highest time, as the publisher has it, since the last change.
     highest: Option<MediaTime>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    number: u64,
+    /// The packet's time, as the publisher has it.
+    time: MediaTime,
+    offset: MediaTime,
 }
 
 impl PacketClock {
@@ -120,32 +137,38 @@ impl PacketClock {
         time: MediaTime,
     ) -> (MediaTime, Adjustment) {
         if self.newest.is_some_and(|newest| number <= newest) {
-            return (time + self.offset_at(number), Adjustment::Steady);
+            return (time + self.offset_at(number, time), Adjustment::Steady);
         }
         self.newest = Some(number);
         if let Some(highest) = self.highest {
             let is_reordered = time <= highest && highest.since(time) <= BACK_MAX;
             if is_reordered {
-                return (time + self.offset_at(number), Adjustment::Steady);
+                return (time + self.offset_at(number, time), Adjustment::Steady);
             }
         }
         self.highest = Some(time);
         let (placed, adjustment) = timeline.place_time(track, time);
         let offset = placed - time;
-        if self.changes.back().map(|(_, offset)| *offset) != Some(offset) {
+        if self.changes.back().map(|change| change.offset) != Some(offset) {
             if self.changes.len() == CHANGES_MAX {
                 self.changes.pop_front();
             }
-            self.changes.push_back((number, offset));
+            self.changes.push_back(Change {
+                number,
+                time,
+                offset,
+            });
         }
         (placed, adjustment)
     }
 
-    fn offset_at(&self, number: u64) -> MediaTime {
-        let known = self.changes.iter().rfind(|(from, _)| *from <= number);
+    fn offset_at(&self, number: u64, time: MediaTime) -> MediaTime {
+        // The first packet that arrived after a jump need not be the first of its frame.
+        let is_of = |change: &&Change| change.number <= number || change.time == time;
+        let known = self.changes.iter().rfind(is_of);
         known
             .or_else(|| self.changes.front())
-            .map_or(MediaTime::ZERO, |(_, offset)| *offset)
+            .map_or(MediaTime::ZERO, |change| change.offset)
     }
 }
 
@@ -169,6 +192,18 @@ mod tests {
         assert_eq!(numbers.place(17), Some((3, true)));
         assert_eq!(numbers.place(16), None, "it would take another's place");
         assert_eq!(numbers.place(18), Some((4, false)));
+    }
+
+    #[test]
+    fn a_sender_whose_first_packets_change_places_loses_none() {
+        let mut numbers = Renumbering::default();
+        numbers.place(5);
+        numbers.rejoin();
+        assert_eq!(numbers.place(101), Some((1, true)));
+        assert_eq!(numbers.leave_gap(), 2);
+        assert_eq!(numbers.place(100), Some((1, false)));
+        assert_eq!(numbers.place(100), None, "once");
+        assert_eq!(numbers.place(102), Some((3, false)));
     }
 
     #[test]
@@ -196,6 +231,16 @@ mod tests {
         assert_eq!(place(6, 3_605_080).0, millis(113));
         assert_eq!(place(3, 5040), (millis(40), Adjustment::Steady), "late");
         assert_eq!(place(7, 3_605_120).0, millis(153));
+    }
+
+    #[test]
+    fn a_jump_holds_for_the_whole_frame_that_arrives_in_disorder() {
+        let (mut timeline, mut clock) = (Timeline::default(), PacketClock::default());
+        let mut place = |number, time| clock.place(&mut timeline, VIDEO, number, millis(time));
+        place(0, 5000);
+        let (second, adjustment) = place(2, 3_605_000);
+        assert_eq!(adjustment, Adjustment::Rejoined);
+        assert_eq!(place(1, 3_605_000), (second, Adjustment::Steady));
     }
 
     #[test]

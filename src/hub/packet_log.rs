@@ -48,6 +48,14 @@ impl PacketLog {
         if self.slots.is_empty() {
             self.first = number;
         }
+        if number.checked_add(1) == Some(self.first) && !self.slots.is_empty() {
+            // It changed places with the oldest: its own was not kept while it was empty.
+            self.first = number;
+            self.note(&packet);
+            self.slots.push_front(Some(packet));
+            self.trim();
+            return Kept::Late;
+        }
         let Some(index) = number.checked_sub(self.first) else {
             return Kept::TooOld;
         };
@@ -165,6 +173,18 @@ impl PacketLog {
 mod tests {
     use super::*;
     use crate::media::samples;
+
+    #[test]
+    fn the_first_two_may_change_places() {
+        let mut log = PacketLog::default();
+        log.push(packet(5, Start::No));
+        assert_eq!(log.push(packet(4, Start::Keyframe)), Kept::Late);
+        assert_eq!(log.push(packet(4, Start::Keyframe)), Kept::Duplicate);
+        let run: Vec<u64> = log.since_keyframe().unwrap().map(|p| p.number).collect();
+        assert_eq!(run, [4, 5]);
+        assert_eq!(log.push(packet(2, Start::No)), Kept::TooOld);
+        assert_eq!(log.len(), 2);
+    }
 
     fn packet(number: u64, start: Start) -> Packet {
         samples::packet(0, number, number as i64, start, 100)
