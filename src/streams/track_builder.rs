@@ -74,8 +74,16 @@ impl TrackBuilder {
     ) -> bool {
         let next = match self.next {
             Some(next) => next,
-            None if packet.start == Start::No => return false,
-            None => packet.number,
+            None if packet.start == Start::No => {
+                // The beginning of its frame may be just behind it.
+                self.waiting.clear();
+                self.waiting.insert(packet.number, packet.clone());
+                return false;
+            }
+            None => {
+                self.waiting = self.waiting.split_off(&packet.number);
+                packet.number
+            }
         };
         self.next = Some(next);
         if packet.number < next {
@@ -201,6 +209,14 @@ mod tests {
         let (times, asks) = build(&numbers, Duration::from_millis(50));
         assert_eq!(times, [400, 800, 840, 880]);
         assert!(asks);
+    }
+
+    #[test]
+    fn the_first_two_packets_may_change_places() {
+        let numbers = [21, 20, 22, 23];
+        assert_eq!(build(&numbers, Duration::ZERO), (vec![400, 440], false));
+        let (times, _) = build(&[19, 20, 21], Duration::ZERO);
+        assert_eq!(times, [400], "what is older than the beginning is let go of");
     }
 
     #[test]
