@@ -593,8 +593,9 @@ impl Stream {
         Mirrored::Shown { lost }
     }
 
-    /// The home shard's answer to a subscription.
-    pub(super) fn backlog(&mut self, now: Instant, backlog: Backlog) {
+    /// The home shard's answer to a subscription. Returns the frames, with their numbers, that go on
+    /// from what those who watch here have seen: they are yet to be taken and shown.
+    pub(super) fn backlog(&mut self, now: Instant, backlog: Backlog) -> Vec<(u64, Frame, bool)> {
         for (track, statistics) in backlog.tracks {
             let index = track.id.index();
             self.set_track(track);
@@ -603,14 +604,29 @@ impl Stream {
         self.set_retired(&backlog.retired);
         self.unix_zero_ms = backlog.unix_zero_ms;
         let has_frames = !backlog.frames.is_empty();
-        for (frame, is_entry) in backlog.frames {
-            self.keep(now, frame, is_entry);
+        let known = match &self.role {
+            Role::Mirror(mirror) => mirror.next_number,
+            Role::Home(_) => None,
+        };
+        let mut further = Vec::new();
+        match known.zip(backlog.next) {
+            Some((known, next)) => {
+                let numbers = next.saturating_sub(backlog.frames.len() as u64)..next;
+                let numbered = numbers.zip(backlog.frames);
+                let unseen = numbered.filter(|(number, _)| *number >= known);
+                further.extend(unseen.map(|(number, (frame, entry))| (number, frame, entry)));
+            }
+            None => {
+                for (frame, is_entry) in backlog.frames {
+                    self.keep(now, frame, is_entry);
+                }
+            }
         }
         self.is_packets = backlog.is_packets;
         // Home has waited for all of this already.
         self.is_ready |= backlog.is_ready && (backlog.is_packets || has_frames);
         if let Role::Mirror(mirror) = &mut self.role
-            && let Some(next) = backlog.next
+            && let Some(next) = backlog.next.filter(|_| known.is_none())
         {
             mirror.next_number = Some(next);
             mirror.is_broken = false;
@@ -621,6 +637,7 @@ impl Stream {
                 self.packets.track(track).keep(&batch);
             }
         }
+        further
     }
 
     /// What a mirror begins with that wants more than it did.

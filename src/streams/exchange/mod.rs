@@ -449,7 +449,9 @@ impl Exchange {
             }
             Message::Backlog { stream, backlog } => {
                 if let Some(mirror) = self.streams.get_mut(&stream) {
-                    mirror.backlog(self.now, *backlog);
+                    for (number, frame, is_entry) in mirror.backlog(self.now, *backlog) {
+                        self.mirror_frame(stream, number, &frame, is_entry);
+                    }
                     self.backlog_of_packets(stream);
                     self.seat_waiting(stream);
                 }
