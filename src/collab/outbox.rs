@@ -26,7 +26,8 @@ pub(super) struct Outbox {
     waiting: VecDeque<Rc<Message>>,
     bytes: usize,
     coalesce_at: usize,
-    users: usize,
+    /// How many of them say something of users.
+    about_users: usize,
 }
 
 /// A client that reads too slowly.
@@ -39,7 +40,7 @@ impl Outbox {
             waiting: VecDeque::new(),
             bytes: 0,
             coalesce_at: COALESCE_BYTES,
-            users: 0,
+            about_users: 0,
         }
     }
 
@@ -54,13 +55,14 @@ impl Outbox {
     /// Adds a message. How many others it has replaced, or that there is no room.
     pub(super) fn push(&mut self, message: &Rc<Message>) -> Result<usize, Overfull> {
         let mut replaced = 0;
-        if message.subject == Subject::Users {
-            // Each table is complete, so that only the newest counts.
-            if self.users > 0 {
-                replaced += self.remove(|queued| queued.subject == Subject::Users);
-            }
-            self.users = 1;
+        if message.subject == Subject::Users && self.about_users > 0 {
+            // Each table is complete, with all that users have said of themselves. Nothing of that
+            // may stay before it: a client takes it for a fault to be told of a user that no table
+            // before has named.
+            replaced += self.remove(is_about_users);
+            self.about_users = 0;
         }
+        self.about_users += usize::from(is_about_users(message));
         self.bytes += message.bytes();
         self.waiting.push_back(Rc::clone(message));
         if self.bytes > self.coalesce_at || self.waiting.len() > MESSAGES_MAX {
@@ -79,13 +81,18 @@ impl Outbox {
             };
             taken += message.bytes();
             self.bytes -= message.bytes();
-            self.users -= usize::from(message.subject == Subject::Users);
+            self.about_users -= usize::from(is_about_users(&message));
             pieces.extend_from_slice(message.framed(wire));
         }
         if self.waiting.is_empty() {
             self.coalesce_at = COALESCE_BYTES;
         }
         pieces
+    }
+
+    /// All messages.
+    pub(super) fn into_messages(self) -> VecDeque<Rc<Message>> {
+        self.waiting
     }
 
     /// Forgets what was queued about a node.
@@ -143,6 +150,13 @@ impl Outbox {
             return Err(Overfull);
         }
         Ok(places.len())
+    }
+}
+
+fn is_about_users(message: &Message) -> bool {
+    match message.subject {
+        Subject::Users | Subject::Metadata(_) => true,
+        Subject::Node(_) | Subject::Commit(_) | Subject::None => false,
     }
 }
 
