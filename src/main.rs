@@ -56,6 +56,9 @@ enum Command {
         /// The port of WebRTC's media, UDP and TCP.
         #[arg(long, default_value_t = 18203)]
         webrtc: u16,
+        /// The port that players of spaces connect to.
+        #[arg(long, default_value_t = 4000)]
+        spaces: u16,
     },
     /// Say what keeps the server from running here, and what mends it.
     Doctor,
@@ -88,12 +91,14 @@ fn main() -> ExitCode {
             rtmp,
             control,
             webrtc,
+            spaces,
         }) => {
             let demo = demo::Demo {
                 http,
                 rtmp,
                 control,
                 webrtc,
+                spaces,
             };
             demo::run(demo, &mut io::stdout()).map(|()| true)
         }

@@ -169,7 +169,8 @@ fn the_demo_plays() {
             .args(["--http", &free_port().to_string()])
             .args(["--rtmp", &free_port().to_string()])
             .args(["--control", &free_port().to_string()])
-            .args(["--webrtc", &free_port().to_string()]),
+            .args(["--webrtc", &free_port().to_string()])
+            .args(["--spaces", &free_port().to_string()]),
     );
     let url = wait_for(
         "the demo to print its page",

@@ -33,6 +33,8 @@ pub struct Demo {
     pub control: u16,
     /// Media of WebRTC.
     pub webrtc: u16,
+    /// Players of spaces.
+    pub spaces: u16,
 }
 
 /// Serves the demo until a signal ends it.
@@ -46,6 +48,7 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
             ],
         },
         "webrtc": {"interface": "127.0.0.1", "port": demo.webrtc},
+        "spaces": {"interface": "127.0.0.1", "port": demo.spaces},
         "streams": {"demo": {"name": "demo", "source": "push://127.0.0.1"}},
     });
     let loaded = config::parse(&text.to_string(), "the demo's configuration")?;
@@ -66,7 +69,8 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "\nA clip loops as the live stream `demo`:\n\n    \
-         http://127.0.0.1:{http}/demo.html    open this in a browser\n\n    \
+         http://127.0.0.1:{http}/demo.html    open this in a browser\n    \
+         http://127.0.0.1:{http}/space.html   a space to walk and talk in, with a second window\n\n    \
          http://127.0.0.1:{http}/cmaf/demo/index.m3u8   HLS with low latency, also /hls/demo/index.m3u8\n    \
          http://127.0.0.1:{http}/cmaf/demo/index.mpd    DASH\n    \
          http://127.0.0.1:{http}/demo.flv     HTTP-FLV, also .ts and .mp4\n    \

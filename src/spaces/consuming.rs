@@ -69,6 +69,13 @@ impl Host {
         };
         match side {
             Side::Producer => {
+                // Nothing more is heard of its levels.
+                if std::mem::take(&mut player.is_talking) {
+                    self.tell_talking(key, false);
+                }
+                let Some(player) = self.players.get_mut(&key) else {
+                    return;
+                };
                 let audio = player.audio.take().map(|producer| producer.id);
                 let messages = player.messages.take().map(|producer| producer.id);
                 for producer in audio.into_iter().chain(messages) {
@@ -581,14 +588,19 @@ impl Host {
     }
 
     fn level(&mut self, producer: ProducerId, talking: bool) {
-        let Some((owner, _)) = self.by_transport.get(&producer.transport) else {
+        let owner = self.by_transport.get(&producer.transport);
+        if let Some((owner, _)) = owner.copied() {
+            self.tell_talking(owner, talking);
+        }
+    }
+
+    fn tell_talking(&mut self, owner: PlayerKey, talking: bool) {
+        let Some(player) = self.players.get_mut(&owner) else {
             return;
         };
-        let worlds: Vec<(World, u8)> = self
-            .players
-            .get(owner)
-            .into_iter()
-            .flat_map(|player| player.worlds.iter())
+        player.is_talking = talking;
+        let worlds = player.worlds.iter();
+        let worlds: Vec<(World, u8)> = worlds
             .map(|(world, number)| (world.clone(), *number))
             .collect();
         for (world, player) in worlds {

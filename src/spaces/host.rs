@@ -390,9 +390,10 @@ impl Host {
         for (number, other) in &others {
             let joined = self.players[other].joined(*number, true);
             let falls = self.players[other].falls(*number);
+            let talks = self.players[other].talks(*number);
             self.say(key, joined);
-            if let Some(falls) = falls {
-                self.say(key, falls);
+            for known in falls.into_iter().chain(talks) {
+                self.say(key, known);
             }
         }
         let joined = Response::Joined {
@@ -792,6 +793,14 @@ impl Player {
             data: self.data.clone(),
             before_you,
         }
+    }
+
+    /// That it talks, of which one is else only told when it begins or ends.
+    fn talks(&self, number: u8) -> Option<Response> {
+        self.is_talking.then_some(Response::Talking {
+            player: number,
+            talking: true,
+        })
     }
 
     /// That it falls, which generations 2 and 3 have no place for in what tells of a player. The first

@@ -75,6 +75,8 @@ pub(super) struct Player {
     pub(super) receiving: Option<Transport>,
     pub(super) audio: Option<Producer<Box<AudioParameters>>>,
     pub(super) messages: Option<Producer<StreamParameters>>,
+    /// Others were told that it talks.
+    pub(super) is_talking: bool,
     pub(super) consumers: BTreeMap<ConsumerId, Consumer>,
     /// Of producers and consumers.
     pub(super) next_number: u32,
@@ -107,6 +109,7 @@ impl Player {
             receiving: None,
             audio: None,
             messages: None,
+            is_talking: false,
             consumers: BTreeMap::new(),
             next_number: 0,
             chats: Bucket::new(now, CHATS),

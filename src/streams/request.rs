@@ -2,6 +2,7 @@
 
 use crate::streams::name::StreamName;
 use crate::streams::output::Container;
+use crate::streams::page::space;
 use crate::streams::segment_request::File;
 use crate::streams::segments::Form;
 
@@ -35,6 +36,12 @@ pub(super) enum Target {
         /// Which of its resources.
         file: File,
     },
+    /// `/space.html`: the page of spaces. Where none are served it is a stream's like any other.
+    SpacePage,
+    /// `/space/NAME`: one of its modules.
+    SpaceModule(&'static str),
+    /// `/space.json`: where players come.
+    SpacePlace,
     /// `/time`: the wall clock, for DASH players.
     Time,
     /// Nothing here.
@@ -56,8 +63,14 @@ impl Target {
                 return Self::segmented(form, rest).unwrap_or(Self::Unknown);
             }
         }
-        if file == "time" {
-            return Self::Time;
+        match file {
+            "time" => return Self::Time,
+            "space.html" => return Self::SpacePage,
+            "space.json" => return Self::SpacePlace,
+            _ => {}
+        }
+        if let Some(name) = file.strip_prefix("space/") {
+            return space::module(name).map_or(Self::Unknown, Self::SpaceModule);
         }
         let Some((stem, extension)) = file.rsplit_once('.') else {
             return Self::Unknown;
@@ -127,6 +140,18 @@ mod tests {
                 as_script: true
             }
         );
+    }
+
+    #[test]
+    fn spaces_have_a_page_and_modules() {
+        assert_eq!(Target::of("/space.html"), Target::SpacePage);
+        assert_eq!(Target::of("/space.json"), Target::SpacePlace);
+        assert!(matches!(
+            Target::of("/space/client.js"),
+            Target::SpaceModule(text) if text.contains("class SpaceClient")
+        ));
+        assert_eq!(Target::of("/space/other.js"), Target::Unknown);
+        assert_eq!(Target::of("/spaces.html"), Target::Page(name("spaces")));
     }
 
     #[test]

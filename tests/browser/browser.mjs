@@ -119,8 +119,46 @@ async function inChromium(call, targetId) {
       return answer.result.value;
     },
     picture: async () => (await inPage('Page.captureScreenshot', { format: 'png' })).data,
+    /** Holds a key, by its place on the keyboard. */
+    async press(code, ms = 50) {
+      const { bidi, ...key } = { code, ...keys[code] };
+      await inPage('Input.dispatchKeyEvent', { type: key.text ? 'keyDown' : 'rawKeyDown', ...key });
+      await sleep(ms);
+      await inPage('Input.dispatchKeyEvent', { type: 'keyUp', ...key });
+    },
+    /** Types text into what has the focus. */
+    async type(text) {
+      for (const letter of text) {
+        const key = { key: letter, code: `Key${letter.toUpperCase()}` };
+        await inPage('Input.dispatchKeyEvent', { type: 'keyDown', text: letter, ...key });
+        await inPage('Input.dispatchKeyEvent', { type: 'keyUp', ...key });
+      }
+    },
+    /** Touches a point, and holds it. */
+    async touch(x, y, ms) {
+      await inPage('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: [{ x, y }] });
+      await sleep(ms);
+      await inPage('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
+    },
+    /** Looks like another screen. */
+    async screen({ width = 1000, height = 700, ratio = 1, scheme = 'light' }) {
+      await inPage('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: ratio, mobile: width < 500 });
+      await inPage('Emulation.setTouchEmulationEnabled', { enabled: width < 500 });
+      await inPage('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] });
+    },
   };
 }
+
+// What the two protocols call the keys that the tests press.
+const keys = {
+  ArrowLeft: { key: 'ArrowLeft', windowsVirtualKeyCode: 37, bidi: '\uE012' },
+  ArrowUp: { key: 'ArrowUp', windowsVirtualKeyCode: 38, bidi: '\uE013' },
+  ArrowRight: { key: 'ArrowRight', windowsVirtualKeyCode: 39, bidi: '\uE014' },
+  ArrowDown: { key: 'ArrowDown', windowsVirtualKeyCode: 40, bidi: '\uE015' },
+  KeyS: { key: 's', windowsVirtualKeyCode: 83, bidi: 's' },
+  Enter: { key: 'Enter', windowsVirtualKeyCode: 13, text: '\r', bidi: '\uE007' },
+  Escape: { key: 'Escape', windowsVirtualKeyCode: 27, bidi: '\uE00C' },
+};
 
 // A camera and a microphone, and no question to a person.
 const fakeDevicePreferences = {
@@ -182,6 +220,15 @@ async function inFirefox(call, context) {
       return answer.result.value === undefined ? undefined : JSON.parse(answer.result.value);
     },
     picture: async () => (await call('browsingContext.captureScreenshot', { context })).data,
+    async press(code, ms = 50) {
+      const value = keys[code].bidi;
+      const actions = [{ type: 'keyDown', value }, { type: 'pause', duration: ms }, { type: 'keyUp', value }];
+      await call('input.performActions', { context, actions: [{ type: 'key', id: 'keyboard', actions }] });
+    },
+    async type(text) {
+      const actions = [...text].flatMap((value) => [{ type: 'keyDown', value }, { type: 'keyUp', value }]);
+      await call('input.performActions', { context, actions: [{ type: 'key', id: 'keyboard', actions }] });
+    },
   };
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::proto::unavi::World;
+use crate::proto::unavi::{World, described};
 use crate::spaces::token::sign;
 
 fn world(name: &str) -> World {
@@ -96,6 +96,43 @@ fn sound_is_paused_until_it_is_wanted_and_again() {
         muted.len() <= 1,
         "one hears the muted one at most: {muted:?}"
     );
+}
+
+/// A page showed nobody's ring until somebody paused: who had been talking before it came was told to
+/// those who were there then.
+#[test]
+fn who_comes_late_is_told_who_talks() {
+    let mut stage = Stage::new(Options::default());
+    let a = enter_with_media(&mut stage, 1, "w");
+    let producer = stage.orders.iter().find_map(|order| match order {
+        Order::ProduceAudio { producer, .. } => Some(*producer),
+        _ => None,
+    });
+    let producer = producer.unwrap();
+    stage.host.report(Report::Level {
+        producer,
+        talking: true,
+    });
+    let told = |stage: &mut Stage, conn: ConnId| {
+        let heard = stage.take_heard(conn).into_iter();
+        let described = heard.map(|frame| match frame {
+            Frame::Binary(bytes) => described(&bytes),
+            Frame::Text(text) => text,
+        });
+        let talking = described.filter(|text| text.contains("Talking"));
+        talking
+            .map(|text| text.contains("talking: true"))
+            .collect::<Vec<bool>>()
+    };
+    let late = stage.connect(3);
+    stage.text(late, &join(Dialect::Four, "w"));
+    assert_eq!(told(&mut stage, late), [true]);
+    // Without its transport nobody hears it.
+    stage.text(a, &two("create_transport", json!({"type": "producer"})));
+    assert_eq!(told(&mut stage, late), [false]);
+    let later = stage.connect(4);
+    stage.text(later, &join(Dialect::Four, "w"));
+    assert!(told(&mut stage, later).is_empty());
 }
 
 #[test]

@@ -34,8 +34,26 @@ impl Exchange {
         };
         match Target::of(&request.path) {
             Target::Index => self.respond(conn, html(page::INDEX)),
-            Target::Page(name) => {
-                self.respond(conn, html(page::player(&name, self.offline_text())))
+            Target::Page(name) => self.player_page(conn, &name),
+            Target::SpacePage if self.config.spaces.is_served => {
+                self.respond(conn, space_page());
+            }
+            Target::SpacePage => {
+                let name = StreamName::parse("space").expect("a word is a name");
+                self.player_page(conn, &name);
+            }
+            Target::SpaceModule(text) if self.config.spaces.is_served => {
+                let response = Response::new(200)
+                    .with_body("text/javascript; charset=utf-8", text)
+                    .with_header("Cache-Control", "no-cache");
+                self.respond(conn, response.with_cors());
+            }
+            Target::SpacePlace if self.config.spaces.is_served => {
+                let place = page::space::place(&self.config.spaces);
+                let response = Response::new(200)
+                    .with_body("application/json", place)
+                    .with_header("Cache-Control", "no-store");
+                self.respond(conn, response.with_cors());
             }
             Target::Info { name, as_script } => {
                 let want = Want::Info {
@@ -55,13 +73,17 @@ impl Exchange {
                 self.http_segmented(conn, from, request, (name, form, file));
             }
             Target::Time => self.respond(conn, time(self.unix_ms)),
-            Target::Unknown => {
+            Target::SpaceModule(_) | Target::SpacePlace | Target::Unknown => {
                 self.respond(
                     conn,
                     Response::text(404, "There is nothing by this name.").with_cors(),
                 );
             }
         }
+    }
+
+    fn player_page(&mut self, conn: ConnId, name: &StreamName) {
+        self.respond(conn, html(page::player(name, self.offline_text())));
     }
 
     pub(super) fn offline_text(&self) -> &str {
@@ -152,6 +174,16 @@ pub(super) fn html(page: impl Into<Bytes>) -> Response {
         .with_header("Cache-Control", "no-cache")
         .with_header("Content-Security-Policy", page::CONTENT_SECURITY_POLICY)
         .with_cors()
+}
+
+fn space_page() -> Response {
+    Response::new(200)
+        .with_body("text/html; charset=utf-8", page::space::HTML)
+        .with_header("Cache-Control", "no-cache")
+        .with_header(
+            "Content-Security-Policy",
+            page::space::CONTENT_SECURITY_POLICY,
+        )
 }
 
 /// The wall clock, as ISO 8601 has it.

@@ -1,6 +1,6 @@
-//! The pages that a browser sees: a stream's player and the one at `/`.
+//! The pages that a browser sees: a stream's player, the one at `/`, and that of spaces ([`space`]).
 //!
-//! Both are whole in themselves, without a third party's script, and may be shown in a frame of
+//! The first two are whole in themselves, without a third party's script, and may be shown in a frame of
 //! another site. Parameters of the player: `muted=1`, `autoplay=0`, `controls=0`, `target` for the
 //! seconds to stay behind the live edge, and `player=webrtc` or `player=mse` for one way only.
 //!
@@ -10,6 +10,8 @@
 use serde_json::json;
 
 use super::name::StreamName;
+
+pub mod space;
 
 /// What stands before the settings of the player page.
 const HEAD: &str = concat!(

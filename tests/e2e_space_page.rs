@@ -1,0 +1,313 @@
+//! The page of spaces in real browsers: people see, hear and read each other.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests measure other processes in real time"
+)]
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::rtc::{alone, number};
+use support::tls::{Files, Secure};
+use support::{Background, Server, free_port, http, repository, run, scratch, wait_for};
+
+const BROWSE_MAX: Duration = Duration::from_secs(90);
+const WORLD: &str = "https://example.com/world.json";
+
+/// How fast one walks, in metres a second, as `src/streams/page/space/page.js` has it.
+const WALK: f64 = 2.6;
+
+struct Spaces {
+    server: Server,
+    port: u16,
+}
+
+fn spaces(settings: Value) -> Spaces {
+    let port = free_port();
+    let edit = move |all: &mut Value| {
+        all["spaces"] = settings.clone();
+        all["spaces"]["interface"] = "127.0.0.1".into();
+        all["spaces"]["port"] = port.into();
+        let protocols = &mut all["config"]["protocols"];
+        let protocols = protocols.as_array_mut().expect("a list");
+        if !protocols.iter().any(|it| it["connector"] == "WebRTC") {
+            protocols.push(json!({"connector": "WebRTC"}));
+        }
+    };
+    let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {});
+    Spaces { server, port }
+}
+
+impl Spaces {
+    fn page(&self) -> String {
+        self.server.url("/space.html")
+    }
+
+    fn players(&self) -> usize {
+        let path = format!("/spaces?space={WORLD}");
+        let listed = http::get(self.server.control, &path).expect("it answers");
+        let listed: Value = serde_json::from_str(&listed.text()).unwrap_or_default();
+        listed["players"].as_array().map_or(0, Vec::len)
+    }
+}
+
+/// A scenario of `tests/browser/space_page.mjs`, with screenshots left in the scratch folder.
+fn command(scenario: &str, browser: &str, url: &str) -> Command {
+    let mut command = Command::new("node");
+    command
+        .arg(repository().join("tests/browser/space_page.mjs"))
+        .args([scenario, browser, url])
+        .arg(scratch().join(format!("space-{scenario}-{browser}")));
+    command
+}
+
+#[track_caller]
+fn scenario(name: &str, browser: &str, url: &str, variables: &[(&str, &str)]) -> Value {
+    let mut command = command(name, browser, url);
+    let said = run(command.envs(variables.iter().copied()), BROWSE_MAX);
+    assert!(said.status.success(), "{name}: {}", said.stderr);
+    let report = scratch().join(format!("space-{name}-{browser}.json"));
+    fs::write(report, &said.stdout).expect("the scratch folder is writable");
+    serde_json::from_str(&said.stdout).expect("one line of JSON")
+}
+
+/// Alice and Bob met, and she left and came back.
+#[track_caller]
+fn assert_met(report: &Value) {
+    let at = |path: &str| number(report, path);
+    assert_eq!(report["isInviting"], false, "{report}");
+    // She went to the right, then down.
+    let (right, down) = (
+        at("/after/x") - at("/before/x"),
+        at("/after/z") - at("/before/z"),
+    );
+    assert!((WALK * 0.4..WALK * 1.2).contains(&right), "{right}");
+    assert!((WALK * 0.2..WALK).contains(&down), "{down}");
+    assert_eq!(report["shown"]["name"], "Alice");
+    for axis in ["x", "z"] {
+        let path = format!("/{axis}");
+        let far = at(&format!("/shown/place{path}")) - at(&format!("/after{path}"));
+        assert!(far.abs() < 0.001, "Bob sees her elsewhere: {report}");
+    }
+    assert_eq!(report["still"], report["after"], "writing is not walking");
+    let lines = report["gone"]["lines"].as_array().expect("lines");
+    for line in [
+        "Alicewas sagst du?",
+        "BobHello <b>there</b>",
+        "Alice leaves.",
+    ] {
+        assert!(lines.contains(&line.into()), "{line}: {report}");
+    }
+    assert_eq!(report["gone"]["entrance"], true, "{report}");
+    for place in 0..2 {
+        assert!(at(&format!("/received/{place}")) > 50.0, "{report}");
+        assert!(at(&format!("/heard/{place}")) > 0.001, "{report}");
+        assert_eq!(
+            report["people"][place].as_array().map(Vec::len),
+            Some(2),
+            "{report}"
+        );
+    }
+    assert_eq!(at("/deaf"), 0.0, "what one does not want to hear: {report}");
+    assert!(at("/heardAgain") > 20.0, "{report}");
+    assert_eq!(report["failures"], json!([[], []]), "{report}");
+}
+
+/// With nothing but the binary, as in the README.
+#[test]
+fn two_people_meet_in_the_demo() {
+    let _alone = alone();
+    let demo = Background::start(
+        "space-demo",
+        Command::new(env!("CARGO_BIN_EXE_ringside"))
+            .arg("demo")
+            .args(["--http", &free_port().to_string()])
+            .args(["--rtmp", &free_port().to_string()])
+            .args(["--control", &free_port().to_string()])
+            .args(["--webrtc", &free_port().to_string()])
+            .args(["--spaces", &free_port().to_string()]),
+    );
+    let url = wait_for(
+        "the demo to print the page of spaces",
+        Duration::from_secs(10),
+        || {
+            demo.log()
+                .split_whitespace()
+                .find(|word| word.starts_with("http://") && word.ends_with("/space.html"))
+                .map(str::to_owned)
+        },
+    );
+    let report = scenario("pair", "chromium", &url, &[]);
+    assert_met(&report);
+    let invitation = report["invitation"].as_str().expect("a link");
+    assert_eq!(invitation, format!("{url}?space=lobby"));
+    // The fake microphone's beeps: loud at arm's length, faint at fourteen metres.
+    let (near, far) = (number(&report, "/near/peak"), number(&report, "/far/peak"));
+    assert!(near > 0.1 && far > 0.0, "{report}");
+    assert!(far < near / 4.0, "{report}");
+    assert!(
+        number(&report, "/near/touched") > 0.5,
+        "a finger walks: {report}"
+    );
+}
+
+#[test]
+fn two_people_meet_in_firefox() {
+    let _alone = alone();
+    let spaces = spaces(json!({}));
+    let report = scenario("pair", "firefox", &spaces.page(), &[]);
+    assert_met(&report);
+}
+
+/// The page, and a player of generation 2 with its own library. What each saw of the other.
+#[track_caller]
+fn beside_generation_two(name: &str, variables: &[(&str, &str)]) -> (Value, Value) {
+    let spaces = spaces(json!({}));
+    let url = format!("{}?space={WORLD}", spaces.page());
+    let mut command = command("alone", "chromium", &url);
+    command.envs(variables.iter().copied());
+    let mut page = Background::start(name, &mut command);
+    wait_for("the page to be in", Duration::from_secs(30), || {
+        (spaces.players() == 1).then_some(())
+    });
+    let plan = json!({
+        "url": format!("ws://127.0.0.1:{}/", spaces.port),
+        "world": WORLD,
+        "seconds": 8,
+        "players": [{"name": "alice", "dialect": "2", "library": "3.6.82", "voice": true, "at": 1}],
+    });
+    let path = scratch().join(format!("{name}.plan.json"));
+    fs::write(&path, plan.to_string()).expect("the scratch folder is writable");
+    let said = run(
+        Command::new("node")
+            .arg(repository().join("tests/browser/spaces.mjs"))
+            .arg("chromium")
+            .arg(&path)
+            .arg(path.with_extension("png")),
+        BROWSE_MAX,
+    );
+    assert!(said.status.success(), "{name}: {}", said.stderr);
+    assert!(page.wait(BROWSE_MAX).success(), "{}", page.log());
+    let player: Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
+    let page: Value = serde_json::from_str(&page.log()).expect("one line of JSON");
+    let player = player["first"][0].clone();
+    let paula = page["me"].to_string();
+    assert_eq!(player["joined"][&paula], "Paula", "{player}");
+    assert_eq!(player["errors"], json!([]), "{player}");
+    assert_eq!(player["chats"][0], json!([page["me"], "hello from Paula"]));
+    let seen = number(&player["locations"][&paula], "/x") - number(&page, "/after/x");
+    assert!(seen.abs() < 0.001, "{player}");
+    let alice = &page["others"][0];
+    assert_eq!(alice["name"], "alice", "{page}");
+    assert_eq!(number(alice, "/place/x").floor(), 1.0, "{page}");
+    assert!(number(&page, "/heard") > 0.001, "{page}");
+    assert!(number(&page, "/sound/peak") > 0.01, "{page}");
+    assert_eq!(page["failures"], json!([]), "{page}");
+    (page, player)
+}
+
+#[test]
+fn the_page_and_generation_two_hear_each_other() {
+    let _alone = alone();
+    let (page, player) = beside_generation_two("space-two", &[]);
+    assert_eq!(page["note"], "");
+    let sounds = player["sounds"].as_array().expect("a list");
+    let sound = sounds.iter().find(|sound| sound["player"] == page["me"]);
+    let sound = sound.unwrap_or_else(|| panic!("nothing of the page: {player}"));
+    assert!(number(sound, "/packets") > 50.0, "{sound}");
+    assert!(number(sound, "/energy") > 0.01, "{sound}");
+}
+
+#[test]
+fn without_a_microphone_one_walks_hears_and_writes() {
+    let _alone = alone();
+    let variables = [("RINGSIDE_NO_MICROPHONE", "1")];
+    let (page, player) = beside_generation_two("space-mute", &variables);
+    let note = page["note"].as_str().expect("a text");
+    assert!(note.contains("microphone"), "{note}");
+    assert!(note.contains("do not hear you"), "{note}");
+    let up = number(&page, "/before/z") - number(&page, "/after/z");
+    assert!(up > WALK * 0.2, "{page}");
+    assert_eq!(player["sounds"], json!([]), "{player}");
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_again() {
+    let _alone = alone();
+    let spaces = spaces(json!({}));
+    let address = format!("http://127.0.0.1:{}", spaces.port);
+    let variables = [("RINGSIDE_SPACES", address.as_str())];
+    let report = scenario("broken", "chromium", &spaces.page(), &variables);
+    let banner = report["banner"].as_str().expect("a text");
+    assert!(
+        banner.starts_with("The server is gone. Trying again in"),
+        "{banner}"
+    );
+    // The place was kept.
+    assert_eq!(report["first"], report["second"], "{report}");
+    assert_eq!(report["isClear"], true);
+    let server = report["server"].as_str().expect("a text");
+    assert!(server.contains("another server: 127.0.0.1:"), "{server}");
+    assert_eq!(report["lines"], json!([]), "nobody came or went: {report}");
+    assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+/// Pages by HTTPS may connect to a server with a certificate only, and have a microphone everywhere.
+#[test]
+fn the_page_comes_by_https() {
+    let _alone = alone();
+    let files = Files::new(&["localhost"]);
+    let port = free_port();
+    let secure = Secure::start(json!({}), &[&files], |all| {
+        all["spaces"] = files.json();
+        all["spaces"]["interface"] = "127.0.0.1".into();
+        all["spaces"]["port"] = port.into();
+    });
+    let variables = [("RINGSIDE_ANY_CERTIFICATE", "1")];
+    let report = scenario("solo", "chromium", &secure.url("/space.html"), &variables);
+    assert_eq!(report["address"], format!("wss://localhost:{port}/"));
+    assert_eq!(report["isReachable"], true, "{report}");
+    assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+#[test]
+fn the_page_says_why_one_may_not_enter() {
+    let _alone = alone();
+    let closed = spaces(json!({"join_key": "a key that nobody knows"}));
+    let report = scenario("refused", "chromium", &closed.page(), &[]);
+    let words = report["words"].as_str().expect("a text");
+    assert!(words.contains("takes an invitation"), "{words}");
+
+    let full = spaces(json!({"space_players_max": 1}));
+    let variables = [("RINGSIDE_FULL", "1")];
+    let report = scenario("refused", "chromium", &full.page(), &variables);
+    let words = report["words"].as_str().expect("a text");
+    assert!(words.contains("full"), "{words}");
+}
+
+#[test]
+fn the_page_is_there_where_spaces_are() {
+    let spaces = spaces(json!({}));
+    let port = spaces.server.http;
+    let place = http::get(port, "/space.json").expect("it answers");
+    let place: Value = serde_json::from_str(&place.text()).expect("JSON");
+    assert_eq!(place, json!({"port": spaces.port, "tls": false}));
+    let module = http::get(port, "/space/client.js").expect("it answers");
+    assert_eq!(
+        module.header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+
+    // Elsewhere the name is a stream's, as all are.
+    let without = Server::open(&["space"]);
+    let page = http::get(without.http, "/space.html").expect("it answers");
+    assert!(page.text().contains("<video"), "the player");
+    for path in ["/space.json", "/space/client.js"] {
+        let answer = http::get(without.http, path).expect("it answers");
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}
