@@ -568,10 +568,10 @@ impl Session {
         for message in mem::replace(&mut user.held, Outbox::new()).into_messages() {
             // Changes of owners went out meanwhile, and found nothing to change.
             let message = match &message.subject {
-                Subject::Node(uuid) => self
-                    .repository
-                    .node(uuid)
-                    .map_or(Rc::clone(&message), |node| message.with_owner(&node.owner)),
+                Subject::Node(uuid) => self.repository.node(uuid).map_or_else(
+                    || Rc::clone(&message),
+                    |node| message.with_owner(&node.owner),
+                ),
                 Subject::Commit(_) | Subject::Users | Subject::Metadata(_) | Subject::None => {
                     message
                 }
