@@ -35,6 +35,7 @@ fn node(number: i64) -> Node {
 struct Table {
     stage: Stage,
     clients: Vec<Client>,
+    next: u64,
 }
 
 impl Table {
@@ -42,12 +43,14 @@ impl Table {
         Self {
             stage: Stage::new(Instant::now(), options()),
             clients: Vec::new(),
+            next: 0,
         }
     }
 
     /// Somebody comes, and is as far as it gets.
     fn come(&mut self, name: &str, wire: Wire, is_admin: bool) -> usize {
-        let number = self.clients.len() as u64;
+        let number = self.next;
+        self.next += 1;
         let client = Client::new(&mut self.stage, number, name.to_owned(), wire, is_admin);
         self.clients.push(client);
         self.settle();

@@ -36,6 +36,7 @@ const PROTO_ROWS: &[&[&str]] = &[
         "rtp",
         "sctp",
         "sdp",
+        "session_log",
         "stun",
         "unavi",
         "zmtp",

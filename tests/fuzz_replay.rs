@@ -42,6 +42,7 @@ targets! {
     sctp "../fuzz/entry/sctp.rs"
     sdp "../fuzz/entry/sdp.rs"
     session_file "../fuzz/entry/session_file.rs"
+    session_log "../fuzz/entry/session_log.rs"
     srtp "../fuzz/entry/srtp.rs"
     stream_name "../fuzz/entry/stream_name.rs"
     stun "../fuzz/entry/stun.rs"

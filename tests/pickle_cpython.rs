@@ -172,6 +172,7 @@ fn a_session_file_goes_through_cpython_unchanged() {
     let session = Session {
         nodes: (0..50).map(node).collect(),
         users,
+        ..Session::default()
     };
     let answer = Python::start().ask(&format!("session {}", hex(&session.to_bytes())));
     let read = Session::read(&bytes(&answer), session_file::Limits::default()).unwrap();

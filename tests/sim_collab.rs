@@ -131,6 +131,10 @@ fn compare(world: &World) -> u64 {
     };
     assert_eq!(active.len(), world.clients.len(), "all have the scene");
     assert_eq!(statistics.nodes, first.scene.len() as u64);
+    let kept = &world.stage.kept;
+    assert!(kept.is_complete());
+    assert_eq!(kept.nodes() as u64, statistics.nodes);
+    assert_eq!(kept.bytes() as u64, statistics.node_bytes);
     let owned = first.scene.values().filter(|node| node.owner != "COMMON");
     assert_eq!(statistics.locks, owned.count() as u64);
     for other in &active[1..] {

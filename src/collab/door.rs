@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::fold::{FoldJob, Folded};
+use super::keeping::{Keeping, Mode};
+use super::order::Order;
 use super::session::{Options, Session, Signs};
 use super::statistics::{COLUMNS, Statistics};
 use crate::base::ids::ConnId;
@@ -39,7 +42,12 @@ impl Door {
         let sessions = configured
             .iter()
             .enumerate()
-            .map(|(place, session)| (Place(place), Session::new(now, options(session))))
+            .map(|(place, session)| {
+                (
+                    Place(place),
+                    Session::new(now, options(session), None, Keeping::new(Mode::Off)),
+                )
+            })
             .filter(|(place, _)| is_here(*place))
             .collect();
         Self {
@@ -143,6 +151,31 @@ impl Door {
                 session.closed(now, conn);
                 self.conns.remove(&conn);
             }
+        }
+    }
+
+    /// True without sessions.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// What a session wants done elsewhere.
+    pub fn poll_order(&mut self) -> Option<(Place, Order)> {
+        let mut sessions = self.sessions.iter_mut();
+        sessions.find_map(|(place, session)| Some((*place, session.poll_order()?)))
+    }
+
+    /// A node of a session was folded.
+    pub fn folded(&mut self, place: Place, folded: Folded) {
+        if let Some(session) = self.sessions.get_mut(&place) {
+            session.folded(folded);
+        }
+    }
+
+    /// A node of a session could not be handed over to be folded.
+    pub fn not_folded(&mut self, place: Place, job: &FoldJob) {
+        if let Some(session) = self.sessions.get_mut(&place) {
+            session.not_folded(job);
         }
     }
 

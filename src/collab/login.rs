@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::message::{Message, Subject, dict};
-use super::session::{PICKLE, Session, State};
+use super::session::{Client, PICKLE, Session, State};
+use super::tries::network;
 use crate::proto::pickle::{Dict, Value, decode};
 use crate::proto::replication::{Channel, Kind, Wire};
 
@@ -35,7 +36,46 @@ impl Session {
         self.send(identity, Channel::Command, &message);
     }
 
-    pub(super) fn login(&mut self, now: Instant, identity: &Bytes, body: &Bytes) {
+    /// Somebody wants to log in: at once, or a while later where others from its address have failed.
+    pub(super) fn ask_login(&mut self, now: Instant, identity: &Bytes, body: &Bytes) {
+        let Some(client) = self.clients.get(identity) else {
+            return;
+        };
+        let address = client.address;
+        let delay = self.tries.delay(now, address);
+        let waits =
+            |client: &Client| client.login.is_some() && network(client.address) == network(address);
+        if delay.is_zero() {
+            self.login(now, identity, body);
+        } else if self.clients.values().any(waits) {
+            // Several guesses at once would make the delay worth nothing.
+            self.refuse_login(
+                identity,
+                "FAILED: too many wrong passwords, try again later",
+            );
+        } else if let Some(client) = self.clients.get_mut(identity) {
+            client.login = Some((now + delay, body.clone()));
+        }
+    }
+
+    /// Takes the logins whose time has come.
+    pub(super) fn take_logins(&mut self, now: Instant) {
+        let is_due = |client: &Client| client.login.as_ref().is_some_and(|(due, _)| *due <= now);
+        let due: Vec<Bytes> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| is_due(client))
+            .map(|(identity, _)| identity.clone())
+            .collect();
+        for identity in due {
+            let client = self.clients.get_mut(&identity);
+            if let Some((_, body)) = client.and_then(|client| client.login.take()) {
+                self.login(now, &identity, &body);
+            }
+        }
+    }
+
+    fn login(&mut self, now: Instant, identity: &Bytes, body: &Bytes) {
         let Ok(Value::Dict(asked)) = decode(body, PICKLE) else {
             self.statistics.refused_messages += 1;
             return;
@@ -50,8 +90,12 @@ impl Session {
             self.refuse_login(identity, "FAILED: client already logged in");
             return;
         }
-        if let Err(reason) = self.check(&asked, &name, is_admin) {
-            self.refuse_login(identity, &reason);
+        if let Err(refusal) = self.check(&asked, &name, is_admin) {
+            if let (Refusal::Password(_), Some(client)) = (&refusal, self.clients.get(identity)) {
+                self.tries.failed(now, client.address);
+            }
+            let (Refusal::Password(reason) | Refusal::Other(reason)) = &refusal;
+            self.refuse_login(identity, reason);
             return;
         }
         let version = asked
@@ -126,21 +170,24 @@ impl Session {
         self.send(identity, Channel::Command, &message);
     }
 
-    fn check(&self, asked: &Dict, name: &[u8], is_admin: bool) -> Result<(), String> {
+    fn check(&self, asked: &Dict, name: &[u8], is_admin: bool) -> Result<(), Refusal> {
+        let refuse = |reason: &str| Err(Refusal::Other(reason.to_owned()));
         if name.is_empty() || name.len() > NAME_MAX || name == b"COMMON" || name == b"server" {
-            return Err("FAILED: this name cannot be used".to_owned());
+            return refuse("FAILED: this name cannot be used");
         }
         if self.identity_of(name).is_some() {
-            return Err("FAILED: client already logged in".to_owned());
+            return refuse("FAILED: client already logged in");
         }
         let given = |key| asked.of(key).and_then(Value::as_text).unwrap_or_default();
         if is_admin && !self.options.admin_password.matches(given("A_PWD")) {
-            return Err("FAILED: wrong admin password".to_owned());
+            return Err(Refusal::Password("FAILED: wrong admin password".to_owned()));
         }
         if !no_password(self.options.server_password.expose())
             && !self.options.server_password.matches(given("S_PWD"))
         {
-            return Err("FAILED: wrong server password".to_owned());
+            return Err(Refusal::Password(
+                "FAILED: wrong server password".to_owned(),
+            ));
         }
         let version = given("VERSION");
         let is_listed = self.options.versions.iter().any(|listed| listed == version);
@@ -149,10 +196,18 @@ impl Session {
             (false, _) if !is_listed => self.options.versions.join(", "),
             (true | false, _) => return Ok(()),
         };
-        Err(format!(
+        refuse(&format!(
             "FAILED: wrong client version ({version} != {wanted})"
         ))
     }
+}
+
+/// Why a login is refused.
+enum Refusal {
+    /// A password is wrong, which may be a guess.
+    Password(String),
+    /// Anything else.
+    Other(String),
 }
 
 /// The original's clients and its server write the absence of a password in three ways.

@@ -27,6 +27,8 @@ pub(super) enum Subject {
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) subject: Subject,
+    /// What a user says of itself.
+    update: Dict,
     parts: Vec<Part>,
     count: usize,
     zmtp: OnceCell<Vec<Bytes>>,
@@ -35,9 +37,14 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn new(subject: Subject, parts: Vec<Part>) -> Rc<Self> {
+        Self::with_update(subject, parts, Dict::new())
+    }
+
+    fn with_update(subject: Subject, parts: Vec<Part>, update: Dict) -> Rc<Self> {
         let count = parts.iter().map(|part| bytes(part) + 8).sum();
         Rc::new(Self {
             subject,
+            update,
             parts,
             count,
             zmtp: OnceCell::new(),
@@ -49,6 +56,27 @@ impl Message {
     pub(super) fn relayed(subject: Subject, parts: &[Bytes]) -> Rc<Self> {
         let parts = parts.iter().map(|part| vec![part.clone()]).collect();
         Self::new(subject, parts)
+    }
+
+    /// What a user says of itself, as it said it.
+    pub(super) fn metadata(user: &Bytes, update: Dict, parts: &[Bytes]) -> Rc<Self> {
+        let parts = parts.iter().map(|part| vec![part.clone()]).collect();
+        Self::with_update(Subject::Metadata(user.clone()), parts, update)
+    }
+
+    /// What a user has said of itself in two messages, the older one first.
+    pub(super) fn merged(older: &Self, newer: &Self) -> Rc<Self> {
+        let (Subject::Metadata(user), Some([kind, ..])) = (&newer.subject, newer.parts.get(..1))
+        else {
+            unreachable!("only what users say of themselves is merged");
+        };
+        let mut update = older.update.clone();
+        for (key, value) in &newer.update {
+            update.set(key.clone(), value.clone());
+        }
+        let body = Pieces::of(&update.clone().into());
+        let parts = vec![kind.clone(), vec![user.clone()], body];
+        Self::with_update(newer.subject.clone(), parts, update)
     }
 
     /// What the server itself says.

@@ -6,14 +6,26 @@
 //! it: nothing reaches a client that its loader could run.
 
 pub mod door;
+mod fold;
+mod keeping;
 mod login;
 mod message;
+mod order;
 mod outbox;
 mod relay;
 mod repository;
+mod scene;
 mod session;
 mod snapshot;
 mod statistics;
+mod tries;
 
+pub use fold::{FoldJob, Folded};
+pub use keeping::{Keeping, Mode};
+pub use order::Order;
+pub use scene::{Change, Scene};
 pub use session::{Options, Session, Signs};
 pub use statistics::{COLUMNS, Column, Statistics};
+
+#[cfg(test)]
+mod keeping_tests;

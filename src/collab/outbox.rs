@@ -23,11 +23,22 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Messages that wait.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Rc<Message>>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
     coalesce_at: usize,
-    /// How many of them say something of users.
-    about_users: usize,
+    next_number: u64,
+    /// A table of users waits.
+    has_users: bool,
+    /// The message about each user that waits, which is behind the table of users.
+    metadata: HashMap<Bytes, u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    /// How far the log has to be before it goes out.
+    after: u64,
+    message: Rc<Message>,
 }
 
 /// A client that reads too slowly.
@@ -40,7 +51,9 @@ impl Outbox {
             waiting: VecDeque::new(),
             bytes: 0,
             coalesce_at: COALESCE_BYTES,
-            about_users: 0,
+            next_number: 0,
+            has_users: false,
+            metadata: HashMap::new(),
         }
     }
 
@@ -48,40 +61,88 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
+    /// Whether something may go out, the log being as far as `logged`.
+    pub(super) fn is_ready(&self, logged: u64) -> bool {
+        self.waiting
+            .front()
+            .is_some_and(|first| first.after <= logged)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds a message. How many others it has replaced, or that there is no room.
-    pub(super) fn push(&mut self, message: &Rc<Message>) -> Result<usize, Overfull> {
+    /// Adds a message that goes out when the log is as far as `after`. How many others it has
+    /// replaced, or that there is no room.
+    pub(super) fn push(&mut self, message: &Rc<Message>, after: u64) -> Result<usize, Overfull> {
         let mut replaced = 0;
-        if message.subject == Subject::Users && self.about_users > 0 {
-            // Each table is complete, with all that users have said of themselves. Nothing of that
-            // may stay before it: a client takes it for a fault to be told of a user that no table
-            // before has named.
-            replaced += self.remove(is_about_users);
-            self.about_users = 0;
+        match &message.subject {
+            Subject::Users => {
+                // Each table is complete, with what users have said of themselves.
+                if self.has_users || !self.metadata.is_empty() {
+                    self.metadata.clear();
+                    replaced += self.remove(|queued| match queued.subject {
+                        Subject::Users | Subject::Metadata(_) => true,
+                        Subject::Node(_) | Subject::Commit(_) | Subject::None => false,
+                    });
+                }
+                self.has_users = true;
+            }
+            Subject::Metadata(user) => {
+                if self.merge(user, message) {
+                    return Ok(1);
+                }
+                self.metadata.insert(user.clone(), self.next_number);
+            }
+            Subject::Node(_) | Subject::Commit(_) | Subject::None => {}
         }
-        self.about_users += usize::from(is_about_users(message));
         self.bytes += message.bytes();
-        self.waiting.push_back(Rc::clone(message));
+        self.waiting.push_back(Waiting {
+            number: self.next_number,
+            after,
+            message: Rc::clone(message),
+        });
+        self.next_number += 1;
         if self.bytes > self.coalesce_at || self.waiting.len() > MESSAGES_MAX {
             replaced += self.coalesce()?;
         }
         Ok(replaced)
     }
 
+    /// Adds what a user says to what waits of the same user. False if nothing does.
+    fn merge(&mut self, user: &Bytes, message: &Message) -> bool {
+        let Some(number) = self.metadata.get(user) else {
+            return false;
+        };
+        let found = self
+            .waiting
+            .binary_search_by_key(number, |waiting| waiting.number);
+        let Some(waiting) = found.ok().and_then(|place| self.waiting.get_mut(place)) else {
+            return false;
+        };
+        self.bytes -= waiting.message.bytes();
+        waiting.message = Message::merged(&waiting.message, message);
+        self.bytes += waiting.message.bytes();
+        true
+    }
+
     /// The next messages, some hundred kilobytes or one big one, in pieces.
-    pub(super) fn take(&mut self, wire: Wire) -> Vec<Bytes> {
+    pub(super) fn take(&mut self, wire: Wire, logged: u64) -> Vec<Bytes> {
         let mut pieces = Vec::new();
         let mut taken = 0;
-        while taken < BATCH_BYTES {
-            let Some(message) = self.waiting.pop_front() else {
+        while taken < BATCH_BYTES && self.is_ready(logged) {
+            let Some(Waiting { message, .. }) = self.waiting.pop_front() else {
                 break;
             };
             taken += message.bytes();
             self.bytes -= message.bytes();
-            self.about_users -= usize::from(is_about_users(&message));
+            match &message.subject {
+                Subject::Users => self.has_users = false,
+                Subject::Metadata(user) => {
+                    self.metadata.remove(user);
+                }
+                Subject::Node(_) | Subject::Commit(_) | Subject::None => {}
+            }
             pieces.extend_from_slice(message.framed(wire));
         }
         if self.waiting.is_empty() {
@@ -91,8 +152,8 @@ impl Outbox {
     }
 
     /// All messages.
-    pub(super) fn into_messages(self) -> VecDeque<Rc<Message>> {
-        self.waiting
+    pub(super) fn into_messages(self) -> impl Iterator<Item = Rc<Message>> {
+        self.waiting.into_iter().map(|waiting| waiting.message)
     }
 
     /// Forgets what was queued about a node.
@@ -106,10 +167,10 @@ impl Outbox {
     fn remove(&mut self, goes: impl Fn(&Message) -> bool) -> usize {
         let before = self.waiting.len();
         let bytes = &mut self.bytes;
-        self.waiting.retain(|queued| {
-            let stays = !goes(queued);
+        self.waiting.retain(|waiting| {
+            let stays = !goes(&waiting.message);
             if !stays {
-                *bytes -= queued.bytes();
+                *bytes -= waiting.message.bytes();
             }
             stays
         });
@@ -118,26 +179,27 @@ impl Outbox {
 
     /// Removes what a newer whole node makes needless.
     fn coalesce(&mut self) -> Result<usize, Overfull> {
-        let mut newest: HashMap<Bytes, usize> = HashMap::new();
-        for (place, message) in self.waiting.iter().enumerate() {
-            if let Subject::Node(uuid) = &message.subject {
-                newest.insert(uuid.clone(), place);
+        let mut newest: HashMap<Bytes, u64> = HashMap::new();
+        for waiting in &self.waiting {
+            if let Subject::Node(uuid) = &waiting.message.subject {
+                newest.insert(uuid.clone(), waiting.number);
             }
         }
-        let mut places = HashSet::new();
-        for (place, message) in self.waiting.iter().enumerate() {
-            if let Subject::Node(uuid) | Subject::Commit(uuid) = &message.subject
-                && newest.get(uuid).is_some_and(|newer| place < *newer)
+        let mut old = HashSet::new();
+        for waiting in &self.waiting {
+            if let Subject::Node(uuid) | Subject::Commit(uuid) = &waiting.message.subject
+                && newest
+                    .get(uuid)
+                    .is_some_and(|newer| waiting.number < *newer)
             {
-                places.insert(place);
+                old.insert(waiting.number);
             }
         }
-        let mut place = 0;
         let mut own = 0;
         let bytes = &mut self.bytes;
-        self.waiting.retain(|message| {
-            let stays = !places.contains(&place);
-            place += 1;
+        self.waiting.retain(|waiting| {
+            let message = &waiting.message;
+            let stays = !old.contains(&waiting.number);
             if !stays {
                 *bytes -= message.bytes();
             } else if !matches!(message.subject, Subject::Node(_)) {
@@ -149,14 +211,7 @@ impl Outbox {
         if own > OWN_BYTES_MAX || self.waiting.len() > MESSAGES_MAX {
             return Err(Overfull);
         }
-        Ok(places.len())
-    }
-}
-
-fn is_about_users(message: &Message) -> bool {
-    match message.subject {
-        Subject::Users | Subject::Metadata(_) => true,
-        Subject::Node(_) | Subject::Commit(_) | Subject::None => false,
+        Ok(old.len())
     }
 }
 

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 
 use super::message::{Message, Subject, dict};
+use super::order::Order;
 use super::repository::Full;
 use super::session::{Join, PICKLE, Reception, Session, State};
-use crate::proto::pickle::{Rules, Value, decode};
+use crate::proto::pickle::{self, Rules, Scanner, Value, decode};
 use crate::proto::replication::{Channel, Kind};
+use crate::proto::session_log::Record;
 
 /// Bytes of the longest uuid.
 const UUID_MAX: usize = 64;
@@ -31,16 +33,37 @@ pub(super) fn is_uuid(part: &[u8]) -> bool {
     !part.is_empty() && part.len() <= UUID_MAX && str::from_utf8(part).is_ok()
 }
 
+/// Whether the parts of a whole node may go to clients, and into a file that is read again.
+pub(super) fn is_safe_node(scanner: &mut Scanner, parts: &[Bytes; 5]) -> bool {
+    let [kind, uuid, owner, dependencies, data] = parts;
+    Kind::read(kind) == Some(Kind::Node)
+        && is_uuid(uuid)
+        && owner.len() <= OWNER_MAX
+        && str::from_utf8(owner).is_ok()
+        && is_dependencies(scanner, dependencies)
+        && scanner
+            .scan(data, Rules::Plain)
+            .is_ok_and(|summary| summary.kind == pickle::Kind::Dict)
+}
+
+/// The same of a change.
+pub(super) fn is_safe_commit(scanner: &mut Scanner, parts: &[Bytes; 4]) -> bool {
+    let [_, uuid, dependencies, delta] = parts;
+    is_uuid(uuid)
+        && is_dependencies(scanner, dependencies)
+        && scanner.scan(delta, Rules::Delta).is_ok()
+}
+
+fn is_dependencies(scanner: &mut Scanner, part: &[u8]) -> bool {
+    scanner
+        .scan(part, Rules::Plain)
+        .is_ok_and(|summary| matches!(summary.kind, pickle::Kind::List | pickle::Kind::None))
+}
+
 impl Session {
     /// Whether the parts of a whole node may go to clients.
     pub(super) fn may_pass(&mut self, parts: &[Bytes; 5]) -> bool {
-        let [kind, uuid, owner, dependencies, data] = parts;
-        let is_safe = Kind::read(kind) == Some(Kind::Node)
-            && is_uuid(uuid)
-            && owner.len() <= OWNER_MAX
-            && str::from_utf8(owner).is_ok()
-            && self.scanner.scan(dependencies, Rules::Plain).is_ok()
-            && self.scanner.scan(data, Rules::Plain).is_ok();
+        let is_safe = is_safe_node(&mut self.scanner, parts);
         self.statistics.refused_pickles += u64::from(!is_safe);
         is_safe
     }
@@ -90,10 +113,7 @@ impl Session {
                     self.statistics.refused_messages += 1;
                     return;
                 };
-                let is_safe = is_uuid(&commit[1])
-                    && self.scanner.scan(&commit[2], Rules::Plain).is_ok()
-                    && self.scanner.scan(&commit[3], Rules::Delta).is_ok();
-                if !is_safe {
+                if !is_safe_commit(&mut self.scanner, &commit) {
                     self.statistics.refused_pickles += 1;
                     return;
                 }
@@ -108,9 +128,30 @@ impl Session {
             }
         };
         match stored {
-            Ok(true) => self.spread(identity, &parts, subject),
+            Ok(true) => {
+                self.keep_stored(&subject, &parts);
+                self.spread(identity, &parts, subject);
+            }
             Ok(false) => self.statistics.refused_messages += 1,
             Err(Full) => self.disconnect(identity, "the scene is too big for the server"),
+        }
+    }
+
+    /// Has a node or a change kept, and folds the node's changes if they have become many.
+    fn keep_stored(&mut self, subject: &Subject, parts: &[Bytes]) {
+        self.keep(|| match parts {
+            [_, uuid, dependencies, delta] => {
+                Record::Commit([uuid, dependencies, delta].map(Bytes::clone))
+            }
+            [_, parts @ ..] => {
+                Record::Node(parts.to_vec().try_into().expect("a node has five parts"))
+            }
+            [] => unreachable!("what is stored has parts"),
+        });
+        if let Subject::Commit(uuid) = subject
+            && let Some(job) = self.repository.fold_job(uuid)
+        {
+            self.orders.push_back(Order::Fold(job));
         }
     }
 
@@ -184,7 +225,9 @@ impl Session {
             self.statistics.refused_messages += 1;
             return;
         }
-        self.repository.delete(&uuid);
+        if self.repository.delete(&uuid) {
+            self.keep(|| Record::Delete(uuid.clone()));
+        }
         for identity in self.users.clone() {
             // What still waits for it would bring the node back behind the message that it goes.
             self.forget(&identity, &uuid);
@@ -232,7 +275,7 @@ impl Session {
         for (key, value) in &update {
             user.metadata.set(key.clone(), value.clone());
         }
-        let subject = Subject::Metadata(user.name.clone());
-        self.tell_others(Some(identity), &Message::relayed(subject, parts));
+        let message = Message::metadata(&user.name.clone(), update, parts);
+        self.tell_others(Some(identity), &message);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::fold::{self, FoldJob, Folded};
 use crate::proto::pickle::{Limits, Value, decode, encode};
 
 /// The owner of what nobody has locked.
@@ -28,7 +29,14 @@ pub(super) struct Node {
     pub(super) commits: Vec<[Bytes; 4]>,
     /// Its place in the catalogue.
     number: u64,
+    /// Another one with each whole message.
+    version: u64,
+    /// With its changes.
     bytes: usize,
+    base_bytes: usize,
+    /// Its changes are folded from here on: how many, and how many bytes.
+    fold_above: (usize, usize),
+    is_folding: bool,
 }
 
 /// There is no room for more.
@@ -36,12 +44,13 @@ pub(super) struct Node {
 pub(super) struct Full;
 
 /// All nodes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Repository {
     nodes: HashMap<Bytes, Node>,
     bytes: usize,
     locks: usize,
     next_number: u64,
+    next_version: u64,
 }
 
 impl Repository {
@@ -72,6 +81,13 @@ impl Repository {
         nodes.into_iter().map(|(_, uuid)| uuid.clone()).collect()
     }
 
+    /// The nodes in that order.
+    pub(super) fn nodes(&self) -> Vec<&Node> {
+        let mut nodes: Vec<&Node> = self.nodes.values().collect();
+        nodes.sort_unstable_by_key(|node| node.number);
+        nodes
+    }
+
     /// Stores a whole node; one that is there keeps its owner.
     pub(super) fn set(&mut self, parts: [Bytes; 5]) -> Result<(), Full> {
         let bytes = parts.iter().map(Bytes::len).sum::<usize>() + COST;
@@ -96,15 +112,19 @@ impl Repository {
                 (owner, self.next_number)
             }
         };
-        let commits = Vec::new();
+        self.next_version += 1;
         self.nodes.insert(
             uuid,
             Node {
                 owner,
                 parts,
-                commits,
+                commits: Vec::new(),
                 number,
+                version: self.next_version,
                 bytes,
+                base_bytes: bytes,
+                fold_above: fold::above(bytes),
+                is_folding: false,
             },
         );
         Ok(())
@@ -123,6 +143,67 @@ impl Repository {
         node.bytes += bytes;
         node.commits.push(parts);
         Ok(true)
+    }
+
+    /// The changes of a node, if they are many enough to be folded.
+    pub(super) fn fold_job(&mut self, uuid: &[u8]) -> Option<FoldJob> {
+        let node = self.nodes.get_mut(uuid)?;
+        let (count, bytes) = node.fold_above;
+        let is_long = node.commits.len() > count || node.bytes - node.base_bytes > bytes;
+        if node.is_folding || !is_long {
+            return None;
+        }
+        let job = FoldJob::new(node.version, &node.parts, &node.commits);
+        node.is_folding = job.is_some();
+        if job.is_none() {
+            node.wait_to_fold();
+        }
+        job
+    }
+
+    /// A job was not taken: it is tried again with a later change.
+    pub(super) fn unfolded(&mut self, job: &FoldJob) {
+        if let Some(node) = self.nodes.get_mut(&job.uuid)
+            && node.version == job.version
+        {
+            node.is_folding = false;
+        }
+    }
+
+    /// Puts a folded node in the place of its first changes. False if it is another one meanwhile,
+    /// or nothing could be folded.
+    pub(super) fn fold(&mut self, folded: &Folded) -> bool {
+        let Some(node) = self.nodes.get_mut(&folded.uuid) else {
+            return false;
+        };
+        if node.version != folded.version {
+            return false;
+        }
+        node.is_folding = false;
+        let Some((data, count)) = &folded.data else {
+            node.wait_to_fold();
+            return false;
+        };
+        // Nothing but a whole message takes changes away, and that is another version.
+        assert!((1..=node.commits.len()).contains(count));
+        let mut dependencies = Bytes::new();
+        for commit in node.commits.drain(..count) {
+            node.bytes -= commit.iter().map(Bytes::len).sum::<usize>() + COST;
+            self.bytes -= commit.iter().map(Bytes::len).sum::<usize>() + COST;
+            [_, _, dependencies, _] = commit;
+        }
+        self.bytes -= node.base_bytes;
+        node.bytes -= node.base_bytes;
+        node.parts[3] = dependencies;
+        node.parts[4] = data.clone();
+        node.base_bytes = node.parts.iter().map(Bytes::len).sum::<usize>() + COST;
+        self.bytes += node.base_bytes;
+        node.bytes += node.base_bytes;
+        node.fold_above = fold::above(node.base_bytes);
+        if !node.commits.is_empty() && folded.is_stuck {
+            node.wait_to_fold();
+        }
+        true
     }
 
     /// Gives a node to somebody. False if there is no such node.
@@ -166,6 +247,18 @@ impl Repository {
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl Node {
+    /// What cannot be folded stays: it is tried again when there is twice as much.
+    fn wait_to_fold(&mut self) {
+        let (count, bytes) = self.fold_above;
+        let chain = self.bytes - self.base_bytes;
+        self.fold_above = (
+            count.max(self.commits.len().saturating_mul(2)),
+            bytes.max(chain.saturating_mul(2)),
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! One session: its clients, its users, and what they have together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,14 +8,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::fold::{FoldJob, Folded};
+use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
+use super::order::Order;
 use super::outbox::{Outbox, Overfull};
 use super::repository::{COMMON, Repository};
+use super::scene::{Change, Scene};
 use super::statistics::Statistics;
+use super::tries::Tries;
 use crate::base::ids::ConnId;
 use crate::config::Secret;
 use crate::proto::pickle::{Dict, Limits, Rules, Scanner, Value};
 use crate::proto::replication::{Channel, Kind, Wire};
+use crate::proto::session_log::Record;
 
 /// How long a user's connection may be away before the user has left: ZeroMQ connects again by
 /// itself, 100 ms after a connection broke.
@@ -153,6 +159,8 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     pub(super) lanes: [Lane; 3],
     pub(super) user: Option<User>,
+    /// A login that waits for its time, because others from its address have failed.
+    pub(super) login: Option<(Instant, Bytes)>,
     /// It has begun to send signs of life, and was last asked for one at that time.
     pub(super) asked: Option<Instant>,
     closed: Option<Instant>,
@@ -184,15 +192,24 @@ pub struct Session {
     dirty: Vec<ConnId>,
     closing: Vec<ConnId>,
     pub(super) trusted: Vec<ConnId>,
+    pub(super) orders: VecDeque<Order>,
+    pub(super) keeping: Keeping,
+    /// What cannot go out before more is logged.
+    gated: Vec<ConnId>,
+    pub(super) tries: Tries,
 }
 
 impl Session {
-    /// A session that nobody has come to.
-    pub fn new(now: Instant, options: Options) -> Self {
+    /// A session that nobody has come to. With a scene, if one was kept.
+    pub fn new(now: Instant, options: Options, kept: Option<Scene>, keeping: Keeping) -> Self {
+        let kept = kept.filter(Scene::is_complete);
         Self {
             options,
-            state: State::Waiting,
-            repository: Repository::default(),
+            state: match kept.is_some() {
+                true => State::Active,
+                false => State::Waiting,
+            },
+            repository: kept.map(|scene| scene.repository).unwrap_or_default(),
             clients: HashMap::new(),
             users: Vec::new(),
             links: HashMap::new(),
@@ -203,7 +220,81 @@ impl Session {
             dirty: Vec::new(),
             closing: Vec::new(),
             trusted: Vec::new(),
+            orders: VecDeque::new(),
+            keeping,
+            gated: Vec::new(),
+            tries: Tries::default(),
         }
+    }
+
+    /// Its scene, for whoever begins to keep a copy.
+    pub fn scene(&self) -> Scene {
+        match self.state {
+            State::Active => Scene {
+                repository: self.repository.clone(),
+                is_complete: true,
+            },
+            State::Waiting => Scene::default(),
+            State::Filling { .. } => Scene {
+                repository: self.repository.clone(),
+                is_complete: false,
+            },
+        }
+    }
+
+    /// Has something kept.
+    pub(super) fn keep(&mut self, record: impl FnOnce() -> Record) {
+        if self.keeping.count() {
+            self.orders.push_back(Order::Keep(Change::Record(record())));
+        }
+    }
+
+    /// What is to be done elsewhere.
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// The log is as far as `position`, counted in records.
+    pub fn logged(&mut self, now: Instant, position: u64) {
+        if self.keeping.advance(now, position) {
+            self.dirty.append(&mut self.gated);
+        }
+    }
+
+    /// Whether records wait to be logged.
+    pub fn waits_for_log(&self) -> bool {
+        self.keeping.is_behind()
+    }
+
+    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before.
+    pub fn keeper_lost(&mut self, now: Instant) {
+        self.orders.retain(|order| matches!(order, Order::Fold(_)));
+        self.keeping.lose(now);
+        self.dirty.append(&mut self.gated);
+    }
+
+    /// The keeper takes changes again, from the scene that it gets first.
+    pub fn keeper_found(&mut self) {
+        let scene = Box::new(self.scene());
+        self.orders.push_back(Order::Keep(Change::Whole(scene)));
+        self.keeping.find();
+    }
+
+    /// A node was folded.
+    pub fn folded(&mut self, folded: Folded) {
+        if !self.repository.fold(&folded) {
+            self.statistics.unfolded += 1;
+            return;
+        }
+        self.statistics.folded += 1;
+        if self.keeping.is_kept() {
+            self.orders.push_back(Order::Keep(Change::Folded(folded)));
+        }
+    }
+
+    /// A node could not be handed over to be folded.
+    pub fn not_folded(&mut self, job: &FoldJob) {
+        self.repository.unfolded(job);
     }
 
     /// Changes passwords, versions and the timeout.
@@ -236,6 +327,7 @@ impl Session {
                     progress: (now, 0),
                 }),
                 user: None,
+                login: None,
                 asked: None,
                 closed: None,
             });
@@ -324,7 +416,7 @@ impl Session {
             .is_some_and(|client| client.user.is_some());
         match kind {
             Kind::RequestServerInfo => self.server_info(identity),
-            Kind::Auth => self.login(now, identity, body),
+            Kind::Auth => self.ask_login(now, identity, body),
             _ if !is_user => self.turn_away(identity),
             Kind::Snapshot => self.snapshot(identity, body),
             Kind::ServerSnapshot => self.server_snapshot(identity, body),
@@ -405,9 +497,17 @@ impl Session {
             };
             let wire = client.wire;
             let lane = &mut client.lanes[*channel as usize];
-            if !lane.is_busy && !lane.outbox.is_empty() {
+            let logged = self.keeping.logged();
+            if lane.is_busy || lane.outbox.is_empty() {
+                continue;
+            }
+            if lane.outbox.is_ready(logged) {
                 lane.is_busy = true;
-                return Some((conn, lane.outbox.take(wire)));
+                return Some((conn, lane.outbox.take(wire, logged)));
+            }
+            // A connection is here once, because it is made dirty again only from here.
+            if !self.gated.contains(&conn) {
+                self.gated.push(conn);
             }
         }
         None
@@ -432,8 +532,10 @@ impl Session {
                 .flatten()
                 .min()
         });
+        let logins = self.clients.values();
+        let logins = logins.filter_map(|client| client.login.as_ref().map(|(due, _)| *due));
         let tick = (!self.clients.is_empty()).then_some(self.next_tick);
-        leaving.chain(tick).min()
+        leaving.chain(logins).chain(tick).min()
     }
 
     /// The time of [`Session::deadline`] has come. `signs` tells of a connection.
@@ -461,6 +563,15 @@ impl Session {
             }
         }
         self.give_up_data(now);
+        self.take_logins(now);
+        if self.keeping.is_late(now) {
+            self.statistics.log_late += 1;
+            tracing::warn!(
+                port = self.options.port,
+                "the log of the collaborative session is late: messages go out before they are logged"
+            );
+            self.dirty.append(&mut self.gated);
+        }
         if now < self.next_tick {
             return;
         }
@@ -524,9 +635,14 @@ impl Session {
         let Some(client) = self.clients.get_mut(identity) else {
             return;
         };
+        // Signs of life do not wait for a disk.
+        let after = match channel {
+            Channel::Ttl => 0,
+            Channel::Command | Channel::Data => self.keeping.position(),
+        };
         let lane = &mut client.lanes[channel as usize];
         let was_idle = lane.outbox.is_empty() && !lane.is_busy;
-        let pushed = lane.outbox.push(message);
+        let pushed = lane.outbox.push(message, after);
         if was_idle && let Some(conn) = lane.conn {
             self.dirty.push(conn);
         }
@@ -549,7 +665,7 @@ impl Session {
         if let Subject::Node(uuid) = &message.subject {
             user.held_nodes.insert(uuid.clone());
         }
-        match user.held.push(message) {
+        match user.held.push(message, 0) {
             Ok(replaced) => self.statistics.coalesced += replaced as u64,
             Err(Overfull) => {
                 self.statistics.overfull += 1;
@@ -684,7 +800,7 @@ impl Session {
         let message = Message::of_server(Kind::Disconnect, Subject::None, &value);
         let command = &mut client.lanes[Channel::Command as usize];
         if let Some(conn) = command.conn
-            && command.outbox.push(&message).is_ok()
+            && command.outbox.push(&message, 0).is_ok()
         {
             command.is_busy = false;
             self.dirty.push(conn);
@@ -717,6 +833,7 @@ impl Session {
             // Nobody else could bring a scene otherwise, and all would wait for ever.
             self.state = State::Waiting;
             self.repository.clear();
+            self.keep(|| Record::Begin);
         }
         let owned = self.repository.owned(&name);
         let common = Bytes::from_static(COMMON);

@@ -11,6 +11,7 @@ use super::repository::{Full, NODES_MAX};
 use super::session::{Join, PICKLE, Session, State};
 use crate::proto::pickle::{Dict, Value, decode};
 use crate::proto::replication::{Channel, Kind};
+use crate::proto::session_log::Record;
 
 /// Stands in the catalogue of an empty scene: clients cannot deal with an empty one. Whoever
 /// asks for it is told that it is gone.
@@ -66,6 +67,7 @@ impl Session {
             identity: identity.clone(),
             missing,
         };
+        self.keep(|| Record::Begin);
         self.answer_filling(identity, "ACCEPTED");
         if is_empty {
             self.fill_up(identity);
@@ -100,11 +102,13 @@ impl Session {
             self.disconnect(identity, "a node holds what no client may be sent");
             return;
         }
+        let [_, kept @ ..] = parts.clone();
         let uuid = parts[1].clone();
         if self.repository.set(parts) == Err(Full) {
             self.disconnect(identity, "the scene is too big for the server");
             return;
         }
+        self.keep(|| Record::Node(kept));
         if let State::Filling { missing, .. } = &mut self.state {
             missing.remove(&uuid);
             if missing.is_empty() {
@@ -116,6 +120,7 @@ impl Session {
     /// The scene is there: whoever waits for it may fetch it.
     fn fill_up(&mut self, identity: &Bytes) {
         self.state = State::Active;
+        self.keep(|| Record::Complete);
         tracing::info!(
             port = self.options.port,
             nodes = self.repository.len(),

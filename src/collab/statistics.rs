@@ -41,6 +41,12 @@ pub struct Statistics {
     pub overfull: u64,
     /// Clients let go because nothing was heard of them.
     pub lost: u64,
+    /// Times that changes of a node were folded into it.
+    pub folded: u64,
+    /// Times that they could not be.
+    pub unfolded: u64,
+    /// Times that the log was too late for messages to wait for it.
+    pub log_late: u64,
 }
 
 /// One quantity: its name, what it is, whether it only grows, and its value.
@@ -155,5 +161,23 @@ pub const COLUMNS: &[Column] = &[
         "Clients let go because they were silent.",
         true,
         |s| s.lost,
+    ),
+    (
+        "collab_folded_total",
+        "Times that changes of a node were folded into it.",
+        true,
+        |s| s.folded,
+    ),
+    (
+        "collab_unfolded_total",
+        "Times that changes of a node could not be folded.",
+        true,
+        |s| s.unfolded,
+    ),
+    (
+        "collab_log_late_total",
+        "Times that a session's log was too late for messages to wait for it.",
+        true,
+        |s| s.log_late,
     ),
 ];

@@ -20,6 +20,7 @@ pub mod rtp;
 pub mod sctp;
 pub mod sdp;
 pub mod session_file;
+pub mod session_log;
 pub mod srtp;
 pub mod stun;
 pub mod unavi;

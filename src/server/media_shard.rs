@@ -23,6 +23,7 @@ use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
 use crate::proto::replication::{self, Port};
 use crate::proto::{http, http2, rtmp};
+use crate::server::collab_host::CollabHost;
 use crate::server::message::Message;
 use crate::server::{engine, home};
 use crate::shard::mesh::{Class, Mesh};
@@ -110,6 +111,7 @@ pub(super) struct MediaShard {
     door: Door,
     spaces: spaces::door::Door,
     collab: collab::door::Door,
+    collab_host: CollabHost,
     mesh: Mesh<Message>,
     services: HashMap<u32, (Service, Option<Arc<ServerConfig>>)>,
     listeners: Vec<ListenerIndex>,
@@ -165,11 +167,13 @@ impl MediaShard {
         let collab = collab::door::Door::new(now, plan.config.collab.as_ref(), |place| {
             home(place, shards) == me
         });
+        let collab_host = CollabHost::start(&collab, &driver.waker())?;
         Ok(Self {
             driver,
             door,
             spaces,
             collab,
+            collab_host,
             rtc_listener,
             mesh: plan.mesh,
             services,
@@ -238,6 +242,7 @@ impl MediaShard {
             self.door.sweep(&mut self.driver);
             self.spaces.sweep(now);
         }
+        self.collab_host.run(&mut self.collab);
         self.collab.flush(&mut self.driver);
         self.door.flush(&mut self.driver, &mut self.mesh);
         let peers = self.door.rtc().peers_mut();

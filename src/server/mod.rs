@@ -3,6 +3,7 @@
 mod api_events;
 mod api_host;
 mod certificates;
+mod collab_host;
 mod config_file;
 mod control_shard;
 pub mod demo;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use ringside::base::ids::ConnId;
-use ringside::collab::{Options, Session, Signs};
+use ringside::collab::{Keeping, Mode, Options, Order, Scene, Session, Signs};
 use ringside::proto::replication::{Connection, Event, Port, Wire};
 
 use super::reader::Reader;
@@ -37,6 +37,8 @@ impl Link {
 /// A session with its connections.
 pub(crate) struct Stage {
     pub(crate) session: Session,
+    /// The scene as its keeper has it.
+    pub(crate) kept: Scene,
     pub(crate) now: Instant,
     pub(crate) links: BTreeMap<ConnId, Link>,
     next: u64,
@@ -45,7 +47,8 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(now: Instant, options: Options) -> Self {
         Self {
-            session: Session::new(now, options),
+            session: Session::new(now, options, None, Keeping::new(Mode::File)),
+            kept: Scene::default(),
             now,
             links: BTreeMap::new(),
             next: 1,
@@ -161,6 +164,13 @@ impl Stage {
                 }
             }
             let mut is_idle = true;
+            while let Some(order) = self.session.poll_order() {
+                is_idle = false;
+                match order {
+                    Order::Keep(change) => self.kept.apply(&change),
+                    Order::Fold(job) => self.session.folded(job.run()),
+                }
+            }
             while let Some((conn, pieces)) = self.session.poll_send() {
                 is_idle = false;
                 let link = self.links.get_mut(&conn).expect("a connection that exists");

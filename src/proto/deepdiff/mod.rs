@@ -33,6 +33,33 @@ pub enum Unfolded {
     Place,
 }
 
+/// The pickle of `base` after as many of the first `deltas` as can be applied, and their number.
+pub fn fold_first(
+    base: &Bytes,
+    deltas: &[Bytes],
+    limits: Limits,
+) -> Result<(Vec<u8>, usize), Unfolded> {
+    let mut scanner = Scanner::new(limits);
+    is_unshared(scanner.scan(base, Rules::Plain)?)?;
+    let mut data = pickle::decode(base, limits)?;
+    for (count, delta) in deltas.iter().enumerate() {
+        let applied = scanner
+            .scan(delta, Rules::Delta)
+            .map_err(Unfolded::from)
+            .and_then(is_unshared)
+            .and_then(|()| Ok(pickle::decode_delta(delta, limits)?))
+            .and_then(|delta| apply::apply(&mut data, delta));
+        if let Err(unfolded) = applied {
+            // Half of the change may be in the data: without it once more.
+            return match count {
+                0 => Err(unfolded),
+                _ => Ok((fold(base, &deltas[..count], limits)?, count)),
+            };
+        }
+    }
+    Ok((finish(&data, &mut scanner)?, deltas.len()))
+}
+
 /// The pickle of `base` after all `deltas`, in their order.
 pub fn fold<'a>(
     base: &Bytes,
@@ -47,7 +74,11 @@ pub fn fold<'a>(
         let delta = pickle::decode_delta(delta, limits)?;
         apply::apply(&mut data, delta)?;
     }
-    let folded = pickle::encode(&data);
+    finish(&data, &mut scanner)
+}
+
+fn finish(data: &Value, scanner: &mut Scanner) -> Result<Vec<u8>, Unfolded> {
+    let folded = pickle::encode(data);
     // Data that grew past the limits would be refused when it comes back.
     if !data.is_plain() {
         return Err(Unfolded::Change);
