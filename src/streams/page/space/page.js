@@ -237,14 +237,22 @@ setInterval(people, 250);
 
 const LINES_MAX = 200;
 
+/** The newest line is shown unless somebody reads older ones. */
+let isFollowing = true;
+const follow = () => isFollowing && ($('log').scrollTop = $('log').scrollHeight);
+$('log').addEventListener('scroll', () => {
+  const { scrollHeight, scrollTop, clientHeight } = $('log');
+  isFollowing = scrollHeight - scrollTop - clientHeight < 40;
+});
+new ResizeObserver(follow).observe($('log'));
+
 function log(...parts) {
   const line = document.createElement('p');
   line.append(...parts);
   const list = $('log');
-  const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   list.append(line);
   while (list.childElementCount > LINES_MAX) list.firstElementChild.remove();
-  if (isAtEnd) list.scrollTop = list.scrollHeight;
+  follow();
   return line;
 }
 
