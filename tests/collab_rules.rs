@@ -448,7 +448,7 @@ fn bombs() -> Vec<Bytes> {
 fn pickles_that_could_harm_a_client_go_to_none() {
     let pickles = |s: &Statistics| s.refused_pickles;
     for (number, bomb) in bombs().into_iter().enumerate() {
-        println!("bomb {number}");
+        eprintln!("bomb {number}");
         let mut table = Table::laid();
         let bob = 1;
         for kind in [

@@ -51,7 +51,7 @@ fn all_clients_end_with_one_scene_and_leave_nothing() {
             }
         }
     }
-    println!("{totals:?}");
+    eprintln!("{totals:?}");
     // A simulation in which something never happens tests nothing of it.
     let all = [
         "change",

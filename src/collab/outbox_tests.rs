@@ -108,24 +108,3 @@ fn what_is_not_logged_does_not_go_out() {
     assert_eq!(outbox.take(Wire::Tcp, 2).len(), 2);
     assert!(outbox.is_empty());
 }
-
-#[test]
-fn nothing_that_users_say_of_themselves_waits_before_a_table() {
-    // A client that is told of a user before a table has named it takes that for a fault.
-    let mut outbox = Outbox::new();
-    let mut push = |subject, bytes| outbox.push(&of(subject, bytes));
-    assert_eq!(push(Subject::Users, 5), Ok(0));
-    assert_eq!(push(Subject::Metadata(uuid("bob")), 5), Ok(0));
-    assert_eq!(push(Subject::None, 5), Ok(0));
-    assert_eq!(push(Subject::Users, 6), Ok(2));
-    assert_eq!(push(Subject::Metadata(uuid("bob")), 7), Ok(0));
-    let subjects: Vec<&Subject> = outbox.waiting.iter().map(|m| &m.subject).collect();
-    assert_eq!(
-        subjects,
-        [
-            &Subject::None,
-            &Subject::Users,
-            &Subject::Metadata(uuid("bob"))
-        ]
-    );
-}
