@@ -120,9 +120,8 @@ def idle(server):
 def join(server, nodes, size):
     """Three join one after the other; the first one has given the scene."""
     result = server.load("--mode", "snapshot", "--clients", 4, "--nodes", nodes, "--blob", size)
-    if "total_cpu_s" in result:
-        # All that the server did, giving the scene to it among that.
-        result["us_per_get"] = 1e6 * result["total_cpu_s"] / (3 * nodes)
+    if "join_cpu_s" in result:
+        result["us_per_get"] = 1e6 * result["join_cpu_s"] / (3 * nodes)
     return result
 
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import pickle
+import select
 import selectors
 import socket
 import struct
@@ -190,12 +191,16 @@ def until(clients, condition, seconds=20):
 
 
 if options.send:
+    # Made before it comes: while it is made, nobody answers the server.
+    node = [dump(NODE), str(uuid.uuid4()).encode(), b"COMMON", dump([]), dump({"file": bytes(options.mib << 20)})]
+    node = frame(node)
     sender = Client("sender")
     until([sender], lambda: sender.state == "active")
-    node = [dump(NODE), str(uuid.uuid4()).encode(), b"COMMON", dump([]), dump({"file": bytes(options.mib << 20)})]
+    os.set_blocking(sys.stdin.fileno(), False)
     print("ready", flush=True)
-    sys.stdin.readline()
-    sender.data.send(node)
+    until([sender], lambda: os.read(0, 3) if select.select([0], [], [], 0)[0] else b"", 60)
+    sender.data.socket.setblocking(True)
+    sender.data.socket.sendall(node)
     print("sent", flush=True)
     # It stays until it is not needed any more, since something has to answer the server.
     parent = os.getppid()

@@ -195,17 +195,18 @@ def wait(cond, t=20):
         if d: sys.exit(f'client died: {d[0]}')
         if now() > e: sys.exit(f'timeout waiting; states {[c.state for c in cl]}')
         spin(.01)
-nodes = [str(uuid.uuid4()) for _ in range(a.nodes)]
-cl = [Client(0)]; wait(lambda: cl[0].state != 'auth')
-if cl[0].state == 'lobby':
-    t = now(); cl[0].send(SRVSNAP, {'STATE': 'INIT', 'SIZE': len(nodes), 'NODES': list(nodes)}, 'server'); wait(lambda: cl[0].state == 'active', 120); t_init = now() - t
-joins = []
-for i in range(1, a.clients):
-    c = Client(i); cl.append(c); wait(lambda: c.state == 'active', 120); joins.append(c.t1 - c.t0)
 def proc():
     if not a.pid: return None
     ran = sum(int(open(f'/proc/{a.pid}/task/{t}/schedstat').read().split()[0]) for t in os.listdir(f'/proc/{a.pid}/task'))
     return ran / 1e9, int(open(f'/proc/{a.pid}/statm').read().split()[1]) * 4096
+nodes = [str(uuid.uuid4()) for _ in range(a.nodes)]
+cl = [Client(0)]; wait(lambda: cl[0].state != 'auth')
+if cl[0].state == 'lobby':
+    t = now(); cl[0].send(SRVSNAP, {'STATE': 'INIT', 'SIZE': len(nodes), 'NODES': list(nodes)}, 'server'); wait(lambda: cl[0].state == 'active', 120); t_init = now() - t
+joins = []; pj = proc()
+for i in range(1, a.clients):
+    c = Client(i); cl.append(c); wait(lambda: c.state == 'active', 120); joins.append(c.t1 - c.t0)
+if pj: join_cpu_s = proc()[0] - pj[0]
 for c in cl: c.got = 0; c.bytes = 0
 spin(.2); lat.clear(); p0 = proc(); t0 = now(); n = 0; rx = cl[1:]
 low = lambda: min((c.got for c in rx), default=0)
@@ -235,5 +236,5 @@ t1 = now(); p1 = proc(); got = sum(c.got for c in rx); L = sorted(lat); q = lamb
 out = dict(gen=a.gen, version=a.version, mode=a.mode, kind=a.kind, clients=a.clients, blob=a.blob, sent=n, delivered=got, expected=n*len(rx), wall_s=round(t1-t0, 2),
            commits_per_s=round(n/(t1-t0), 1), delivered_per_s=round(got/(t1-t0), 1), lat_ms_p50=q(.5), lat_ms_p99=q(.99), lat_ms_max=q(1), lost=n*len(rx)-got,
            join_ms_max=round(1e3*max(joins), 1) if joins else None, init_ms=round(1e3*t_init, 1) if 't_init' in globals() else None, dead=[c.dead for c in cl if c.dead][:2], load1=round(os.getloadavg()[0], 2))
-if p0: out.update(server_cpu_s=round(p1[0]-p0[0], 3), cpu_s_per_1000_delivered=round(1000*(p1[0]-p0[0])/got, 4) if got else None, server_rss_mib=round(p1[1]/2**20, 1))
+if p0: out.update(join_cpu_s=round(join_cpu_s, 4), server_cpu_s=round(p1[0]-p0[0], 3), cpu_s_per_1000_delivered=round(1000*(p1[0]-p0[0])/got, 4) if got else None, server_rss_mib=round(p1[1]/2**20, 1))
 print(json.dumps(out))

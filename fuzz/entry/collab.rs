@@ -79,10 +79,10 @@ impl World {
             now,
         };
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        for who in 0..NAMES.len() {
+        for (who, name) in NAMES.iter().enumerate() {
             let channels = [Channel::Command, Channel::Data, Channel::Ttl];
             for (number, channel) in channels.into_iter().enumerate() {
-                let identity = Bytes::from_static(NAMES[who].as_bytes());
+                let identity = Bytes::from_static(name.as_bytes());
                 let peer = (Wire::Tcp, channel, identity);
                 assert!(world.session.opened(now, conn(who, number), address, peer));
             }
