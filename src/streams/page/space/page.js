@@ -243,9 +243,13 @@ const LINES_MAX = 200;
 /** The newest line is shown unless somebody reads older ones. */
 let isFollowing = true;
 const follow = () => isFollowing && ($('log').scrollTop = $('log').scrollHeight);
+let lastTop = 0;
 $('log').addEventListener('scroll', () => {
   const { scrollHeight, scrollTop, clientHeight } = $('log');
-  isFollowing = scrollHeight - scrollTop - clientHeight < 40;
+  // The end can also go away beneath it: only a person moves it up.
+  if (scrollHeight - scrollTop - clientHeight < 40) isFollowing = true;
+  else if (scrollTop < lastTop) isFollowing = false;
+  lastTop = scrollTop;
 });
 new ResizeObserver(follow).observe($('log'));
 
