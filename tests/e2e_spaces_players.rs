@@ -125,19 +125,21 @@ fn a_player_with_another_certificate_than_it_said_is_not_connected() {
     liar.enter();
     liar.until("a transport", |it| it.producer.as_ref().map(|_| ()));
     liar.connect_transport_with("producer", &["AB"; 32].join(":"));
-    liar.until("the handshake ends", |it| {
-        it.producer.as_ref()?.client.is_closed.then_some(())
-    });
-    let producer = liar.producer.as_ref().expect("it is there");
-    assert!(!producer.client.is_connected());
-    spaces.wait_for_metric("ringside_spaces_transports_running", 0);
-    // It is still in, and others are served.
+    // What another certificate has signed may be somebody else's: it is not heard, and others are
+    // served.
     let mut two = spaces.two();
     play(&mut two, Duration::from_secs(2), false);
     assert!(two[0].locations().len() > 10);
-    liar.step();
+    drop(two);
+    let end = Instant::now() + Duration::from_secs(60);
+    while spaces.metric("ringside_spaces_transports_running") > 0 {
+        assert!(Instant::now() < end, "a handshake takes 30 s at most");
+        liar.step();
+    }
+    let producer = liar.producer.as_ref().expect("it is there");
+    assert!(!producer.client.is_connected());
     assert_eq!(liar.count("player_joined"), 2);
-    assert_eq!(liar.count("closed"), 0);
+    assert_eq!(liar.count("closed"), 0, "it is still in");
 }
 
 #[test]
