@@ -236,11 +236,8 @@ impl Player {
             }
         }
         self.write();
-        for transport in [&mut self.producer, &mut self.consumer] {
-            if let Some(transport) = transport {
-                transport.step();
-            }
-        }
+        let transports = [&mut self.producer, &mut self.consumer];
+        transports.into_iter().flatten().for_each(Transport::step);
     }
 
     fn told(&mut self, subject: String, data: &Value) {
