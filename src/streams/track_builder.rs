@@ -216,7 +216,11 @@ mod tests {
         let numbers = [21, 20, 22, 23];
         assert_eq!(build(&numbers, Duration::ZERO), (vec![400, 440], false));
         let (times, _) = build(&[19, 20, 21], Duration::ZERO);
-        assert_eq!(times, [400], "what is older than the beginning is let go of");
+        assert_eq!(
+            times,
+            [400],
+            "what is older than the beginning is let go of"
+        );
     }
 
     #[test]
