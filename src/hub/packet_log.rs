@@ -48,8 +48,12 @@ impl PacketLog {
         if self.slots.is_empty() {
             self.first = number;
         }
-        if number.checked_add(1) == Some(self.first) && !self.slots.is_empty() {
-            // It changed places with the oldest: its own was not kept while it was empty.
+        let oldest = self.slots.front().and_then(Option::as_ref);
+        if number.checked_add(1) == Some(self.first)
+            && oldest.is_some_and(|oldest| oldest.start == Start::No)
+        {
+            // It changed places with the oldest, which is of the same frame: its own place was not
+            // kept while it was empty.
             self.first = number;
             self.note(&packet);
             self.slots.push_front(Some(packet));
