@@ -575,9 +575,11 @@ impl Session {
         if now < self.next_tick {
             return;
         }
+        // Nobody was asked for a sign of life while this side was held up.
+        let late = now.saturating_duration_since(self.next_tick);
         self.next_tick = now + TICK;
         for identity in self.users.clone() {
-            self.look_after(now, &identity, &signs);
+            self.look_after(now, late, &identity, &signs);
             self.age_giving(&identity);
         }
         let watched: Vec<Bytes> = self
@@ -602,6 +604,7 @@ impl Session {
     fn look_after(
         &mut self,
         now: Instant,
+        late: Duration,
         identity: &Bytes,
         signs: impl Fn(ConnId) -> Option<Signs>,
     ) {
@@ -621,7 +624,9 @@ impl Session {
             is_stalled |= now.saturating_duration_since(lane.progress.0) > STALL_MAX;
         }
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
-        if client.asked.is_some() && silent.is_some_and(|silent| silent > self.options.timeout) {
+        if client.asked.is_some()
+            && silent.is_some_and(|silent| silent > self.options.timeout + late)
+        {
             self.statistics.lost += 1;
             self.disconnect(identity, "nothing was heard of you");
         } else if is_stalled {
