@@ -13,7 +13,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::rtc::{alone, number};
 use support::tls::{Files, Secure};
-use support::{Background, Server, free_port, http, repository, run, scratch, wait_for};
+use support::{
+    Background, Server, free_port, free_ports, http, repository, run, scratch, wait_for,
+};
 
 const BROWSE_MAX: Duration = Duration::from_secs(90);
 const WORLD: &str = "https://example.com/world.json";
@@ -129,7 +131,8 @@ fn two_people_meet_in_the_demo() {
             .args(["--rtmp", &free_port().to_string()])
             .args(["--control", &free_port().to_string()])
             .args(["--webrtc", &free_port().to_string()])
-            .args(["--spaces", &free_port().to_string()]),
+            .args(["--spaces", &free_port().to_string()])
+            .args(["--collab", &free_ports().to_string()]),
     );
     let url = wait_for(
         "the demo to print the page of spaces",

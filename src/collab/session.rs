@@ -87,6 +87,12 @@ pub(super) struct Lane {
     progress: (Instant, u64),
 }
 
+impl Lane {
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+}
+
 /// How far a user is with the scene.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Join {
@@ -112,6 +118,13 @@ pub(super) struct User {
     latency: i64,
     /// It says that its data connection is to come first.
     pub(super) waits_for_data: Option<Instant>,
+}
+
+impl User {
+    /// Milliseconds that its last sign of life took.
+    pub(super) fn latency(&self) -> i64 {
+        self.latency
+    }
 }
 
 /// All connections of one identity.
@@ -228,9 +241,9 @@ impl Session {
         self.keeping.is_behind()
     }
 
-    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before.
+    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before. All
+    /// orders so far were handed over.
     pub fn keeper_lost(&mut self, now: Instant) {
-        self.orders.retain(|order| matches!(order, Order::Fold(_)));
         self.keeping.lose(now);
         self.dirty.append(&mut self.gated);
     }
