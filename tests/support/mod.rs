@@ -108,6 +108,8 @@ pub struct Background {
     pub log: PathBuf,
     /// Set once the child was waited for: its id may belong to someone else from then on.
     status: Option<ExitStatus>,
+    /// The test has ended it while it ran.
+    was_killed: bool,
 }
 
 impl Background {
@@ -131,6 +133,7 @@ impl Background {
             name: name.to_owned(),
             log,
             status: None,
+            was_killed: false,
         }
     }
 
@@ -179,6 +182,7 @@ impl Background {
     pub fn kill(&mut self) {
         if self.ended().is_none() {
             self.signal(libc::SIGKILL);
+            self.was_killed = true;
             self.status = Some(self.child.wait().expect("a killed child can be waited for"));
         }
     }
@@ -492,7 +496,7 @@ impl Drop for Server {
         let log = self.process.log();
         if !thread::panicking() {
             assert!(
-                died.is_none_or(|status| status.success()),
+                self.process.was_killed || died.is_none_or(|status| status.success()),
                 "the server died: {died:?}\n{}",
                 tail(&log)
             );

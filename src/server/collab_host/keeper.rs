@@ -199,10 +199,9 @@ impl Desk {
         self.is_log_wanted = self.plan.log != CollabLog::Off;
         self.begin();
         loop {
-            let input = match self.due() {
-                Some(deadline) => {
-                    queue.recv_timeout(deadline.saturating_duration_since(clock::now()))
-                }
+            let now = clock::now();
+            let input = match self.due(now) {
+                Some(due) => queue.recv_timeout(due.saturating_duration_since(now)),
                 None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match input {
@@ -348,11 +347,11 @@ impl Desk {
         self.dirty_since.get_or_insert_with(clock::now);
     }
 
-    fn due(&self) -> Option<Instant> {
+    /// When the next save begins.
+    fn due(&self, now: Instant) -> Option<Instant> {
         if self.is_saving || !self.plan.scene.is_complete() {
             return None;
         }
-        let now = clock::now();
         if !self.asked.is_empty() {
             return Some(now);
         }
@@ -375,7 +374,7 @@ impl Desk {
                 self.answer(token, Err("there is no scene to save".to_owned()));
             }
         }
-        if self.due().is_none_or(|due| due > now) {
+        if self.due(now).is_none_or(|due| due > now) {
             return;
         }
         self.under_way = mem::take(&mut self.asked);
