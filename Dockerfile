@@ -26,8 +26,8 @@ COPY --from=build /out/ /
 USER 10001:10001
 # config.json and core-pinning.toml are read from here; mount a folder over it.
 WORKDIR /config
-# HTTP playback, RTMP, status, HTTPS. With --network=host these lines only inform.
-EXPOSE 8080/tcp 1935/tcp 4242/tcp 4433/tcp
+# HTTP playback, RTMP, status, HTTPS, WebRTC, spaces. With --network=host these lines only inform.
+EXPOSE 8080/tcp 1935/tcp 4242/tcp 4433/tcp 18203/tcp 18203/udp 4000/tcp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=2s --start-period=5s --retries=3 CMD ["/ringside", "health"]
 ENTRYPOINT ["/ringside"]

@@ -2,20 +2,21 @@
 # Measures WebRTC on a release build of the server against the bare loop, in one run and in turns,
 # and prints the rows of RESULTS.md: a Markdown table on standard output, every raw result in a file.
 #
-#   bench/webrtc.sh [--quick] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
+#   bench/webrtc.sh [--quick] [--rounds N] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
 #
 # A full run takes about 8 minutes, a quick one 3. --rows is a list out of
-# "fanout sha1 audio saturation latency memory joins harm".
+# "fanout sha1 audio shards saturation latency memory joins harm".
 #
 # The server and the bare loop run on the first CPU, clients on the second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=3 seconds=8 warmup=2 rates="10 12 14 16 18 20 22" many=1000 joins=600 raw=bench/webrtc.jsonl
-rows="fanout sha1 audio saturation latency memory joins harm" server="" load="" base=22040 open=1/20
+rows="fanout sha1 audio shards saturation latency memory joins harm" server="" load="" base=22040 open=1/20
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) rounds=1 seconds=4 warmup=1 rates="10 14 18" many=300 joins=200 ;;
+    --rounds) rounds=$2; shift ;;
     --raw) raw=$2; shift ;;
     --server) server=$2; shift ;;
     --load) load=$2; shift ;;
@@ -48,9 +49,11 @@ stop() {
 trap 'stop; rm -rf "$dir"' EXIT
 : > "$raw"
 
-# start [PROFILE]: what media is protected with, or the server's choice.
+# start [PROFILE [SHARDS]]: what media is protected with, or the server's choice; media shards, all on
+# one CPU.
 start() {
   stop
+  local shards=${2:-1}
   cat > "$dir/config.json" <<JSON
 {"config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
@@ -60,8 +63,8 @@ start() {
  "limits": {"connections_max": 10000},
  "streams": {"live": {"source": "push://"}}}
 JSON
-  printf '[shards]\nmedia = 1\nhost = "thread"\ncpus = [%s]\n' "$server_cpu" > "$dir/core-pinning.toml"
-  RUST_LOG=error "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
+  printf '[shards]\nmedia = %s\nhost = "thread"\n' "$shards" > "$dir/core-pinning.toml"
+  RUST_LOG=error taskset -c "$server_cpu" "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
     2> "$dir/server.log" &
   pid=$!
   for _ in $(seq 100); do
@@ -110,6 +113,13 @@ for _ in $(seq "$rounds"); do
   if wants audio; then
     floor "bare loop, audio" --profile gcm-128 --audio
     whep "audio, 1 to 200" --no-video --audio
+  fi
+  if wants shards; then
+    # The same work on two shards that share the CPU: half of the subscribers are elsewhere than their
+    # publisher.
+    whep "1 to 200, one shard"
+    start gcm 2
+    whep "1 to 200, two shards on one CPU"
   fi
   if wants sha1; then
     start AES128_CM_HMAC_SHA1_80
@@ -199,3 +209,4 @@ for profile in AEAD_AES_128_GCM "AEAD_AES_128_GCM, whole" AES128_CM_HMAC_SHA1_80
   ratio "1 to 200, $profile" "bare loop, $profile"
 done
 ratio "audio, 1 to 200" "bare loop, audio"
+ratio "1 to 200, two shards on one CPU" "1 to 200, one shard"

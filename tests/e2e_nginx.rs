@@ -28,7 +28,7 @@ struct Nginx {
 impl Nginx {
     /// The documented file, with these ports in the place of its own.
     #[track_caller]
-    fn start(media: u16, api: u16) -> Self {
+    fn start(media: u16, api: u16, spaces: u16) -> Self {
         let (port, files) = (free_port(), Files::new(&["localhost"]));
         let folder = scratch().join(format!("nginx-{port}"));
         fs::create_dir_all(&folder).expect("the scratch folder is writable");
@@ -37,6 +37,7 @@ impl Nginx {
         for (documented, ours) in [
             ("127.0.0.1:8080", format!("127.0.0.1:{media}")),
             ("127.0.0.1:4242", format!("127.0.0.1:{api}")),
+            ("127.0.0.1:4000", format!("127.0.0.1:{spaces}")),
             ("listen 443 ", format!("listen 127.0.0.1:{port} ")),
             (
                 "/etc/ssl/media.example/fullchain.pem",
@@ -90,13 +91,20 @@ impl Nginx {
 
 fn live() -> (Server, Background, Nginx) {
     let streams = json!({ "clip": { "source": "push://" } });
-    let edit = |all: &mut serde_json::Value| {
+    let (server, nginx) = behind_nginx(streams);
+    let publisher = server.publish("clip", &clips::demo());
+    (server, publisher, nginx)
+}
+
+fn behind_nginx(streams: serde_json::Value) -> (Server, Nginx) {
+    let spaces = free_port();
+    let edit = move |all: &mut serde_json::Value| {
         all["config"]["trustedproxy"] = json!(["127.0.0.1"]);
+        all["spaces"] = json!({"interface": "127.0.0.1", "port": spaces, "url": "/spaces/"});
     };
     let server = Server::start_edited(streams, edit, |_| {});
-    let publisher = server.publish("clip", &clips::demo());
-    let nginx = Nginx::start(server.http, server.control);
-    (server, publisher, nginx)
+    let nginx = Nginx::start(server.http, server.control, spaces);
+    (server, nginx)
 }
 
 fn accepted(server: &Server) -> u64 {
@@ -254,7 +262,7 @@ fn echo() -> (u16, Receiver<String>) {
 #[test]
 fn a_websocket_passes_and_claims_do_not() {
     let (upstream, heads) = echo();
-    let nginx = Nginx::start(upstream, upstream);
+    let nginx = Nginx::start(upstream, upstream, upstream);
     let mut client = Command::new("openssl")
         .args([
             "s_client",
@@ -339,4 +347,27 @@ fn the_local_bypass_is_not_had_through_it() {
         get(server.control, "/healthz").expect("answered").status,
         200
     );
+}
+
+/// The page comes by HTTPS and finds its WebSocket at the same host, with TLS by nginx.
+#[test]
+fn a_space_is_entered_through_it() {
+    let (server, nginx) = behind_nginx(json!({}));
+    let said = run(
+        Command::new("node")
+            .arg(repository().join("tests/browser/space_page.mjs"))
+            .args(["solo", "chromium", &nginx.url("/space.html")])
+            .arg(scratch().join("space-nginx"))
+            .env("RINGSIDE_ANY_CERTIFICATE", "1"),
+        Duration::from_secs(90),
+    );
+    assert!(said.status.success(), "{}", said.stderr);
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
+    let address = format!("wss://localhost:{}/spaces/", nginx.port);
+    assert_eq!(report["address"], address, "{report}");
+    assert_eq!(report["isReachable"], true, "{report}");
+    assert_eq!(report["failures"], json!([]), "{report}");
+    let count = nginx.curl(&[&nginx.url("/spaces/player-count/nowhere")]);
+    assert_eq!(count.stdout, "0", "{}", count.stderr);
+    drop(server);
 }

@@ -15,7 +15,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -476,6 +476,81 @@ fn peers_move_between_shards() {
     viewer.goodbye();
     publisher.goodbye();
     rtc.expect_empty(Duration::from_secs(10));
+}
+
+/// A viewer that goes on by TCP (RFC 4571), over one connection after the other: the kernel brings each
+/// to either shard, and media comes by it whichever of them runs the viewer.
+#[test]
+fn connections_lead_to_peers_of_other_shards() {
+    const CONNECTIONS: u64 = 12;
+    let mut rtc = start(2, &json!({}));
+    let mut publisher = rtc.publish();
+    let mut viewer = rtc.join("whep");
+    expect_media(&mut publisher, &mut viewer);
+    // Its first check leads to a question to the shard that made the session, or is passed on at once.
+    let crossed = |rtc: &Rtc| rtc.metric("claims_total") + rtc.metric("strays_passed_total");
+    let mut elsewhere = 0;
+    let mut connections = Vec::new();
+    for seed in 0..CONNECTIONS {
+        let before = crossed(&rtc);
+        let mut stream = TcpStream::connect(rtc.media).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (now, identity) = (Instant::now(), &viewer.identity);
+        viewer
+            .client
+            .check_again(now, identity, &viewer.answer, 300 + seed);
+        let mut received = Vec::new();
+        let media = viewer.client.rtp.len();
+        let start = Instant::now();
+        while viewer.client.rtp.len() < media + 20 {
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "media by connection {seed}"
+            );
+            publisher.publish();
+            publisher.run(Duration::from_millis(3));
+            viewer.client.timeout(Instant::now());
+            for bytes in std::mem::take(&mut viewer.client.out) {
+                let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+                stream.write_all(&[&length[..], &bytes].concat()).unwrap();
+            }
+            take_frames(&mut stream, &mut received, &mut viewer.client);
+        }
+        elsewhere += u64::from(crossed(&rtc) > before);
+        connections.push(stream);
+    }
+    // All of them on one shard: one time in 2048.
+    assert!(elsewhere > 0 && elsewhere < CONNECTIONS, "{elsewhere}");
+    drop(connections);
+    viewer.move_socket(400);
+    viewer.run(Duration::from_millis(50));
+    expect_media(&mut publisher, &mut viewer);
+    viewer.goodbye();
+    publisher.goodbye();
+    rtc.expect_empty(Duration::from_secs(10));
+}
+
+/// Gives the client what has come whole.
+fn take_frames(stream: &mut TcpStream, received: &mut Vec<u8>, client: &mut Client) {
+    let mut bytes = [0; 4096];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => panic!("the server has closed the connection"),
+            Ok(length) => received.extend_from_slice(&bytes[..length]),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    while received.len() >= 2 {
+        let end = 2 + usize::from(u16::from_be_bytes([received[0], received[1]]));
+        if received.len() < end {
+            return;
+        }
+        client.handle(Instant::now(), &received[2..end]);
+        received.drain(..end);
+    }
 }
 
 #[test]

@@ -29,8 +29,13 @@ struct Spaces {
 }
 
 fn spaces(settings: Value) -> Spaces {
+    spaces_edited(settings, |_| {})
+}
+
+fn spaces_edited(settings: Value, more: impl FnOnce(&mut Value)) -> Spaces {
     let port = free_port();
     let edit = move |all: &mut Value| {
+        more(all);
         all["spaces"] = settings.clone();
         all["spaces"]["interface"] = "127.0.0.1".into();
         all["spaces"]["port"] = port.into();
@@ -123,17 +128,7 @@ fn assert_met(report: &Value) {
 #[test]
 fn two_people_meet_in_the_demo() {
     let _alone = alone();
-    let demo = Background::start(
-        "space-demo",
-        Command::new(env!("CARGO_BIN_EXE_ringside"))
-            .arg("demo")
-            .args(["--http", &free_port().to_string()])
-            .args(["--rtmp", &free_port().to_string()])
-            .args(["--control", &free_port().to_string()])
-            .args(["--webrtc", &free_port().to_string()])
-            .args(["--spaces", &free_port().to_string()])
-            .args(["--collab", &free_ports().to_string()]),
-    );
+    let demo = demo(&demo_ports());
     let url = wait_for(
         "the demo to print the page of spaces",
         Duration::from_secs(10),
@@ -257,6 +252,102 @@ fn a_connection_that_breaks_is_made_again() {
     assert!(server.contains("another server: 127.0.0.1:"), "{server}");
     assert_eq!(report["lines"], json!([]), "nobody came or went: {report}");
     assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+/// `ringside demo` on these ports.
+fn demo(ports: &[(&str, u16)]) -> Background {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringside"));
+    command.arg("demo");
+    for (name, port) in ports {
+        command.args([(*name).to_owned(), port.to_string()]);
+    }
+    Background::start("space-demo", &mut command)
+}
+
+fn demo_ports() -> Vec<(&'static str, u16)> {
+    let mut ports: Vec<_> = ["--http", "--rtmp", "--control", "--webrtc", "--spaces"]
+        .map(|name| (name, free_port()))
+        .into();
+    ports.push(("--collab", free_ports()));
+    ports
+}
+
+/// The new server knows nobody, and the page comes in all the same.
+#[test]
+fn a_server_that_is_restarted_is_found_again() {
+    let _alone = alone();
+    let ports = demo_ports();
+    let (http, control) = (ports[0].1, ports[2].1);
+    let mut first = demo(&ports);
+    let is_up = || http::get(http, "/space.json").ok().map(|_| ());
+    wait_for("the demo", Duration::from_secs(10), is_up);
+    let url = format!("http://127.0.0.1:{http}/space.html");
+    let mut page = Background::start(
+        "space-restarted",
+        &mut command("restarted", "chromium", &url),
+    );
+    wait_for("the page to be in", Duration::from_secs(30), || {
+        let listed = http::get(control, "/spaces?space=lobby").ok()?.text();
+        listed.contains(r#""voice":true"#).then_some(())
+    });
+    first.signal(libc::SIGTERM);
+    first.wait(Duration::from_secs(10));
+    std::thread::sleep(Duration::from_secs(3));
+    let _second = demo(&ports);
+    assert!(page.wait(BROWSE_MAX).success(), "{}", page.log());
+    let report: Value = serde_json::from_str(&page.log()).expect("one line of JSON");
+    let banner = report["banner"].as_str().expect("a text");
+    assert!(
+        banner.starts_with("The server is being restarted."),
+        "{banner}"
+    );
+    assert_eq!(report["isClear"], true, "{report}");
+    assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+#[test]
+fn where_media_have_no_way_the_page_says_so() {
+    let _alone = alone();
+    // RFC 5737: nobody has this address.
+    let edit = |all: &mut Value| {
+        all["webrtc"]["announced"] = json!(["192.0.2.1"]);
+    };
+    let spaces = spaces_edited(json!({}), edit);
+    let report = scenario("cut", "chromium", &spaces.page(), &[]);
+    let banner = report["banner"].as_str().expect("a text");
+    assert!(banner.contains("find no way to the server"), "{banner}");
+    let port = spaces.server.media.to_string();
+    assert!(banner.contains(&port), "{banner}");
+    assert_eq!(report["state"], "in", "{report}");
+    assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+/// A page of another site imports the client from the server, and makes many of it.
+#[test]
+fn many_come_and_go() {
+    let _alone = alone();
+    let spaces = spaces(json!({}));
+    let report = scenario("crowd", "chromium", &spaces.page(), &[]);
+    let reports = report["reports"].as_array().expect("a list");
+    assert_eq!(reports.len(), 4);
+    for one in reports {
+        assert_eq!(one["names"].as_array().map(Vec::len), Some(7), "{one}");
+        // One for data and one for each voice: those of who has left are used again.
+        assert_eq!(one["sections"], 7, "{one}");
+    }
+    assert_eq!(report["isWide"], false, "at the width of a telephone");
+    assert_eq!(report["isAtEnd"], true, "the newest lines are shown");
+    assert_eq!(report["failures"], json!([]), "{report}");
+}
+
+#[test]
+fn the_client_reads_and_writes_the_golden_messages() {
+    let said = run(
+        Command::new("node").arg(repository().join("tests/browser/wire.mjs")),
+        BROWSE_MAX,
+    );
+    assert!(said.status.success(), "{}", said.stderr);
+    assert_eq!(said.stdout.trim(), r#"{"messages":33,"locations":3}"#);
 }
 
 /// Pages by HTTPS may connect to a server with a certificate only, and have a microphone everywhere.

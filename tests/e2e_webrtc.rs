@@ -82,6 +82,35 @@ fn firefox_av1() {
     there_and_back("firefox", "AV1", 15.0);
 }
 
+/// A picture that has moved for 30 s has moved beyond what any buffer holds.
+fn plays_on(browser: &str) {
+    let _alone = alone();
+    let server = Server::open(&["cam"]);
+    let report = browse(
+        browser,
+        "half-a-minute",
+        json!({
+            "publish": { "url": server.url("/whip/cam"), "video": "VP8" },
+            "play": [{ "url": server.url("/whep/cam") }],
+            "seconds": 30,
+        }),
+    );
+    let view = &report["views"][0];
+    assert!(number(view, "/during/seconds") > 29.0, "{view}");
+    assert_moves(view, "VP8", 20.0);
+    assert_sounds(view);
+}
+
+#[test]
+fn chromium_plays_for_half_a_minute() {
+    plays_on("chromium");
+}
+
+#[test]
+fn firefox_plays_for_half_a_minute() {
+    plays_on("firefox");
+}
+
 /// What one browser publishes, the other one plays.
 #[test]
 fn chromium_to_firefox_and_back() {
@@ -266,9 +295,10 @@ fn recovers(browser: &str) {
     assert_moves(seen, "VP8", 20.0);
     let video = inbound(seen, "video");
     assert!(number(video, "/nackCount") > 0.0, "{seen}");
-    assert_eq!(
-        video["pliCount"], 0,
-        "nothing but a keyframe helped: {seen}"
+    // One may be asked for where what was sent again was lost too, but not for each loss.
+    assert!(
+        number(video, "/pliCount") <= 1.0,
+        "nothing but keyframes helped: {seen}"
     );
     // Firefox does not count them.
     if browser == "chromium" {

@@ -735,6 +735,16 @@ mod tests {
     }
 
     #[test]
+    fn the_address_of_spaces_is_a_socket_or_a_path() {
+        for url in ["", "/spaces/", "wss://example.com/", "ws://192.0.2.1:4000"] {
+            let config = read(&format!(r#"{{"spaces": {{"url": "{url}"}}}}"#)).config;
+            assert_eq!(config.spaces.url, url);
+        }
+        let page = error(r#"{"spaces": {"url": "https://example.com/"}}"#);
+        assert!(page.contains("spaces.url: expected an address with ws://"));
+    }
+
+    #[test]
     fn settings_of_a_stream_without_effect_are_named() {
         let text = r#"{"streams": {"live": {"source": "push://", "fallback_stream": "x",
             "always_on": true, "processes": [{"process": "AV"}]}}}"#;

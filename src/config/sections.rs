@@ -146,6 +146,9 @@ pub struct Spaces {
     pub listen: SocketAddr,
     /// `cert` and `key`, or `SSL_CERT` and `SSL_KEY`: the port speaks TLS.
     pub certificate: Option<Certificate>,
+    /// `url`: where clients find the port from outside, if that is elsewhere: `wss://HOST/PATH`, or a
+    /// path at the host that the page comes from. `/space.json` tells it; empty by default.
+    pub url: String,
     /// `origins`: the sites whose pages may connect, such as `https://example.com`; empty, the
     /// default, for all. Programs that are no browser send none, and may.
     pub origins: Vec<String>,
@@ -394,6 +397,7 @@ impl Spaces {
             is_served: !node.is_absent(),
             listen: listen(node, 4000)?,
             certificate: Certificate::read_of_connector(node)?,
+            url: read_socket_url(&node.get("url"))?,
             origins: node.get("origins").texts()?,
             join_key: node.get("join_key").secret()?,
             players_max: node.get("players_max").number(1..=1_000_000, 10_000)?,
@@ -405,6 +409,16 @@ impl Spaces {
             nearest: node.get("nearest").number(0..=255, 0)?,
             others_every: node.get("others_every_ms").millis(50..=10_000, 500)?,
         })
+    }
+}
+
+fn read_socket_url(node: &Node<'_>) -> Result<String, Fault> {
+    let url = node.text()?;
+    let known = ["/", "ws://", "wss://"];
+    if url.is_empty() || known.iter().any(|begin| url.starts_with(begin)) {
+        Ok(url)
+    } else {
+        Err(node.fault("an address with ws:// or wss://, or a path"))
     }
 }
 

@@ -35,8 +35,8 @@ pub struct WebRtc {
     pub srtp: SrtpOrder,
     /// `sessions_max`: sessions at once; 1 to 1 000 000, default 20 000. One costs some 60 kB.
     pub sessions_max: u32,
-    /// `half_open_max`: sessions of one shard whose peer was not heard yet; 1 to 1 000 000, default
-    /// 5000. Each is kept for 30 s at most.
+    /// `half_open_max`: sessions of one shard that nobody has come for or whose handshake is not
+    /// complete; 1 to 1 000 000, default 5000. Each is kept for 30 s at most, and then 15 s more.
     pub half_open_max: u32,
     /// `offer_bytes_max`: the largest offer that is read. Bytes, 1024 to 1 048 576, default 65 536:
     /// browsers send 5 to 10 kB for audio and video.

@@ -16,6 +16,14 @@ use crate::streams::track_builder::{DecodingTimes, TrackBuilder};
 /// would take longer to arrive than a new keyframe.
 const BACKLOG_PACKETS_MAX: usize = 1024;
 
+/// The longest run that somebody who joins is given while the publisher may be asked for a keyframe
+/// instead. Browsers make one only when they are asked, so that a run may reach back for a minute.
+const BACKLOG_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long the publisher may take to send the keyframe that somebody waits for. One that does not
+/// (FFmpeg takes no feedback) is not waited for again: who joins gets the run that there is.
+const KEYFRAME_WAIT: Duration = Duration::from_millis(400);
+
 /// The least time between two requests for a keyframe of one track.
 const KEYFRAME_APART: Duration = Duration::from_millis(500);
 
@@ -57,6 +65,10 @@ pub(super) struct PacketTrack {
     shared: Option<Arc<[ConnId]>>,
     /// Viewers that wait for a run that they can begin with.
     pending: Vec<ConnId>,
+    /// Since when the first of them waits.
+    pending_since: Option<Instant>,
+    /// The publisher was asked for a keyframe and sent none in time.
+    is_deaf: bool,
     packetizer: Option<Packetizer>,
     pub(super) builder: Option<Box<TrackBuilder>>,
     pub(super) times: DecodingTimes,
@@ -82,6 +94,9 @@ pub(super) struct PacketViewer {
     pub(super) conn: ConnId,
     pub(super) stream: StreamId,
     pub(super) tracks: SmallVec<[TrackId; 4]>,
+    /// The track that it watched before another one took its place: it may still ask for what it
+    /// missed of that.
+    pub(super) before: Option<TrackId>,
     /// When it was seated.
     pub(super) since: Instant,
     /// When it was last given a run again.
@@ -120,6 +135,7 @@ impl Packets {
             track.is_configured = false;
             track.log.forget_keyframe();
             track.asked_at = None;
+            track.is_deaf = false;
         }
     }
 
@@ -168,6 +184,8 @@ impl PacketTrack {
             live: Vec::new(),
             shared: None,
             pending: Vec::new(),
+            pending_since: None,
+            is_deaf: false,
             packetizer: None,
             builder: None,
             times: DecodingTimes::default(),
@@ -221,16 +239,39 @@ impl PacketTrack {
         Some(Arc::clone(shared))
     }
 
-    /// Those who wait, and the run that they begin with; from here on they get every batch.
-    pub(super) fn start_pending(&mut self) -> Option<(Arc<[ConnId]>, Batch)> {
+    /// Those who wait, and the run that they begin with; from here on they get every batch. Of a
+    /// publisher that can be asked for a keyframe they wait for that, if the run is long.
+    pub(super) fn start_pending(
+        &mut self,
+        now: Instant,
+        can_ask: bool,
+    ) -> Option<(Arc<[ConnId]>, Batch)> {
         if self.pending.is_empty() {
+            self.pending_since = None;
             return None;
         }
+        let since = *self.pending_since.get_or_insert(now);
         let run = self.run()?;
+        if can_ask && !self.is_deaf && Self::reaches_back(&run) > BACKLOG_TIME_MAX {
+            if now < since + KEYFRAME_WAIT {
+                return None;
+            }
+            self.is_deaf = true;
+        }
         let viewers: Arc<[ConnId]> = self.pending[..].into();
         self.live.append(&mut self.pending);
+        self.pending_since = None;
         self.shared = None;
         Some((viewers, run))
+    }
+
+    fn reaches_back(run: &[Packet]) -> Duration {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Duration::ZERO;
+        };
+        Duration::from_micros(
+            u64::try_from((last.time - first.time).as_micros()).unwrap_or_default(),
+        )
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -262,6 +303,10 @@ impl PacketTrack {
         }
         if batch.iter().any(|packet| packet.start == Start::Keyframe) {
             self.is_wanted = false;
+            // One that came when it was asked for.
+            self.is_deaf &= self
+                .asked_at
+                .is_none_or(|at| now.saturating_duration_since(at) > KEYFRAME_WAIT);
         }
         (self.is_wanted || self.has_pending()) && self.wants_keyframe(now)
     }
@@ -336,17 +381,18 @@ pub(in crate::streams) mod tests {
     #[test]
     fn a_viewer_of_pictures_begins_with_a_whole_run() {
         let mut track = PacketTrack::new(Codec::H264);
+        let now = samples::now();
         track.add(ConnId(1));
         assert!(track.live().is_none());
         track.log.push(samples::packet(0, 0, 0, Start::Frame, 10));
-        assert!(track.start_pending().is_none());
+        assert!(track.start_pending(now, true).is_none());
         track
             .log
             .push(samples::packet(0, 1, 0, Start::Keyframe, 10));
         track.log.push(samples::packet(0, 2, 0, Start::No, 10));
-        let (viewers, run) = track.start_pending().unwrap();
+        let (viewers, run) = track.start_pending(now, true).unwrap();
         assert_eq!((viewers.len(), run.len()), (1, 2));
-        assert!(track.start_pending().is_none(), "it has begun");
+        assert!(track.start_pending(now, true).is_none(), "it has begun");
         let (first, second) = (track.live().unwrap(), track.live().unwrap());
         assert!(Arc::ptr_eq(&first, &second), "made once");
         track.remove(ConnId(1));
@@ -364,6 +410,57 @@ pub(in crate::streams) mod tests {
             track.log.push(samples::packet(0, number, 0, Start::No, 10));
         }
         assert!(track.run().is_none());
+    }
+
+    fn long_run() -> PacketTrack {
+        let mut track = PacketTrack::new(Codec::H264);
+        let second = BACKLOG_TIME_MAX.as_millis() as i64;
+        let run = [(0, 0, Start::Keyframe), (1, second + 1, Start::Frame)];
+        for (number, time, start) in run {
+            track.log.push(samples::packet(0, number, time, start, 10));
+        }
+        track
+    }
+
+    #[test]
+    fn a_keyframe_is_better_than_a_run_of_seconds() {
+        let mut track = long_run();
+        let now = samples::now();
+        track.add(ConnId(1));
+        assert!(track.start_pending(now, true).is_none());
+        assert!(track.has_pending() && track.wants_keyframe(now));
+        let key = samples::packet(0, 2, 1100, Start::Keyframe, 10);
+        track.log.push(key.clone());
+        let later = now + KEYFRAME_WAIT / 2;
+        assert!(!track.note_batch(later, &[key]));
+        let (viewers, run) = track.start_pending(later, true).unwrap();
+        assert_eq!((viewers.len(), run.len()), (1, 1));
+    }
+
+    #[test]
+    fn who_cannot_be_asked_is_not_waited_for() {
+        let mut track = long_run();
+        track.add(ConnId(1));
+        let (_, run) = track.start_pending(samples::now(), false).unwrap();
+        assert_eq!(run.len(), 2);
+    }
+
+    #[test]
+    fn who_does_not_heed_is_waited_for_once() {
+        let mut track = long_run();
+        let now = samples::now();
+        track.add(ConnId(1));
+        assert!(track.start_pending(now, true).is_none());
+        assert!(track.start_pending(now + KEYFRAME_WAIT, true).is_some());
+        track.add(ConnId(2));
+        let later = now + 2 * KEYFRAME_WAIT;
+        assert!(track.start_pending(later, true).is_some(), "at once");
+        // It has learned to.
+        assert!(track.wants_keyframe(later));
+        let key = samples::packet(0, 2, 1100, Start::Keyframe, 10);
+        track.note_batch(later + KEYFRAME_WAIT / 2, &[key]);
+        track.add(ConnId(3));
+        assert!(track.start_pending(later, true).is_none());
     }
 
     #[test]

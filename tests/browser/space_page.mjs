@@ -5,7 +5,8 @@
 // URL is the page's, PICTURES the beginning of the names of screenshots. Prints one JSON line with what
 // was seen; exits 1 when something is missing in time. Scenarios: `pair`, two persons; `alone`, one,
 // with `RINGSIDE_NO_MICROPHONE` without a microphone, among others who come from elsewhere; `broken`,
-// a connection that breaks; `solo`, one who talks to nobody; `refused`, one who may not enter.
+// a connection that breaks; `restarted`, a server that ends and comes back; `cut`, media without a way;
+// `crowd`, many who come and go; `solo`, one who talks to nobody; `refused`, one who may not enter.
 
 import { connect, createServer } from 'node:net';
 import { writeFileSync } from 'node:fs';
@@ -266,6 +267,87 @@ async function solo() {
   return { address: await browser.evaluate('space.client.url'), isReachable: await browser.evaluate('space.client.isReachable'), failures: await failures(browser) };
 }
 
+/** The server ends in order and comes back, as another one. */
+async function restarted() {
+  const browser = await browsers[browserName]({ devices: true });
+  await open(browser, url);
+  await enter(browser, 'Gina');
+  await isIn(browser);
+  const banner = await until(browser, 'what happens', `document.querySelector('#banner span').textContent.includes('restarted. Trying') && document.querySelector('#banner span').textContent`, 30000);
+  await until(browser, 'to be in again', `space.client.state === 'in' && space.client.isReachable`, 40000);
+  await until(browser, 'oneself talk', `space.client.players.get(space.client.me).isTalking`);
+  return { banner, isClear: await browser.evaluate(`document.getElementById('banner').hidden`), failures: await failures(browser) };
+}
+
+/** Chat has a way to the server, and media have none. */
+async function cut() {
+  const browser = await browsers[browserName]({ devices: true });
+  await open(browser, url);
+  await enter(browser, 'Hugo');
+  await isIn(browser);
+  const banner = await until(browser, 'a banner', `!document.getElementById('banner').hidden && document.querySelector('#banner span').textContent`, 50000);
+  await browser.evaluate(`(document.getElementById('words').value = 'hello', document.getElementById('write').requestSubmit(), true)`);
+  await until(browser, 'its own words', `document.getElementById('log').textContent.includes('hello')`);
+  await picture(browser, 'cut');
+  return { banner, state: await browser.evaluate('space.client.state'), failures: await failures(browser) };
+}
+
+/** Many who come and go, made of the same client by a page of another site. */
+async function crowd() {
+  const browser = await browsers[browserName]({ devices: true });
+  await open(browser, url);
+  await browser.evaluate(`(window.peers = [], ((Peer) => (window.RTCPeerConnection = function (...all) {
+    const peer = new Peer(...all);
+    peers.push(peer);
+    return peer;
+  }))(RTCPeerConnection), true)`);
+  await enter(browser, 'Ida');
+  await isIn(browser);
+  const other = await browser.another();
+  await other.open(new URL('/time', url).href.replace('127.0.0.1', 'localhost'));
+  await until(other, 'the other site', `location.hostname === 'localhost'`);
+  const { port } = await (await fetch(new URL('/space.json', url))).json();
+  await other.evaluate(`(async () => {
+    const { SpaceClient } = await import(${JSON.stringify(new URL('/space/client.js', url).href)});
+    const context = new AudioContext();
+    window.others = [];
+    window.come = (name, x) => {
+      const client = new SpaceClient({ url: 'ws://127.0.0.1:${port}/', world: 'lobby', name });
+      Object.assign(client.place, { x, z: 1 });
+      const tone = new OscillatorNode(context, { frequency: 300 + 50 * x });
+      const target = context.createMediaStreamDestination();
+      tone.connect(target);
+      tone.start();
+      client.speak(target.stream.getAudioTracks()[0]);
+      client.connect();
+      others.push(client);
+    };
+    return true;
+  })()`);
+  const come = (from, count) => other.evaluate(`(Array.from({ length: ${count} }, (_, at) => come('bot ' + (${from} + at), at)), true)`);
+  const go = (count) => other.evaluate(`(others.splice(0, ${count}).forEach((client) => client.leave()), true)`);
+  const sections = `peers.map((peer) => (peer.localDescription?.sdp.match(/^m=/gm) ?? []).length)`;
+  const reports = [];
+  for (const [leaving, coming] of [[0, 6], [4, 4], [5, 5], [6, 6]]) {
+    await go(leaving);
+    await sleep(leaving ? 600 : 0);
+    await come(reports.length * 10, coming);
+    await until(browser, 'all of them', `space.client.players.size === 7 && [...space.client.players.values()].every((one) => one.place) && space.sound.voices.size === 6`, 20000);
+    const ids = await browser.evaluate(`[...space.sound.voices.keys()]`);
+    for (const id of ids) await until(browser, `to hear ${id}`, `space.sound.level(${id}) > 0.1`, 8000);
+    reports.push({ names: (await people(browser)).map((one) => one.name).sort(), sections: Math.max(...(await browser.evaluate(sections))) });
+  }
+  await picture(browser, 'crowd');
+  await browser.screen({ width: 390, height: 780, ratio: 2, scheme: 'dark' });
+  await sleep(300);
+  await picture(browser, 'crowd-phone');
+  const isWide = await browser.evaluate('document.documentElement.scrollWidth > innerWidth');
+  const isAtEnd = await browser.evaluate(`(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 10)(document.getElementById('log'))`);
+  await go(6);
+  await until(browser, 'nobody', `space.client.players.size === 1 && space.sound.voices.size === 0`);
+  return { reports, isWide, isAtEnd, failures: await failures(browser) };
+}
+
 async function refused() {
   const browser = await browsers[browserName]({ devices: true });
   await open(browser, url);
@@ -283,7 +365,7 @@ async function refused() {
 }
 
 try {
-  console.log(JSON.stringify(await { pair, alone, solo, broken, refused }[scenario]()));
+  console.log(JSON.stringify(await { pair, alone, solo, broken, restarted, cut, crowd, refused }[scenario]()));
   end(0);
 } catch (error) {
   console.error(String(error?.stack ?? error));

@@ -73,11 +73,12 @@ fn half_open_handshakes_are_bounded() {
     expect_media(&mut publisher, &mut viewer);
 }
 
-/// No more handshakes than there may be sessions.
-#[test]
-fn half_open_handshakes_count_as_sessions() {
-    let mut rtc = start(1, &json!({ "sessions_max": 12 }));
+/// No more handshakes that stop half-way than `bound` lets through; they are let go of, and who plays
+/// meanwhile notices nothing.
+fn expect_bounded(bound: &Value, peers_max: u64) {
+    let mut rtc = start(1, bound);
     let mut publisher = rtc.publish();
+    let mut viewer = rtc.join("whep");
     let mut refused = 0;
     for _ in 0..30 {
         match rtc.try_join("whep") {
@@ -87,17 +88,30 @@ fn half_open_handshakes_count_as_sessions() {
                 refused += 1;
             }
         }
-        assert!(rtc.metric("peers") <= 12);
+        assert!(rtc.metric("peers") <= peers_max);
     }
     assert!(refused > 0);
+    expect_media(&mut publisher, &mut viewer);
     let start = Instant::now();
-    while rtc.metric("peers") > 1 {
+    while rtc.metric("peers") > 2 {
         assert!(start.elapsed() < CONSENT_MAX, "they are let go");
         publisher.publish();
         publisher.run(Duration::from_millis(50));
+        viewer.run(Duration::from_millis(1));
     }
+    assert_eq!(rtc.metric("half_open_sessions"), 0);
     let mut viewer = rtc.join("whep");
     expect_media(&mut publisher, &mut viewer);
+}
+
+#[test]
+fn half_open_handshakes_count_as_sessions() {
+    expect_bounded(&json!({ "sessions_max": 12 }), 12);
+}
+
+#[test]
+fn half_open_handshakes_have_a_bound_of_their_own() {
+    expect_bounded(&json!({ "half_open_max": 10 }), 12);
 }
 
 /// Two publishers and their viewers with the same sources, on one shard: each viewer has what its

@@ -105,14 +105,12 @@ impl Files {
                 }
             }
         }
-        if let Some(preload) = preload
-            && !scene.is_complete()
+        if !scene.is_complete()
             && is_missing
+            && let Some(preloaded) = preload.and_then(self::preload)
         {
-            if let Some(preloaded) = self::preload(preload) {
-                scene = preloaded;
-                is_continued = false;
-            }
+            scene = preloaded;
+            is_continued = false;
         }
         Found {
             scene,

@@ -417,12 +417,14 @@ impl Desk {
         let scene = self.plan.scene.clone();
         let files = Arc::clone(&self.plan.files);
         let keep = self.plan.options.keep;
-        let mark = is_logged.then(|| Mark {
-            scene: self.plan.mark.scene,
-            next: match &self.log {
-                Some(log) => log.number,
-                None => self.plan.mark.next,
-            },
+        let next = self
+            .log
+            .as_ref()
+            .map_or(self.plan.mark.next, |log| log.number);
+        let scene_id = self.plan.mark.scene;
+        let mark = is_logged.then_some(Mark {
+            scene: scene_id,
+            next,
         });
         move || {
             let began = clock::now();

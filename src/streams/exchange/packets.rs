@@ -113,11 +113,13 @@ impl Exchange {
 
     /// Those who wait begin, if there is something to begin with.
     pub(super) fn start_pending(&mut self, id: StreamId, track: TrackId) {
-        let part = self
-            .streams
-            .get_mut(&id)
-            .and_then(|stream| stream.packets.tracks.get_mut(&track));
-        if let Some((viewers, run)) = part.and_then(|part| part.start_pending()) {
+        let now = self.now;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let can_ask = stream.is_packets;
+        let part = stream.packets.tracks.get_mut(&track);
+        if let Some((viewers, run)) = part.and_then(|part| part.start_pending(now, can_ask)) {
             self.give(id, track, viewers, run, true);
         }
     }

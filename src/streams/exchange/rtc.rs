@@ -78,6 +78,7 @@ impl Exchange {
         };
         let viewer = &mut self.packet_viewers[key];
         viewer.tracks.retain(|other| *other != track);
+        viewer.before = Some(track);
         let id = viewer.stream;
         if let Some(part) = self.part(id, track) {
             part.remove(conn);
@@ -123,7 +124,7 @@ impl Exchange {
     pub fn packet(&self, conn: ConnId, track: TrackId, number: u64) -> Option<&Packet> {
         let viewer = &self.packet_viewers[self.is_watching(conn)?];
         let part = self.streams.get(&viewer.stream)?.packets.tracks.get(&track);
-        part.filter(|_| viewer.tracks.contains(&track))?
+        part.filter(|_| viewer.tracks.contains(&track) || viewer.before == Some(track))?
             .log
             .get(number)
     }
@@ -195,6 +196,7 @@ impl Exchange {
             conn,
             stream: id,
             tracks: tracks.clone(),
+            before: None,
             since: self.now,
             refreshed: None,
         });

@@ -39,9 +39,14 @@ pub fn module(name: &str) -> Option<&'static str> {
     known.map(|(_, text)| *text)
 }
 
-/// What `/space.json` says: the port of the WebSocket, and whether it speaks TLS.
+/// What `/space.json` says: the port of the WebSocket and whether it speaks TLS, or its address where
+/// the configuration says that it is elsewhere.
 pub fn place(spaces: &Spaces) -> String {
-    json!({"port": spaces.listen.port(), "tls": spaces.certificate.is_some()}).to_string()
+    let place = match spaces.url.as_str() {
+        "" => json!({"port": spaces.listen.port(), "tls": spaces.certificate.is_some()}),
+        url => json!({"url": url}),
+    };
+    place.to_string()
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ pub(super) struct Running {
     pub(super) key: SessionKey,
     pub(super) name: StreamName,
     pub(super) is_publisher: bool,
+    /// Its handshake is done.
+    is_connected: bool,
 }
 
 /// What the door wants done.
@@ -83,6 +85,8 @@ pub struct RtcDoor {
     pub(super) peers: Peers,
     pub(super) sessions: Sessions,
     pub(super) running: HashMap<ConnId, Running, foldhash::fast::RandomState>,
+    /// Those of them whose handshake is not done.
+    handshaking: usize,
     /// What waits for a stream's tracks, by the connection that asked.
     pub(super) waiting: BTreeMap<ConnId, Waiting>,
     /// Publishers' offers, by the publisher's id.
@@ -116,6 +120,7 @@ impl RtcDoor {
             peers: Peers::new(),
             sessions: Sessions::default(),
             running: HashMap::default(),
+            handshaking: 0,
             waiting: BTreeMap::new(),
             publishing: BTreeMap::new(),
             sockets: Sockets::default(),
@@ -175,7 +180,7 @@ impl RtcDoor {
     pub fn census(&self) -> Census {
         Census {
             sessions: self.sessions.len(),
-            half_open: self.sessions.waiting(),
+            half_open: self.half_open(),
             peers: self.peers.len(),
             running: self.running.len(),
             asking: self.waiting.len() + self.publishing.len(),
@@ -184,6 +189,11 @@ impl RtcDoor {
             routes: self.peers.routes(),
             leading: self.peers.leading(),
         }
+    }
+
+    /// Sessions that nobody has come for, and those that run here whose handshake is not done.
+    pub(super) fn half_open(&self) -> usize {
+        self.sessions.waiting() + self.handshaking
     }
 
     /// Whether an id is one of WebRTC: of a peer, or of a publisher that was made here.
@@ -207,9 +217,14 @@ impl RtcDoor {
     }
 
     /// Runs a session that was made here.
-    fn run(&mut self, driver: &Driver<ServerSession>, key: SessionKey, negotiated: Negotiated) {
+    fn run(
+        &mut self,
+        driver: &Driver<ServerSession>,
+        key: SessionKey,
+        negotiated: Negotiated,
+    ) -> bool {
         let Some(made) = self.sessions.get(key) else {
-            return;
+            return false;
         };
         let granted = Granted {
             name: made.name.clone(),
@@ -217,11 +232,16 @@ impl RtcDoor {
             negotiated,
             has_socket: made.socket.is_some(),
         };
-        self.start(driver, key, granted);
+        self.start(driver, key, granted)
     }
 
     /// A check has come for a session that was made here.
-    fn claimed(&mut self, driver: &mut Driver<ServerSession>, claim: Claim) {
+    fn claimed(
+        &mut self,
+        driver: &mut Driver<ServerSession>,
+        exchange: &mut Exchange,
+        claim: Claim,
+    ) {
         let Claim { key, by, stray } = claim;
         if self.identity.is_none() {
             self.peers.drop_stray();
@@ -229,9 +249,13 @@ impl RtcDoor {
         }
         match self.sessions.claim(key, by) {
             Some(Ok(negotiated)) if by == self.me => {
-                self.run(driver, key, *negotiated);
-                self.hand_over_commands(key, by);
-                self.peers.stray(driver, by, &stray);
+                if self.run(driver, key, *negotiated) {
+                    self.hand_over_commands(key, by);
+                    self.peers.stray(driver, by, &stray);
+                } else {
+                    self.peers.drop_stray();
+                    self.made_gone(exchange, key);
+                }
             }
             Some(Ok(negotiated)) => {
                 let Some(made) = self.sessions.get(key) else {
@@ -259,11 +283,15 @@ impl RtcDoor {
         }
     }
 
-    /// Runs a session. False if this shard is about to end.
+    /// Runs a session. False if this shard is about to end, or has too many handshakes.
     fn start(&mut self, driver: &Driver<ServerSession>, key: SessionKey, granted: Granted) -> bool {
         let Some(identity) = &self.identity else {
             return false;
         };
+        if self.handshaking >= identity.half_open_max {
+            self.counters.handshakes_refused += 1;
+            return false;
+        }
         let mut seed = [0; 8];
         fill_random(&mut seed).expect("the kernel has had random bytes for the session's names");
         let ufrag = granted.negotiated.local.ufrag.clone();
@@ -279,12 +307,14 @@ impl RtcDoor {
             let control = Control::new(driver.now(), true);
             self.controls.insert(conn, control);
         }
+        self.handshaking += 1;
         self.running.insert(
             conn,
             Running {
                 key,
                 name: granted.name,
                 is_publisher: granted.is_publisher,
+                is_connected: false,
             },
         );
         true
@@ -373,7 +403,7 @@ impl RtcDoor {
     /// Tells the exchange what peers have to tell.
     pub fn pump(&mut self, driver: &mut Driver<ServerSession>, exchange: &mut Exchange) {
         while let Some(claim) = self.peers.poll_claim(Tenant::Streams) {
-            self.claimed(driver, claim);
+            self.claimed(driver, exchange, claim);
         }
         let mut batch_of = None;
         while let Some((conn, event)) = self.peers.poll_event(Tenant::Streams) {
@@ -421,6 +451,7 @@ impl RtcDoor {
         match event {
             Event::Validated(_) | Event::Invalidated(_) => {}
             Event::Connected => {
+                self.note_connected(conn);
                 if !running.is_publisher {
                     let tracks = self
                         .peers
@@ -470,8 +501,18 @@ impl RtcDoor {
         }
     }
 
+    fn note_connected(&mut self, conn: ConnId) {
+        if let Some(running) = self.running.get_mut(&conn)
+            && !std::mem::replace(&mut running.is_connected, true)
+        {
+            self.handshaking -= 1;
+        }
+    }
+
     fn forget_running(&mut self, driver: &mut Driver<ServerSession>, conn: ConnId) {
-        self.running.remove(&conn);
+        if let Some(running) = self.running.remove(&conn) {
+            self.handshaking -= usize::from(!running.is_connected);
+        }
         self.controls.remove(&conn);
         self.peers.remove(driver, conn);
     }

@@ -191,7 +191,7 @@ impl RtcDoor {
             self.refuse(conn, 503, "WebRTC is off, or the server is stopping.");
             return;
         };
-        let is_full = self.sessions.waiting() + self.publishing.len() + self.waiting.len()
+        let is_full = self.half_open() + self.publishing.len() + self.waiting.len()
             >= identity.half_open_max
             || self.sessions.len().max(self.peers().len()) >= identity.sessions_max;
         if is_full {

@@ -41,6 +41,8 @@ pub struct Counters {
     pub offers_answered: u64,
     /// Sessions that nobody came for.
     pub never_came: u64,
+    /// Sessions that ended because too many handshakes were going on where they were to run.
+    pub handshakes_refused: u64,
     /// Packets that could not be sent again, since they are not kept any more.
     pub not_kept: u64,
     /// Data channels that nothing here is for.
@@ -54,7 +56,7 @@ pub struct Counters {
 pub struct Census {
     /// Sessions that were made here.
     pub sessions: usize,
-    /// Of these, those that nobody has come for.
+    /// Sessions that nobody has come for, and peers here whose handshake is not done.
     pub half_open: usize,
     /// Peers that run here.
     pub peers: usize,
@@ -85,7 +87,7 @@ pub const COLUMNS: &[Column] = &[
     ),
     (
         "webrtc_half_open_sessions",
-        "Of these, sessions whose peer was not heard yet.",
+        "Sessions that nobody has come for, and peers whose handshake is not complete.",
         false,
         |s| s.census.half_open as u64,
     ),
@@ -133,6 +135,12 @@ pub const COLUMNS: &[Column] = &[
         "Sessions whose peer was never heard.",
         true,
         |s| s.counters.never_came,
+    ),
+    (
+        "webrtc_handshakes_refused_total",
+        "Sessions that ended because too many handshakes were going on.",
+        true,
+        |s| s.counters.handshakes_refused,
     ),
     (
         "webrtc_packets_in_total",

@@ -66,7 +66,9 @@ export class SpaceClient extends EventTarget {
 
   constructor({ url, world, name, token }) {
     super();
-    Object.assign(this, { url, world, name, token, state: 'out', reason: '', words: '', retryAt: 0, isReachable: true, mediaPort: 0 });
+    Object.assign(this, { url, world, name, token, state: 'out', reason: '', words: '', retryAt: 0, isReachable: true });
+    /** Where the server said that media go. */
+    this.candidates = [];
     /** Everybody, oneself included: id, name, isTalking, and place once it is known. */
     this.players = new Map();
     this.me = null;
@@ -267,7 +269,7 @@ export class SpaceClient extends EventTarget {
     if (type === PRODUCER) this.#sending = transport;
     else this.#receiving = transport;
     const { peer } = transport;
-    this.mediaPort = options.iceCandidates[0]?.port;
+    this.candidates = options.iceCandidates;
     peer.addEventListener('connectionstatechange', () => {
       if (transport !== this.#sending && transport !== this.#receiving) return;
       if (peer.connectionState === 'connected') {

@@ -59,7 +59,9 @@ async function address() {
   if (host) return /^wss?:\/\//.test(host) ? host : `${scheme}//${host}`;
   const response = await fetch('space.json', { cache: 'no-store' });
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
-  const { port, tls } = await response.json();
+  const { url, port, tls } = await response.json();
+  // Behind a proxy it may be a path at the page's own host.
+  if (url) return url.startsWith('/') ? `${scheme}//${location.host}${url}` : url;
   return `${tls ? 'wss' : 'ws'}://${location.hostname}:${port}/`;
 }
 
@@ -186,10 +188,11 @@ function countdown() {
 
 function unreachable() {
   // It looks for ways through the machine's network only, unless it is told otherwise.
-  const isFirefoxAtHome = isLocal && /Firefox\//.test(navigator.userAgent);
+  const isHome = ({ ip }) => /^(127\.|::1$)/.test(ip);
+  const isFirefoxAtHome = client.candidates.every(isHome) && /Firefox\//.test(navigator.userAgent);
   return isFirefoxAtHome
     ? 'Firefox has no voices and places of a server at 127.0.0.1 unless media.peerconnection.ice.loopback is true in about:config. Chat works.'
-    : `Chat works, but voices and places find no way to the server: its port ${client.mediaPort} (UDP or TCP) cannot be reached.`;
+    : `Chat works, but voices and places find no way to the server: its port ${client.candidates[0]?.port} (UDP or TCP) cannot be reached.`;
 }
 
 // ---- people and chat -------------------------------------------------------------------------------
@@ -237,14 +240,26 @@ setInterval(people, 250);
 
 const LINES_MAX = 200;
 
+/** The newest line is shown unless somebody reads older ones. */
+let isFollowing = true;
+const follow = () => isFollowing && ($('log').scrollTop = $('log').scrollHeight);
+let lastTop = 0;
+$('log').addEventListener('scroll', () => {
+  const { scrollHeight, scrollTop, clientHeight } = $('log');
+  // The end can also go away beneath it: only a person moves it up.
+  if (scrollHeight - scrollTop - clientHeight < 40) isFollowing = true;
+  else if (scrollTop < lastTop) isFollowing = false;
+  lastTop = scrollTop;
+});
+new ResizeObserver(follow).observe($('log'));
+
 function log(...parts) {
   const line = document.createElement('p');
   line.append(...parts);
   const list = $('log');
-  const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   list.append(line);
   while (list.childElementCount > LINES_MAX) list.firstElementChild.remove();
-  if (isAtEnd) list.scrollTop = list.scrollHeight;
+  follow();
   return line;
 }
 

@@ -55,6 +55,8 @@ export const Request = {
   leave: [9, { world: [1, text] }],
   sendChatMessage: [10, { message: [1, text] }],
   setPlayerData: [11, { data: [1, [MapEntry]] }],
+  // Whatever clients tell each other; the page does not.
+  sendEvent: [12, { data: [1, bytes] }],
 };
 
 export const Response = {
@@ -69,6 +71,7 @@ export const Response = {
   playerJoined: [9, { playerId: [1, int], data: [2, [MapEntry]] }],
   playerLeft: [10, { playerId: [1, int] }],
   playerData: [11, { playerId: [1, int], key: [2, text], value: [3, text] }],
+  event: [12, { playerId: [1, int], data: [2, bytes] }],
   transportConnected: [13, { type: [1, int], success: [2, flag] }],
   // Extended, as all that follow.
   joinRefused: [20, { world: [1, text], reason: [2, text] }],
@@ -140,6 +143,7 @@ export function decode(schema, data) {
       const length = varint();
       value = data.subarray(at, (at += length));
     } else throw new Error(`a field of an unknown form: ${wire}`);
+    if (at > data.length) throw new Error('a message ends too early');
     const [name, type] = known.get(Math.floor(tag / 8)) ?? [];
     if (name === undefined || value === undefined) continue;
     const kind = Array.isArray(type) ? type[0] : type;
