@@ -168,10 +168,7 @@ fn has_all(scene: &BTreeMap<String, Value>, heard: &Heard, until: Instant) {
     let gone = |uuid: &String| heard.gone.iter().any(|(_, gone)| gone == uuid);
     let (mut checked, mut newest) = (0, 0);
     for (uuid, numbers) in &heard.numbers {
-        let before = numbers
-            .iter()
-            .filter(|(when, _)| *when <= until)
-            .next_back();
+        let before = numbers.iter().rfind(|(when, _)| *when <= until);
         let Some((_, number)) = before.filter(|_| !gone(uuid)) else {
             continue;
         };
