@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ringside::config::Secret;
-use ringside::server::{self, Log, Serve, demo};
+use ringside::server::{self, Log, Serve, collab_tunnel, demo};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -65,6 +65,22 @@ enum Command {
     },
     /// Say what keeps the server from running here, and what mends it.
     Doctor,
+    /// Reach a collaborative session's TLS port through plain ports of this computer, which Blender's
+    /// add-on then connects to: address 127.0.0.1, port 5555.
+    CollabTunnel {
+        /// The server: its name or address and its TLS port.
+        #[arg(value_name = "HOST:PORT")]
+        server: String,
+        /// The first of three ports of this computer.
+        #[arg(long, default_value_t = 5555)]
+        port: u16,
+        /// The SHA-256 fingerprint of the server's certificate, which then nobody needs to have signed.
+        #[arg(long, value_name = "HEX", conflicts_with = "ca")]
+        fingerprint: Option<String>,
+        /// Certificates of authorities to trust instead of the system's.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+    },
     /// Ask a running server whether it is healthy; the exit status is the answer.
     Health,
 }
@@ -108,6 +124,20 @@ fn main() -> ExitCode {
             demo::run(demo, &mut io::stdout()).map(|()| true)
         }
         Some(Command::Doctor) => server::examine(&files, &mut io::stdout()),
+        Some(Command::CollabTunnel {
+            server,
+            port,
+            fingerprint,
+            ca,
+        }) => {
+            let tunnel = collab_tunnel::Tunnel {
+                server,
+                port,
+                fingerprint,
+                ca,
+            };
+            collab_tunnel::run(&tunnel).map(|()| true)
+        }
         Some(Command::Health) => server::is_healthy(&files),
     };
     match result {

@@ -19,6 +19,7 @@ targets! {
     api "../fuzz/entry/api.rs"
     codec_config "../fuzz/entry/codec_config.rs"
     codec_frame "../fuzz/entry/codec_frame.rs"
+    collab "../fuzz/entry/collab.rs"
     config_json "../fuzz/entry/config_json.rs"
     deepdiff "../fuzz/entry/deepdiff.rs"
     depacketize "../fuzz/entry/depacketize.rs"
@@ -34,6 +35,7 @@ targets! {
     pickle_scan "../fuzz/entry/pickle_scan.rs"
     proxy_protocol "../fuzz/entry/proxy_protocol.rs"
     red "../fuzz/entry/red.rs"
+    replication "../fuzz/entry/replication.rs"
     rtcp "../fuzz/entry/rtcp.rs"
     rtmp_chunk "../fuzz/entry/rtmp_chunk.rs"
     rtmp_handshake "../fuzz/entry/rtmp_handshake.rs"
@@ -49,6 +51,7 @@ targets! {
     unavi "../fuzz/entry/unavi.rs"
     webrtc_command "../fuzz/entry/webrtc_command.rs"
     websocket "../fuzz/entry/websocket.rs"
+    zmtp "../fuzz/entry/zmtp.rs"
 }
 
 #[test]

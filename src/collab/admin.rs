@@ -163,7 +163,7 @@ impl Session {
                     "state": match user.join {
                         Join::Lobby => "lobby",
                         Join::Catalogue { .. } | Join::Fetching { .. } => "joining",
-                        Join::Active => "active",
+                        Join::Giving(_) | Join::Active => "active",
                     },
                     "latency_ms": user.latency(),
                     "queued_bytes": queued(Channel::Command) + queued(Channel::Data),

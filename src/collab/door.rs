@@ -147,7 +147,7 @@ impl Door {
             while let Some(conn) = session.poll_trusted() {
                 driver.establish(conn);
                 driver.with(conn, |session| {
-                    if let ServerSession::Replication(connection) = session {
+                    if let Some(connection) = session.replication() {
                         connection.trust();
                     }
                 });
@@ -274,9 +274,7 @@ fn session<'a>(
 }
 
 fn signs(driver: &Driver<ServerSession>, conn: ConnId) -> Option<Signs> {
-    let ServerSession::Replication(connection) = driver.session(conn)? else {
-        return None;
-    };
+    let connection = driver.session(conn)?.as_replication()?;
     Some(Signs {
         heard: connection.heard(),
         taken: driver.sent_bytes(conn),

@@ -89,6 +89,13 @@ impl Message {
         Self::new(subject, parts)
     }
 
+    /// A whole node, with another owner.
+    pub(super) fn with_owner(&self, owner: &Bytes) -> Rc<Self> {
+        let mut parts = self.parts.clone();
+        parts[2] = vec![owner.clone()];
+        Self::new(self.subject.clone(), parts)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.count
     }

@@ -151,6 +151,11 @@ impl Outbox {
         pieces
     }
 
+    /// All messages.
+    pub(super) fn into_messages(self) -> impl Iterator<Item = Rc<Message>> {
+        self.waiting.into_iter().map(|waiting| waiting.message)
+    }
+
     /// Forgets what was queued about a node.
     pub(super) fn forget(&mut self, node: &Bytes) {
         self.remove(|queued| match &queued.subject {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
 use super::repository::Full;
-use super::session::{Join, PICKLE, Session, State};
+use super::session::{Join, PICKLE, Reception, Session, State};
 use crate::proto::pickle::{self, Rules, Scanner, Value, decode};
 use crate::proto::replication::{Channel, Kind};
 use crate::proto::session_log::Record;
@@ -70,11 +70,21 @@ impl Session {
 
     pub(super) fn data(&mut self, identity: &Bytes, parts: Vec<Bytes>) {
         let Some(user) = self.user(identity) else {
-            self.statistics.refused_strangers += 1;
+            self.turn_away(identity);
             return;
         };
-        let (name, is_active) = (user.name.clone(), user.join == Join::Active);
-        if !is_active || self.state != State::Active {
+        let name = user.name.clone();
+        match &user.join {
+            Join::Active => {}
+            Join::Fetching { missing } if missing.is_empty() => self.end_join(identity),
+            // It knows, or else it would send none.
+            Join::Giving(_) => self.end_giving(identity),
+            Join::Lobby | Join::Catalogue { .. } | Join::Fetching { .. } => {
+                self.statistics.refused_messages += 1;
+                return;
+            }
+        }
+        if self.state != State::Active {
             self.statistics.refused_messages += 1;
             return;
         }
@@ -147,27 +157,16 @@ impl Session {
 
     /// Passes a node or a change on to everybody else who has, or is to have, the node.
     fn spread(&mut self, from: &Bytes, parts: &[Bytes], subject: Subject) {
-        let (Subject::Node(uuid) | Subject::Commit(uuid)) = &subject else {
-            return;
-        };
-        let uuid = uuid.clone();
         let message = Message::relayed(subject, parts);
         for identity in self.users.clone() {
-            let Some(user) = self.user(&identity) else {
-                continue;
-            };
             if identity == *from {
                 continue;
             }
-            match &user.join {
-                // Whoever is in the lobby fetches everything later.
-                Join::Lobby => {}
-                Join::Catalogue { missing } | Join::Fetching { missing }
-                    if missing.contains(&uuid) => {}
-                Join::Catalogue { .. } => self.hold(&identity, &message),
-                Join::Fetching { .. } | Join::Active => {
-                    self.send(&identity, Channel::Data, &message);
-                }
+            let user = self.user(&identity);
+            match user.map(|user| user.reception(&message.subject)) {
+                Some(Reception::Now) => self.send(&identity, Channel::Data, &message),
+                Some(Reception::Later) => self.hold(&identity, &message),
+                Some(Reception::Never) | None => {}
             }
         }
     }

@@ -98,10 +98,13 @@ impl Lane {
 pub(super) enum Join {
     /// It has not asked.
     Lobby,
-    /// It has the catalogue. Until its first request it may not listen to data, which are held.
+    /// It has the catalogue. Until its first request it may not listen to data.
     Catalogue { missing: HashSet<Bytes> },
     /// It fetches what is missing; whatever concerns those nodes comes with them.
     Fetching { missing: HashSet<Bytes> },
+    /// It has given the scene and takes no data before it has read that the scene is complete,
+    /// which it does not confirm. How many seconds ago that was sent, beginning at 1.
+    Giving(u8),
     /// It has everything.
     Active,
 }
@@ -112,8 +115,10 @@ pub(super) struct User {
     pub(super) name: Bytes,
     pub(super) is_admin: bool,
     pub(super) join: Join,
-    pub(super) held: Vec<Rc<Message>>,
-    held_bytes: usize,
+    /// Data that it gets once it has the scene.
+    held: Outbox,
+    /// Whole nodes among them.
+    held_nodes: HashSet<Bytes>,
     pub(super) metadata: Dict,
     latency: i64,
     /// It says that its data connection is to come first.
@@ -125,6 +130,37 @@ impl User {
     pub(super) fn latency(&self) -> i64 {
         self.latency
     }
+
+    /// What it is to do with a message about a node that concerns it.
+    pub(super) fn reception(&self, subject: &Subject) -> Reception {
+        let (uuid, is_whole) = match subject {
+            Subject::Node(uuid) => (uuid, true),
+            Subject::Commit(uuid) => (uuid, false),
+            Subject::Users | Subject::Metadata(_) | Subject::None => return Reception::Now,
+        };
+        match &self.join {
+            // Whoever is in the lobby fetches everything later.
+            Join::Lobby => Reception::Never,
+            Join::Catalogue { missing } | Join::Fetching { missing } if missing.contains(uuid) => {
+                Reception::Never
+            }
+            Join::Catalogue { .. } | Join::Giving(_) => Reception::Later,
+            // It keeps data until it has the scene, but removes nodes at once: one that came and
+            // went meanwhile would come again and stay.
+            Join::Fetching { .. } if is_whole || self.held_nodes.contains(uuid) => Reception::Later,
+            Join::Fetching { .. } | Join::Active => Reception::Now,
+        }
+    }
+}
+
+/// When a user gets a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reception {
+    Now,
+    /// When it has the scene.
+    Later,
+    /// What it says comes another way.
+    Never,
 }
 
 /// All connections of one identity.
@@ -326,8 +362,10 @@ impl Session {
         }
         self.links.insert(conn, (identity.clone(), channel));
         self.dirty.push(conn);
-        if channel == Channel::Data {
-            self.data_opened(&identity);
+        match channel {
+            Channel::Command => self.told_giving(&identity),
+            Channel::Data => self.data_opened(&identity),
+            Channel::Ttl => {}
         }
         true
     }
@@ -390,7 +428,7 @@ impl Session {
         match kind {
             Kind::RequestServerInfo => self.server_info(identity),
             Kind::Auth => self.ask_login(now, identity, body),
-            _ if !is_user => self.statistics.refused_strangers += 1,
+            _ if !is_user => self.turn_away(identity),
             Kind::Snapshot => self.snapshot(identity, body),
             Kind::ServerSnapshot => self.server_snapshot(identity, body),
             Kind::Right => self.right(identity, parts),
@@ -400,6 +438,18 @@ impl Session {
             Kind::Commit | Kind::Node | Kind::Disconnect | Kind::UpdateClientsState => {
                 self.statistics.refused_messages += 1;
             }
+        }
+    }
+
+    /// Somebody who has not logged in says what only users may say. It may have been a user that was
+    /// away for too long and does not know that it has left.
+    pub(super) fn turn_away(&mut self, identity: &Bytes) {
+        self.statistics.refused_strangers += 1;
+        let client = self.clients.get(identity);
+        if client.is_some_and(|client| client.lanes[0].outbox.is_empty()) {
+            let value = dict([("reason", "you are not logged in".into())]);
+            let message = Message::of_server(Kind::Disconnect, Subject::None, &value);
+            self.send(identity, Channel::Command, &message);
         }
     }
 
@@ -429,11 +479,16 @@ impl Session {
 
     /// All that was handed over to a connection is sent.
     pub fn drained(&mut self, conn: ConnId) {
+        let mut has_all = false;
         if let Some(lane) = self.lane(conn) {
             lane.is_busy = false;
-            if !lane.outbox.is_empty() {
+            has_all = lane.outbox.is_empty();
+            if !has_all {
                 self.dirty.push(conn);
             }
+        }
+        if has_all && let Some((identity, Channel::Command)) = self.links.get(&conn).cloned() {
+            self.told_giving(&identity);
         }
     }
 
@@ -506,6 +561,11 @@ impl Session {
             .cloned()
             .collect();
         for identity in left {
+            // What is left of it would tell it by signs of life that it is still here.
+            if let Some(client) = self.clients.get(&identity) {
+                let conns = client.lanes.iter().filter_map(|lane| lane.conn);
+                self.closing.extend(conns);
+            }
             self.leave(&identity, "its connection is closed");
         }
         for client in self.clients.values_mut() {
@@ -529,6 +589,7 @@ impl Session {
         self.next_tick = now + TICK;
         for identity in self.users.clone() {
             self.look_after(now, &identity, &signs);
+            self.age_giving(&identity);
         }
         let watched: Vec<Bytes> = self
             .clients
@@ -606,17 +667,21 @@ impl Session {
         }
     }
 
-    /// Keeps data back from a client that does not listen yet.
+    /// Keeps data back from a client that has not got the scene.
     pub(super) fn hold(&mut self, identity: &Bytes, message: &Rc<Message>) {
         let client = self.clients.get_mut(identity);
         let Some(user) = client.and_then(|client| client.user.as_mut()) else {
             return;
         };
-        user.held_bytes += message.bytes();
-        user.held.push(Rc::clone(message));
-        if user.held_bytes > HELD_BYTES_MAX {
-            self.statistics.overfull += 1;
-            self.disconnect(identity, "you do not fetch the scene");
+        if let Subject::Node(uuid) = &message.subject {
+            user.held_nodes.insert(uuid.clone());
+        }
+        match user.held.push(message, 0) {
+            Ok(replaced) => self.statistics.coalesced += replaced as u64,
+            Err(Overfull) => {
+                self.statistics.overfull += 1;
+                self.disconnect(identity, "you do not fetch the scene");
+            }
         }
     }
 
@@ -626,8 +691,18 @@ impl Session {
         let Some(user) = client.and_then(|client| client.user.as_mut()) else {
             return;
         };
-        user.held_bytes = 0;
-        for message in mem::take(&mut user.held) {
+        user.held_nodes.clear();
+        for message in mem::replace(&mut user.held, Outbox::new()).into_messages() {
+            // Changes of owners went out meanwhile, and found nothing to change.
+            let message = match &message.subject {
+                Subject::Node(uuid) => self.repository.node(uuid).map_or_else(
+                    || Rc::clone(&message),
+                    |node| message.with_owner(&node.owner),
+                ),
+                Subject::Commit(_) | Subject::Users | Subject::Metadata(_) | Subject::None => {
+                    message
+                }
+            };
             self.send(identity, Channel::Data, &message);
         }
     }
@@ -639,18 +714,18 @@ impl Session {
         };
         client.lanes[Channel::Data as usize].outbox.forget(node);
         if let Some(user) = &mut client.user {
-            user.held.retain(|message| match &message.subject {
-                Subject::Node(uuid) | Subject::Commit(uuid) => uuid != node,
-                Subject::Users | Subject::Metadata(_) | Subject::None => true,
-            });
-            user.held_bytes = user.held.iter().map(|message| message.bytes()).sum();
+            user.held.forget(node);
+            user.held_nodes.remove(node);
         }
     }
 
-    /// Queues a message for all users but one.
+    /// Queues a message for all users but one, and but those who have no answer to their login.
     pub(super) fn tell_others(&mut self, but: Option<&Bytes>, message: &Rc<Message>) {
         for identity in self.users.clone() {
-            if Some(&identity) != but {
+            let is_in = self
+                .user(&identity)
+                .is_some_and(|user| user.waits_for_data.is_none());
+            if is_in && Some(&identity) != but {
                 self.send(&identity, Channel::Command, message);
             }
         }
@@ -667,7 +742,7 @@ impl Session {
                 let name = String::from_utf8_lossy(&user.name).into_owned();
                 let status = match (&user.join, user.waits_for_data) {
                     (_, Some(_)) => 11,
-                    (Join::Active, None) => 2,
+                    (Join::Active | Join::Giving(_), None) => 2,
                     (Join::Lobby | Join::Catalogue { .. } | Join::Fetching { .. }, None) => 10,
                 };
                 let entry = dict([
@@ -693,8 +768,8 @@ impl Session {
             name,
             is_admin,
             join: Join::Lobby,
-            held: Vec::new(),
-            held_bytes: 0,
+            held: Outbox::new(),
+            held_nodes: HashSet::new(),
             metadata: Dict::new(),
             latency: 999,
             waits_for_data: None,
@@ -799,6 +874,3 @@ impl Session {
         }
     }
 }
-
-/// Bytes that may be held for a client between the catalogue and its first request.
-const HELD_BYTES_MAX: usize = 256 << 20;

@@ -17,6 +17,10 @@ use crate::proto::session_log::Record;
 /// asks for it is told that it is gone.
 const NOTHING: &str = "00000000-0000-4000-8000-000000000000";
 
+/// How long a client may take to read what it has been sent: it looks for messages many times a
+/// second, but takes one at a time.
+const GIVING_SECONDS: u8 = 3;
+
 impl Session {
     pub(super) fn server_snapshot(&mut self, identity: &Bytes, body: &Bytes) {
         let Ok(Value::Dict(asked)) = decode(body, PICKLE) else {
@@ -47,6 +51,15 @@ impl Session {
         let Some(missing) = uuids.filter(|_| is_admin && self.state == State::Waiting) else {
             self.statistics.refused_messages += 1;
             self.answer_filling(identity, "REJECTED");
+            let has_none = self.user(identity).is_some_and(|user| match user.join {
+                Join::Lobby | Join::Catalogue { .. } => true,
+                Join::Fetching { .. } | Join::Giving(_) | Join::Active => false,
+            });
+            if self.state == State::Active && has_none {
+                // Somebody else was faster. A catalogue that came while it waited for this answer,
+                // it could not take.
+                self.offer(identity);
+            }
             return;
         };
         let is_empty = missing.is_empty();
@@ -117,12 +130,45 @@ impl Session {
         self.answer_filling(identity, "DONE");
         if let Some(user) = self.user(identity) {
             // It has what it sent, and what others send from now on concerns it.
-            user.join = Join::Active;
+            user.join = Join::Giving(0);
         }
         for other in self.users.clone() {
-            if other != *identity {
+            // Whoever has no answer to its login yet will ask, as the answer says that there is a
+            // scene.
+            let is_answered = self
+                .user(&other)
+                .is_some_and(|user| user.waits_for_data.is_none());
+            if other != *identity && is_answered {
                 self.offer(&other);
             }
+        }
+    }
+
+    /// All is sent to a user that may have given the scene.
+    pub(super) fn told_giving(&mut self, identity: &Bytes) {
+        if let Some(user) = self.user(identity)
+            && user.join == Join::Giving(0)
+        {
+            user.join = Join::Giving(1);
+        }
+    }
+
+    /// A second has passed.
+    pub(super) fn age_giving(&mut self, identity: &Bytes) {
+        match self.user(identity).map(|user| &mut user.join) {
+            Some(Join::Giving(seconds)) if *seconds >= GIVING_SECONDS => self.end_giving(identity),
+            Some(Join::Giving(seconds)) if *seconds > 0 => *seconds += 1,
+            Some(_) | None => {}
+        }
+    }
+
+    /// Whoever has given the scene knows that it is complete.
+    pub(super) fn end_giving(&mut self, identity: &Bytes) {
+        if let Some(user) = self.user(identity)
+            && matches!(user.join, Join::Giving(_))
+        {
+            user.join = Join::Active;
+            self.release(identity);
         }
     }
 
@@ -130,7 +176,7 @@ impl Session {
         if self.state == State::Active
             && self
                 .user(identity)
-                .is_some_and(|user| user.join == Join::Active)
+                .is_some_and(|user| matches!(user.join, Join::Giving(_) | Join::Active))
         {
             self.tell_users();
         } else {
@@ -184,12 +230,11 @@ impl Session {
                 let mut missing = mem::take(missing);
                 missing.remove(id.as_bytes());
                 user.join = Join::Fetching { missing };
-                self.release(identity);
             }
             Join::Fetching { missing } => {
                 missing.remove(id.as_bytes());
             }
-            Join::Lobby | Join::Active => {
+            Join::Lobby | Join::Giving(_) | Join::Active => {
                 self.statistics.refused_messages += 1;
                 return;
             }
@@ -211,16 +256,20 @@ impl Session {
         self.send(identity, Channel::Command, &message);
     }
 
-    fn end_join(&mut self, identity: &Bytes) {
+    /// A user has the whole scene. Its first data may tell that before its message does, which comes
+    /// by another connection.
+    pub(super) fn end_join(&mut self, identity: &Bytes) {
         let Some(user) = self.user(identity) else {
             return;
         };
         match &user.join {
             Join::Fetching { missing } if missing.is_empty() => {
                 user.join = Join::Active;
+                self.release(identity);
                 self.tell_users();
             }
-            Join::Fetching { .. } | Join::Catalogue { .. } | Join::Lobby | Join::Active => {
+            Join::Giving(_) | Join::Active => {}
+            Join::Fetching { .. } | Join::Catalogue { .. } | Join::Lobby => {
                 self.statistics.refused_messages += 1;
             }
         }

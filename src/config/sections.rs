@@ -186,6 +186,10 @@ pub struct CollabSession {
     /// The first of three ports: commands, data, signs of life. Clients of generation C (0.9.12 and later)
     /// use the first only. 1 to 65 532, default 5555.
     pub port: u16,
+    /// `tls_port`: one more port, where the same is spoken inside TLS; 0, the default, for none.
+    pub tls_port: Option<u16>,
+    /// `cert` and `key`: the certificate to show there first, before those of `tls.certificates`.
+    pub certificate: Option<Certificate>,
     /// `admin_password`; default `admin`, as in the original.
     pub admin_password: Secret,
     /// `server_password`; empty for none.
@@ -455,6 +459,8 @@ impl CollabSession {
         }
         Ok(Self {
             port: node.get("port").number(1..=65_532, 5555)?,
+            tls_port: Some(node.get("tls_port").number(0..=65_535, 0)?).filter(|port| *port != 0),
+            certificate: Certificate::read_of_connector(node)?,
             admin_password: match admin_password.is_absent() {
                 true => Secret::new("admin"),
                 false => admin_password.secret()?,

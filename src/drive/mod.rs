@@ -19,7 +19,9 @@ pub use peers::{
 pub use prefaced::Prefaced;
 pub use server_session::{ServerEvent, ServerSession};
 pub use session::{Notice, Session, Wire};
-pub use tls::{ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, Inner, SEAL_BYTES, TlsCounters, TlsSession};
+pub use tls::{
+    ALPN_COLLAB, ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, Inner, SEAL_BYTES, TlsCounters, TlsSession,
+};
 
 #[cfg(test)]
 mod tls_tests;

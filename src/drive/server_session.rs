@@ -141,6 +141,34 @@ impl ServerSession {
         }
     }
 
+    /// The connection of a collaborative session, if it is one.
+    pub fn replication(&mut self) -> Option<&mut replication::Connection> {
+        match self {
+            Self::Replication(session) => Some(session),
+            Self::Tls(session) => session.inner()?.replication(),
+            Self::Prefaced(session) => session.inner().replication(),
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => None,
+        }
+    }
+
+    /// The same to look at.
+    pub fn as_replication(&self) -> Option<&replication::Connection> {
+        match self {
+            Self::Replication(session) => Some(session),
+            Self::Tls(session) => session.as_inner()?.as_replication(),
+            Self::Prefaced(session) => session.as_inner().as_replication(),
+            Self::Http(_)
+            | Self::Http2(_)
+            | Self::Rtmp(_)
+            | Self::WebSocket(_)
+            | Self::Framed(_) => None,
+        }
+    }
+
     /// The RTMP session, if it is one.
     pub fn rtmp(&mut self) -> Option<&mut rtmp::Session> {
         match self {

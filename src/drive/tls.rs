@@ -19,6 +19,7 @@ use super::server_session::{ServerEvent, ServerSession};
 use super::{Notice, Session, Wire};
 use crate::io::Piece;
 use crate::media::buffer::{Pool, Slab};
+use crate::proto::replication::{Connection, Port};
 use crate::proto::{http, http2, rtmp};
 
 /// The most plaintext that is sealed at once: what a slow viewer holds of its own. Measured with GETs
@@ -53,6 +54,14 @@ pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// As registered with IANA; `curl --http1.0` offers nothing else.
 pub const ALPN_HTTP1_0: &[u8] = b"http/1.0";
 
+/// The ports of a collaborative session in the one that is inside TLS. Only `ringside collab-tunnel`
+/// says them.
+pub const ALPN_COLLAB: &[&[u8]] = &[
+    b"ringside-collab",
+    b"ringside-collab-data",
+    b"ringside-collab-ttl",
+];
+
 /// What to say to a browser that was given `http://` for this port.
 const NOT_PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 35\r\nConnection: close\r\n\r\nThis port speaks TLS: use https://\n";
@@ -75,6 +84,9 @@ pub enum Inner {
     Http(Arc<http::Options>, Arc<http2::Options>),
     /// RTMP, with the seed of its handshake.
     Rtmp(rtmp::Options, u64),
+    /// A collaborative session. The protocol that the handshake has settled on says which of its
+    /// ports it is; without one it is the first.
+    Replication,
 }
 
 impl Inner {
@@ -89,6 +101,15 @@ impl Inner {
             }
             Self::Rtmp(options, seed) => {
                 ServerSession::Rtmp(Box::new(rtmp::Session::new(options, seed, now)))
+            }
+            Self::Replication => {
+                let place = ALPN_COLLAB.iter().position(|name| alpn == Some(*name));
+                let port = match place {
+                    Some(1) => Port::Second,
+                    Some(2) => Port::Third,
+                    Some(_) | None => Port::First,
+                };
+                ServerSession::Replication(Box::new(Connection::new(now, port)))
             }
         }
     }

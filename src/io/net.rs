@@ -22,7 +22,7 @@ use socket2::SockRef;
 
 use crate::io::buffer_ring::BufferRing;
 use crate::io::datagram::{DatagramIndex, Datagrams, ReceivedDatagram};
-use crate::io::sending::{PIECES_MAX, Piece, Sending, Vectored};
+use crate::io::sending::{PIECES_MAX, Piece, SEND_BYTES_MAX, Sending, Vectored};
 
 /// The group number of the TCP receive buffers.
 const TCP_GROUP: u16 = 1;
@@ -428,7 +428,7 @@ impl Net {
         let (fd, flags) = entry.target(socket.0);
         let sqe = if queue.len() == 1 {
             let piece = queue.pop_front().expect("its length was 1");
-            let (pointer, len) = (piece.as_ptr(), piece.len() as u32);
+            let (pointer, len) = (piece.as_ptr(), piece.len().min(SEND_BYTES_MAX) as u32);
             entry.sending = Sending::One(piece);
             opcode::Send::new(fd, pointer, len)
                 .flags(libc::MSG_NOSIGNAL)

@@ -12,6 +12,10 @@ use crate::media::buffer::Buffer;
 /// Pieces in one vectored send. Eight slabs of 64 KiB are more than a socket buffer takes at once.
 pub(super) const PIECES_MAX: usize = 8;
 
+/// Bytes of one send. The kernel copies as long as the peer takes: a send of half a gigabyte to a
+/// peer that reads as fast would hold up everybody else of the shard to its end.
+pub(super) const SEND_BYTES_MAX: usize = 1 << 20;
+
 /// Bytes to send, shared with other receivers or not.
 #[derive(Clone, Debug)]
 pub enum Piece {
@@ -98,12 +102,35 @@ impl Vectored {
 
     /// Fills in the pointers, once the box no longer moves.
     pub(super) fn point(&mut self) -> *const libc::msghdr {
+        let mut room = SEND_BYTES_MAX;
         for (vector, piece) in self.vectors.iter_mut().zip(&self.pieces) {
             vector.iov_base = piece.as_ptr().cast_mut().cast();
-            vector.iov_len = piece.len();
+            vector.iov_len = piece.len().min(room);
+            room -= vector.iov_len;
         }
         self.message.msg_iov = self.vectors.as_mut_ptr();
         self.message.msg_iovlen = self.pieces.len();
         &raw const self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_send_is_bounded_and_the_rest_follows() {
+        let piece = |byte| Piece::Bytes(Bytes::from(vec![byte; 600 * 1024]));
+        let mut vectored = Box::new(Vectored::new(vec![piece(1), piece(2), piece(3)]));
+        vectored.point();
+        let lengths: Vec<usize> = vectored.vectors.iter().map(|v| v.iov_len).collect();
+        assert_eq!(lengths.iter().sum::<usize>(), SEND_BYTES_MAX);
+        let rest = Sending::Many(vectored).after(SEND_BYTES_MAX);
+        assert_eq!(
+            rest.iter().map(|piece| piece.len()).collect::<Vec<_>>(),
+            [2 * 600 * 1024 - SEND_BYTES_MAX, 600 * 1024]
+        );
+        let rest = Sending::One(piece(1)).after(100);
+        assert_eq!(rest[0].len(), 600 * 1024 - 100);
     }
 }

@@ -18,7 +18,8 @@ use rustls::ServerConfig;
 
 use crate::config::{Certificate, Config};
 use crate::drive::{
-    ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, CertificateError, Certificates, Identity, server_config,
+    ALPN_COLLAB, ALPN_HTTP1, ALPN_HTTP1_0, ALPN_HTTP2, CertificateError, Certificates, Identity,
+    server_config,
 };
 use crate::server::doctor::{Finding, Level};
 
@@ -40,6 +41,7 @@ pub(super) enum Purpose {
     Https,
     Rtmps,
     Spaces,
+    Collab,
 }
 
 /// The TLS listeners and what is known of their files.
@@ -150,23 +152,33 @@ fn wanted(config: &Config) -> Vec<(Purpose, SocketAddr, Vec<Certificate>)> {
         .iter()
         .filter(|_| spaces.is_served)
         .map(|own| (Purpose::Spaces, spaces.listen, vec![own.clone()]));
-    https.chain(rtmps).chain(spaces).collect()
+    let collab = config.collab.iter().flat_map(|collab| {
+        collab.sessions.iter().filter_map(|session| {
+            let address = SocketAddr::new(collab.interface, session.tls_port?);
+            Some((Purpose::Collab, address, all(&session.certificate)))
+        })
+    });
+    https.chain(rtmps).chain(spaces).chain(collab).collect()
 }
 
 /// What is wrong with the certificates of a configuration.
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = Vec::new();
-    for (_, address, certificates) in wanted(config) {
+    for (purpose, address, certificates) in wanted(config) {
         if certificates.is_empty() {
+            let (name, place) = match purpose {
+                Purpose::Https | Purpose::Rtmps | Purpose::Spaces => ("HTTPS", "connector"),
+                Purpose::Collab => ("the TLS port of a collaborative session", "session"),
+            };
             findings.push(Finding {
                 level: Level::Fail,
-                what: format!("HTTPS at {address} has no certificate"),
-                mend: Some(
-                    "add \"cert\" and \"key\" to the connector, or {\"tls\": {\"certificates\": \
-                     [{\"cert\": \"cert.pem\", \"key\": \"key.pem\"}]}}, or set SSL_CERT and SSL_KEY"
-                        .to_owned(),
-                ),
+                what: format!("{name} at {address} has no certificate"),
+                mend: Some(format!(
+                    "add \"cert\" and \"key\" to the {place}, or {{\"tls\": {{\"certificates\": \
+                     [{{\"cert\": \"cert.pem\", \"key\": \"key.pem\"}}]}}}}, or set SSL_CERT and \
+                     SSL_KEY"
+                )),
             });
         }
         for certificate in certificates {
@@ -214,6 +226,7 @@ impl Store {
                 Purpose::Https => ALPN_HTTPS,
                 Purpose::Spaces => ALPN_SPACES,
                 Purpose::Rtmps => &[],
+                Purpose::Collab => ALPN_COLLAB,
             };
             let config = server_config(Arc::clone(&certificates), alpn)?;
             store.listeners.push(Listener {

@@ -341,9 +341,14 @@ impl MediaShard {
             return;
         };
         if let Service::Collab { place, port } = *service {
-            let connection = Box::new(replication::Connection::new(now, port));
-            let session = ServerSession::Replication(connection);
-            if let Some(conn) = self.driver.open(fd, peer, session) {
+            let session = match tls {
+                None => {
+                    let connection = Box::new(replication::Connection::new(now, port));
+                    Some(ServerSession::Replication(connection))
+                }
+                Some(tls) => self.secured(now, tls, Inner::Replication),
+            };
+            if let Some(conn) = session.and_then(|session| self.driver.open(fd, peer, session)) {
                 self.collab.accepted(conn, place);
             }
             return;
@@ -359,17 +364,11 @@ impl MediaShard {
             }
         };
         let session = match tls {
-            None => inner.begin(now, None),
-            Some(tls) => {
-                let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
-                match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
-                    Ok(session) => ServerSession::Tls(Box::new(session)),
-                    Err(error) => {
-                        tracing::error!(%error, "a TLS session could not be made");
-                        return;
-                    }
-                }
-            }
+            None => Some(inner.begin(now, None)),
+            Some(tls) => self.secured(now, tls, inner),
+        };
+        let Some(session) = session else {
+            return;
         };
         let from = peer.ip().to_canonical();
         let is_proxy = |network: &IpNet| network.contains(&from);
@@ -383,6 +382,23 @@ impl MediaShard {
         };
         if let Service::Rtmp { publish, play } | Service::Rtmps { publish, play } = service {
             self.door.restrict(conn, publish, play);
+        }
+    }
+
+    /// A session inside TLS.
+    fn secured(
+        &self,
+        now: Instant,
+        tls: &Arc<ServerConfig>,
+        inner: Inner,
+    ) -> Option<ServerSession> {
+        let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
+        match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
+            Ok(session) => Some(ServerSession::Tls(Box::new(session))),
+            Err(error) => {
+                tracing::error!(%error, "a TLS session could not be made");
+                None
+            }
         }
     }
 

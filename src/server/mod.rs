@@ -5,6 +5,7 @@ mod api_host;
 mod certificates;
 mod collab_asks;
 mod collab_host;
+pub mod collab_tunnel;
 mod config_file;
 mod control_shard;
 pub mod demo;
@@ -185,11 +186,15 @@ fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
         let sessions = collab.sessions.iter().enumerate();
         sessions.flat_map(move |(place, session)| {
             let ports = [Port::First, Port::Second, Port::Third];
-            (session.port..).zip(ports).map(move |(number, port)| {
-                let address = SocketAddr::new(collab.interface, number);
-                let place = collab::door::Place(place);
-                (Service::Collab { place, port }, address)
-            })
+            let secure = session.tls_port.map(|number| (number, Port::First));
+            (session.port..)
+                .zip(ports)
+                .chain(secure)
+                .map(move |(number, port)| {
+                    let address = SocketAddr::new(collab.interface, number);
+                    let place = collab::door::Place(place);
+                    (Service::Collab { place, port }, address)
+                })
         })
     });
     http.chain(https).chain(rtmp).chain(collab)

@@ -97,6 +97,8 @@ pub struct Connection {
     until: Option<Instant>,
     heard: Instant,
     failure: Option<Error>,
+    /// It has failed: what else comes is not looked at, though the peer may still be told why.
+    is_over: bool,
     events: VecDeque<Event>,
 }
 
@@ -110,6 +112,7 @@ impl Connection {
             until: Some(now + HANDSHAKE),
             heard: now,
             failure: None,
+            is_over: false,
             events: VecDeque::new(),
         }
     }
@@ -131,6 +134,9 @@ impl Connection {
 
     /// Bytes that have arrived.
     pub fn handle_input(&mut self, now: Instant, bytes: &[u8]) {
+        if self.is_over {
+            return;
+        }
         self.heard = now;
         if let State::New = self.state {
             self.state = match (bytes.first(), self.port) {
@@ -208,7 +214,11 @@ impl Connection {
                 }
                 None => return,
             };
+            self.is_over = matches!(event, Event::Failed(_));
             self.events.push_back(event);
+            if self.is_over {
+                return;
+            }
         }
     }
 

@@ -118,6 +118,21 @@ fn strangers_send_little() {
 }
 
 #[test]
+fn nothing_of_whoever_is_refused_is_taken() {
+    let mut input = zmtp_input(b"PUSH");
+    input.extend(b"\0\x02hi\0\x02ho");
+    let mut connection = Connection::new(start(), Port::Third);
+    connection.handle_input(start(), &input);
+    connection.handle_input(start(), b"\0\x02hi");
+    let failed = Event::Failed(Error::SocketType);
+    assert_eq!(connection.poll_event(), Some(failed));
+    assert_eq!(connection.poll_event(), None);
+    // It is told why.
+    let sent: Vec<Bytes> = std::iter::from_fn(|| connection.poll_transmit()).collect();
+    assert!(sent.concat().windows(5).any(|name| name == b"ERROR"));
+}
+
+#[test]
 fn refuses_others() {
     let failed = |event| match event {
         Some(Event::Failed(error)) => error,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::connection::{Error, Event};
 use super::{Channel, Wire};
-use crate::proto::zmtp::Limits;
+use crate::proto::zmtp::{Limits, make_room};
 
 /// Bytes of the longest identity.
 const IDENTITY_MAX: usize = 256;
@@ -117,10 +117,7 @@ impl Reader {
             }
             State::Part(left) => {
                 let (mine, rest) = input.split_at((*left).min(input.len()));
-                if self.current.capacity() - self.current.len() < mine.len() {
-                    let more = self.current.capacity().max(mine.len()).min(*left);
-                    self.current.reserve_exact(more);
-                }
+                make_room(&mut self.current, mine.len(), *left);
                 self.current.extend_from_slice(mine);
                 *left -= mine.len();
                 if *left == 0 {

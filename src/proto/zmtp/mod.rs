@@ -8,7 +8,7 @@
 mod frames;
 mod session;
 
-pub use frames::{SHORT_MAX, part_head};
+pub use frames::{SHORT_MAX, make_room, part_head};
 pub use session::{Error, Event, Own, Peer, Session};
 
 /// What one peer may make this side remember.

@@ -1,0 +1,176 @@
+"""The rows of bench/collab.sh."""
+import argparse
+import glob
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+HERE = pathlib.Path(__file__).parent
+ROWS = "nodes10 nodes50 deltas50 latency50 join2k join1m stall idle big".split()
+options = argparse.ArgumentParser()
+options.add_argument("--quick", action="store_true")
+options.add_argument("--raw", default="bench/collab.jsonl")
+options.add_argument("--server")
+options.add_argument("--rows", default=" ".join(ROWS))
+options = options.parse_args()
+rounds, seconds = (1, 3) if options.quick else (3, 5)
+wanted = options.rows.split()
+cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "ringside-tests"
+target = os.environ.get("CARGO_TARGET_DIR", "target")
+if options.server is None:
+    subprocess.run(["cargo", "build", "--quiet", "--release"], check=True)
+    options.server = f"{target}/release/ringside"
+server_cpu, client_cpu = "0", str(min(1, os.cpu_count() - 1))
+PORT, CONTROL = 25600, 25610
+raw = open(options.raw, "w")
+
+# The wire of the load, and the version that it says it is.
+GENERATIONS = {"0.9.11": ("zmq3", "0.9.11"), "0.10.3": ("tcp1", "0.10.2")}
+
+
+class Server:
+    """The original in a version, or ringside for clients of that version."""
+
+    def __init__(self, name, version):
+        self.version = version
+        self.dir = tempfile.TemporaryDirectory()
+        if name == "original":
+            command = [
+                cache / f"replication-{version}/bin/python", "-m", "replication.server", "-p", str(PORT),
+                "-t", "5000", "-apwd", "adm", "-spwd", "pw", "-lf", f"{self.dir.name}/log",
+            ]
+        else:
+            sessions = [{"port": PORT, "admin_password": "adm", "server_password": "pw"}]
+            config = {
+                "config": {"controller": {"interface": "127.0.0.1", "port": CONTROL}},
+                "collab": {"interface": "127.0.0.1", "sessions": sessions},
+            }
+            path = pathlib.Path(self.dir.name) / "config.json"
+            path.write_text(json.dumps(config))
+            pins = pathlib.Path(self.dir.name) / "core-pinning.toml"
+            pins.write_text(f"cpus = [{server_cpu}]\n")
+            command = [options.server, "serve", "-c", path]
+        self.process = subprocess.Popen(
+            ["taskset", "-c", server_cpu, *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=open(f"{self.dir.name}/stderr", "w"), env={**os.environ, "RUST_LOG": "warn"},
+        )
+        self.pid = self.process.pid
+        if name == "original":
+            time.sleep(1.5)
+        else:
+            for _ in range(100):
+                try:
+                    if urllib.request.urlopen(f"http://127.0.0.1:{CONTROL}/readyz").status == 200:
+                        break
+                except OSError:
+                    time.sleep(0.05)
+        if self.process.poll() is not None:
+            sys.exit(pathlib.Path(f"{self.dir.name}/stderr").read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def cpu(self):
+        """Seconds that it has run."""
+        total = 0
+        for path in glob.glob(f"/proc/{self.pid}/task/*/schedstat"):
+            total += int(pathlib.Path(path).read_text().split()[0])
+        return total / 1e9
+
+    def memory(self, name="VmRSS"):
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) / 1024
+        return 0
+
+    def load(self, *arguments, program="collab_load.py"):
+        """Runs the load, and gives what it measured and what it cost here."""
+        generation, version = GENERATIONS[self.version]
+        command = [
+            "taskset", "-c", client_cpu, sys.executable, HERE / program, "--gen", generation,
+            "--version", version, "--port", str(PORT), "--pid", str(self.pid), *map(str, arguments),
+        ]
+        before = self.cpu()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        if done.returncode:
+            return {"failed": (done.stdout + done.stderr).strip()[-200:]}
+        result = json.loads(done.stdout)
+        result.update(total_cpu_s=self.cpu() - before, peak_mib=self.memory("VmHWM"))
+        return result
+
+
+def idle(server):
+    time.sleep(1)
+    before = server.cpu()
+    time.sleep(8)
+    return {"idle_percent": 100 * (server.cpu() - before) / 8}
+
+
+def join(server, nodes, size):
+    """Three join one after the other; the first one has given the scene."""
+    result = server.load("--mode", "snapshot", "--clients", 4, "--nodes", nodes, "--blob", size)
+    if "join_cpu_s" in result:
+        result["us_per_get"] = 1e6 * result["join_cpu_s"] / (3 * nodes)
+    return result
+
+
+def rate(kind, clients, server):
+    return server.load("--mode", "max", "--kind", kind, "--clients", clients, "--seconds", seconds)
+
+
+RUNS = {
+    "nodes10": lambda server: rate("node", 10, server),
+    "nodes50": lambda server: rate("node", 50, server),
+    "deltas50": lambda server: rate("commit", 50, server),
+    "latency50": lambda server: server.load(
+        "--mode", "rate", "--rate", 50, "--kind", "commit", "--clients", 50, "--seconds", 2 * seconds),
+    "join2k": lambda server: join(server, 1000, 2048),
+    "join1m": lambda server: join(server, 200, 1 << 20),
+    "stall": lambda server: server.load(
+        "--mode", "stall", "--clients", 2, "--count", 5000, "--blob", 8192, "--kind", "node"),
+    "idle": idle,
+    "big": lambda server: server.load("--mib", 500, program="collab_big.py"),
+}
+COLUMNS = {
+    "nodes10": ["cpu_s_per_1000_delivered", "delivered_per_s", "lost"],
+    "nodes50": ["cpu_s_per_1000_delivered", "delivered_per_s", "lost"],
+    "deltas50": ["delivered_per_s", "cpu_s_per_1000_delivered", "lost"],
+    "latency50": ["lat_ms_p50", "lat_ms_p99", "lost"],
+    "join2k": ["join_ms_max", "us_per_get", "peak_mib"],
+    "join1m": ["join_ms_max", "us_per_get", "peak_mib"],
+    "stall": ["delivered", "lost", "peak_mib"],
+    "idle": ["idle_percent"],
+    "big": ["p99_ms_receiving", "p99_ms_sending", "arrived", "peak_mib"],
+}
+
+print("| row | quantity | " + " | ".join(
+    f"{name} {version}" for version in GENERATIONS for name in ("original", "ringside")) + " |")
+print("|---|---|" + "---|" * 2 * len(GENERATIONS))
+for row in wanted:
+    results = {}
+    for number in range(1 if row in ("idle", "big", "stall") else rounds):
+        for version in GENERATIONS:
+            for name in ("original", "ringside"):
+                with Server(name, version) as server:
+                    result = RUNS[row](server)
+                raw.write(json.dumps({"row": row, "server": name, "client": version, **result}) + "\n")
+                raw.flush()
+                results.setdefault((version, name), []).append(result)
+    for column in COLUMNS[row]:
+        cells = []
+        for version in GENERATIONS:
+            for name in ("original", "ringside"):
+                values = [r[column] for r in results[version, name] if r.get(column) is not None]
+                cells.append(f"{statistics.median(values):.5g}" if values else "failed")
+        print(f"| {row} | {column} | " + " | ".join(cells) + " |", flush=True)

@@ -1,0 +1,33 @@
+//! A collaborative session without sockets: clients' bytes go in, what the server sends comes out,
+//! in virtual time.
+
+#[allow(dead_code, reason = "not every test uses all of it")]
+pub(crate) mod client;
+pub(crate) mod reader;
+#[allow(dead_code, reason = "not every test uses all of it")]
+pub(crate) mod stage;
+#[allow(dead_code, reason = "not every test uses all of it")]
+pub(crate) mod world;
+
+use bytes::Bytes;
+use ringside::collab::Options;
+use ringside::config::Secret;
+use ringside::proto::pickle::{Limits, Value, decode};
+use std::time::Duration;
+
+/// A session with both passwords that takes the versions of all clients.
+pub(crate) fn options() -> Options {
+    Options {
+        port: 5555,
+        admin_password: Secret::new("adm"),
+        server_password: Secret::new("pw"),
+        versions: vec!["0.9.11".to_owned(), "0.10.2".to_owned()],
+        timeout: Duration::from_secs(3),
+    }
+}
+
+/// What a pickle holds.
+#[track_caller]
+pub(crate) fn value(pickle: &Bytes) -> Value {
+    decode(pickle, Limits::default()).expect("a pickle")
+}
