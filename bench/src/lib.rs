@@ -1,7 +1,7 @@
 //! Load for a ringside server, and what it costs the server.
 //!
 //! [`streams`] publishes and watches, [`segments`] watches by HLS and DASH, [`get`] asks for the
-//! same resources over and over, [`rtc`] publishes and plays by WebRTC, [`floor`] and [`floor_srtp`]
+//! same resources over and over, [`rtc`] publishes and plays by WebRTC, [`spaces`] plays in spaces, [`floor`] and [`floor_srtp`]
 //! are the bare loops to compare with, [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
 //! thread.
 
@@ -17,6 +17,7 @@ mod publisher;
 pub mod rtc;
 pub mod segments;
 mod source;
+pub mod spaces;
 mod stamp;
 pub mod streams;
 mod swarm;

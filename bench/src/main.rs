@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{churn, floor, floor_srtp, get, pin, rtc, segments, streams};
+use ringside_load::{churn, floor, floor_srtp, get, pin, rtc, segments, spaces, streams};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Whep(rtc::Options),
     /// Publish by WHIP.
     Whip(rtc::Options),
+    /// Be in spaces: locations, chat and sound.
+    Spaces(spaces::Options),
     /// GET one or several resources over and over.
     Get(get::Options),
     /// Come and go at random, and see whether the server is left as it was.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             Command::Dash(options) => segments::dash(&options, &mut out),
             Command::Whep(options) => rtc::whep(&options, &mut out),
             Command::Whip(options) => rtc::whip(&options, &mut out),
+            Command::Spaces(options) => spaces::run(&options, &mut out),
             Command::Get(options) => get::run(&options, &mut out),
             Command::Churn(options) => churn::run(&options, &mut out),
             Command::Floor(options) => floor::run(&options, &mut out),

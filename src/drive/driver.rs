@@ -186,6 +186,8 @@ pub struct Driver<S: Session> {
     counters: Counters,
     now: Instant,
     rate: RoundRate,
+    /// How long what has arrived may wait for company, whatever the rate is.
+    patience: Duration,
 }
 
 impl<S: Session> Driver<S> {
@@ -209,6 +211,7 @@ impl<S: Session> Driver<S> {
             counters: Counters::default(),
             now,
             rate: RoundRate::new(now),
+            patience: Duration::ZERO,
         })
     }
 
@@ -519,6 +522,12 @@ impl<S: Session> Driver<S> {
         self.net.submit()
     }
 
+    /// Lets what arrives wait so long for company in rounds to come: a shard that sends nothing
+    /// sooner need not wake for each packet.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// One round: submits, waits if `may_wait` (until `deadline` or a session's timeout at the
     /// latest), and lets the sessions handle what has arrived.
     pub fn turn(&mut self, may_wait: bool, deadline: Option<Instant>) -> io::Result<()> {
@@ -527,10 +536,15 @@ impl<S: Session> Driver<S> {
             let timer = self.timers.peek().map(|Reverse((at, _))| *at);
             let until = [timer, deadline].into_iter().flatten().min();
             let limit = until.map(|until| until.saturating_duration_since(clock::now()));
-            if self.rate.is_busy && self.limits.gather > Duration::ZERO {
+            let gather = match self.rate.is_busy {
+                true => self.limits.gather.max(self.patience),
+                false => self.patience,
+            };
+            let gather = limit.map_or(gather, |limit| gather.min(limit));
+            if gather > Duration::ZERO {
                 Wait::Batch {
                     completions: self.completions_wanted(),
-                    gather: self.limits.gather,
+                    gather,
                     limit,
                 }
             } else {

@@ -213,6 +213,7 @@ impl MediaShard {
         ];
         let due = due.into_iter().flatten().min();
         let deadline = due.map_or(self.next_sweep, |due| due.min(self.next_sweep));
+        self.driver.set_patience(self.spaces.patience());
         self.driver.turn(may_sleep, Some(deadline))?;
         self.mesh.wake_up();
 

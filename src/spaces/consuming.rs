@@ -544,7 +544,7 @@ impl Host {
                 tracing::warn!(?refusal, "a player's transport could not be made");
                 self.drop_transport(transport);
             }
-            Report::Connected { transport: _ } => {}
+            Report::Connected { transport: _ } | Report::Counted(_) => {}
             Report::Gone { transport, reason } => {
                 self.counters.transports_gone += 1;
                 tracing::debug!(?transport, ?reason, "a player's transport is gone");

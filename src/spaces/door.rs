@@ -6,23 +6,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::making::door::{Made, State, seed};
 use super::message::{
-    ConsumerId, Granted, Message, Order, Parameters, ProducerId, Refusal, Report, Role, TransportId,
+    ConsumerId, Counted, Granted, Message, Order, ProducerId, Report, Role, TransportId,
 };
 use super::relay::{Relay, Want};
-use super::talk::Talk;
+use super::sound::door::{Speaker, Voice, opus, outgoing};
 use crate::base::ids::{ConnId, ShardId, TrackId};
-use crate::drive::{Claim, Driver, Peers, ServerSession};
-use crate::io::fill_random;
-use crate::media::{Codec, Kind, Packet};
-use crate::proto::ice::{Candidate, Credentials};
-use crate::proto::rtp::ExtensionMap;
-use crate::proto::sctp::{self, ChannelId, Reliability, SendError};
+use crate::drive::{Driver, Peers, ServerSession};
+use crate::media::Kind;
+use crate::proto::ice::Candidate;
+use crate::proto::sctp::{self, ChannelId, Reliability};
 use crate::proto::webrtc::{
-    ENTROPY_BYTES, Entropy, Event, Fingerprint, Format, Incoming, Outgoing, Peer, SessionKey,
-    Setup, Shared, Stream, Tenant, password,
+    Event, Fingerprint, Incoming, SessionKey, Setup, Shared, Stream, Tenant,
 };
-use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 
 /// Orders that wait until a transport runs: a consumer of each player in four spaces, twice.
@@ -31,8 +28,9 @@ const HELD_MAX: usize = 2048;
 /// Shards that may want what a player does not send yet.
 const EARLY_MAX: usize = 64;
 
-/// How long a receiver whose channel is full waits.
-const FULL: Duration = Duration::from_millis(10);
+/// How long messages may wait before they are looked at while those to receivers gather anyway: a
+/// round that wakes for one packet costs 10 µs.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// What players' transports need to know of this server.
 #[derive(Clone, Debug)]
@@ -47,66 +45,38 @@ pub struct Identity {
     pub transports_max: usize,
 }
 
-/// A transport that was made here.
-#[derive(Debug)]
-struct Made {
-    key: SessionKey,
-    local: Credentials,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// No check has come. What was ordered waits.
-    Waiting(Vec<Message>),
-    RunBy(ShardId),
-}
-
 /// A transport that runs here.
 #[derive(Debug)]
-struct Running {
-    conn: ConnId,
+pub(super) struct Running {
+    pub(super) conn: ConnId,
     /// What the player sends, by the channel or the track that it comes by.
-    channels: BTreeMap<ChannelId, ProducerId>,
-    tracks: BTreeMap<TrackId, ProducerId>,
+    pub(super) channels: BTreeMap<ChannelId, ProducerId>,
+    pub(super) tracks: BTreeMap<TrackId, ProducerId>,
     /// What the player hears, with the source of each.
-    sounds: BTreeMap<ConsumerId, (ProducerId, u32)>,
+    pub(super) sounds: BTreeMap<ConsumerId, (ProducerId, u32)>,
     /// Shards that want what the player does not send yet: messages of two shards may overtake
     /// each other.
-    early: Vec<(ProducerId, ShardId)>,
+    pub(super) early: Vec<(ProducerId, ShardId)>,
     /// Channels that could not be opened yet.
-    unopened: Vec<(ChannelId, bool, Reliability)>,
-}
-
-/// Sound that players of this shard hear.
-#[derive(Debug)]
-struct Voice {
-    /// Its number on this shard.
-    track: TrackId,
-    listeners: Vec<(ConsumerId, ConnId)>,
-}
-
-/// Sound that a player of this shard makes.
-#[derive(Debug, Default)]
-struct Speaker {
-    talk: Talk,
-    shards: Vec<ShardId>,
+    pub(super) unopened: Vec<(ChannelId, bool, Reliability)>,
 }
 
 /// Spaces on one media shard.
 pub struct Door {
-    me: ShardId,
-    control: ShardId,
-    identity: Option<Identity>,
-    made: BTreeMap<TransportId, Made>,
-    by_key: BTreeMap<SessionKey, TransportId>,
-    running: BTreeMap<TransportId, Running>,
-    by_conn: HashMap<ConnId, TransportId, foldhash::fast::RandomState>,
-    relay: Relay,
-    voices: HashMap<ProducerId, Voice, foldhash::fast::RandomState>,
-    speakers: BTreeMap<ProducerId, Speaker>,
-    next_track: u16,
-    out: Vec<(ShardId, Message)>,
+    pub(super) me: ShardId,
+    pub(super) control: ShardId,
+    pub(super) identity: Option<Identity>,
+    pub(super) made: BTreeMap<TransportId, Made>,
+    pub(super) by_key: BTreeMap<SessionKey, TransportId>,
+    pub(super) running: BTreeMap<TransportId, Running>,
+    pub(super) by_conn: HashMap<ConnId, TransportId, foldhash::fast::RandomState>,
+    pub(super) relay: Relay,
+    pub(super) voices: HashMap<ProducerId, Voice, foldhash::fast::RandomState>,
+    pub(super) speakers: BTreeMap<ProducerId, Speaker>,
+    pub(super) next_track: u16,
+    /// What the control shard knows.
+    pub(super) counted: Option<Counted>,
+    pub(super) out: Vec<(ShardId, Message)>,
 }
 
 impl std::fmt::Debug for Door {
@@ -132,6 +102,7 @@ impl Door {
             voices: HashMap::default(),
             speakers: BTreeMap::new(),
             next_track: 0,
+            counted: None,
             out: Vec::new(),
         }
     }
@@ -144,6 +115,14 @@ impl Door {
     /// Transports that were made here, and those that run here.
     pub fn transports(&self) -> (usize, usize) {
         (self.made.len(), self.running.len())
+    }
+
+    /// How long what arrives may wait for company.
+    pub fn patience(&self) -> Duration {
+        match self.relay.gathers() {
+            true => PATIENCE,
+            false => Duration::ZERO,
+        }
     }
 
     /// When [`Door::flush`] has to be called.
@@ -201,11 +180,11 @@ impl Door {
         }
     }
 
-    fn send(&mut self, to: ShardId, message: Message) {
+    pub(super) fn send(&mut self, to: ShardId, message: Message) {
         self.out.push((to, message));
     }
 
-    fn report(&mut self, report: Report) {
+    pub(super) fn report(&mut self, report: Report) {
         self.send(self.control, Message::Report(report));
     }
 
@@ -280,7 +259,7 @@ impl Door {
     }
 
     /// A producer has begun, which shards may have wanted before.
-    fn begin_producer(&mut self, producer: ProducerId) {
+    pub(super) fn begin_producer(&mut self, producer: ProducerId) {
         let Some(running) = self.running.get_mut(&producer.transport) else {
             return;
         };
@@ -294,7 +273,7 @@ impl Door {
     }
 
     /// Tells the shard that runs a producer, by way of its maker.
-    fn want(&mut self, want: Want) {
+    pub(super) fn want(&mut self, want: Want) {
         let Want {
             producer,
             is_wanted,
@@ -310,112 +289,6 @@ impl Door {
             };
             self.send(maker, message);
         }
-    }
-
-    fn open(&mut self, transport: TransportId) {
-        let report = match self.make(transport) {
-            Ok(parameters) => Report::Opened {
-                transport,
-                parameters: Box::new(parameters),
-            },
-            Err(refusal) => Report::Refused { transport, refusal },
-        };
-        self.report(report);
-    }
-
-    fn make(&mut self, transport: TransportId) -> Result<Parameters, Refusal> {
-        let identity = self.identity.as_ref().ok_or(Refusal::Unavailable)?;
-        if self.made.len() >= identity.transports_max || self.made.contains_key(&transport) {
-            return Err(Refusal::TooMany);
-        }
-        let mut random = [0; ENTROPY_BYTES];
-        fill_random(&mut random).map_err(|_| Refusal::Unavailable)?;
-        let mut entropy = Entropy(&random);
-        let key = SessionKey::new(self.me, Tenant::Spaces, &mut entropy);
-        let local = Credentials {
-            ufrag: key.ufrag(&mut entropy),
-            password: password(&mut entropy),
-        };
-        let parameters = Parameters {
-            local: local.clone(),
-            candidates: identity.candidates.clone(),
-            fingerprints: vec![identity.fingerprint.clone()],
-        };
-        let state = State::Waiting(Vec::new());
-        self.made.insert(transport, Made { key, local, state });
-        self.by_key.insert(key, transport);
-        Ok(parameters)
-    }
-
-    fn forget_made(&mut self, transport: TransportId) {
-        if let Some(made) = self.made.remove(&transport) {
-            self.by_key.remove(&made.key);
-        }
-    }
-
-    /// A check has come for a transport that was made here.
-    fn claimed(&mut self, driver: &mut Driver<ServerSession>, peers: &mut Peers, claim: Claim) {
-        let Claim { key, by, stray } = claim;
-        let transport = self.by_key.get(&key).copied();
-        let made = transport.and_then(|transport| self.made.get_mut(&transport));
-        let (Some(transport), Some(made)) = (transport, made) else {
-            peers.drop_stray();
-            return;
-        };
-        match std::mem::replace(&mut made.state, State::RunBy(by)) {
-            State::Waiting(held) => {
-                let local = made.local.clone();
-                let granted = Box::new(Granted {
-                    transport,
-                    key,
-                    local,
-                    held,
-                    stray,
-                });
-                if by == self.me {
-                    self.message(driver, peers, Message::Granted(granted));
-                } else {
-                    self.send(by, Message::Granted(granted));
-                }
-            }
-            State::RunBy(shard) => {
-                made.state = State::RunBy(shard);
-                if shard == self.me {
-                    peers.stray(driver, by, &stray);
-                } else {
-                    peers.pass_on(key, shard, by, stray);
-                }
-            }
-        }
-    }
-
-    /// Runs a transport. False if this shard is about to end.
-    fn start(
-        &mut self,
-        driver: &Driver<ServerSession>,
-        peers: &mut Peers,
-        transport: TransportId,
-        key: SessionKey,
-        local: Credentials,
-    ) -> bool {
-        let Some(identity) = &self.identity else {
-            return false;
-        };
-        let ufrag = local.ufrag.clone();
-        let unix = Duration::from_millis(clock::unix_millis().unsigned_abs());
-        let peer = Peer::open(driver.now(), unix, local, &identity.shared, seed());
-        let conn = peers.add(key, peer, &ufrag);
-        self.by_conn.insert(conn, transport);
-        let running = Running {
-            conn,
-            channels: BTreeMap::new(),
-            tracks: BTreeMap::new(),
-            sounds: BTreeMap::new(),
-            early: Vec::new(),
-            unopened: Vec::new(),
-        };
-        self.running.insert(transport, running);
-        true
     }
 
     /// Does what is ordered of a transport that runs here.
@@ -579,62 +452,6 @@ impl Door {
         }
     }
 
-    /// The number of a producer's sound on this shard, which wants it from here on.
-    fn voice(&mut self, producer: ProducerId) -> Option<TrackId> {
-        if let Some(voice) = self.voices.get(&producer) {
-            return Some(voice.track);
-        }
-        if self.voices.len() >= usize::from(u16::MAX) {
-            return None;
-        }
-        while self
-            .voices
-            .values()
-            .any(|voice| voice.track.0 == self.next_track)
-        {
-            self.next_track = self.next_track.wrapping_add(1);
-        }
-        let track = TrackId(self.next_track);
-        self.next_track = self.next_track.wrapping_add(1);
-        let listeners = Vec::new();
-        self.voices.insert(producer, Voice { track, listeners });
-        self.want(Want {
-            producer,
-            is_wanted: true,
-        });
-        Some(track)
-    }
-
-    fn forget_unheard(&mut self, producer: ProducerId) {
-        let voice = self.voices.get(&producer);
-        if voice.is_some_and(|voice| voice.listeners.is_empty()) {
-            self.voices.remove(&producer);
-            self.want(Want {
-                producer,
-                is_wanted: false,
-            });
-        }
-    }
-
-    fn end_sound(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        peers: &mut Peers,
-        consumer: ConsumerId,
-    ) {
-        let Some(running) = self.running.get_mut(&consumer.transport) else {
-            return;
-        };
-        let Some((producer, ssrc)) = running.sounds.remove(&consumer) else {
-            return;
-        };
-        peers.with(driver, running.conn, |peer| peer.remove_outgoing(ssrc));
-        if let Some(voice) = self.voices.get_mut(&producer) {
-            voice.listeners.retain(|(known, _)| *known != consumer);
-        }
-        self.forget_unheard(producer);
-    }
-
     /// Opens channels that wait, as far as there is an association and their numbers are free.
     fn open_channels(
         &mut self,
@@ -663,7 +480,7 @@ impl Door {
         });
     }
 
-    fn close_channel(
+    pub(super) fn close_channel(
         &mut self,
         driver: &mut Driver<ServerSession>,
         peers: &mut Peers,
@@ -683,7 +500,7 @@ impl Door {
     }
 
     /// A producer of this shard has ended.
-    fn end_producer(
+    pub(super) fn end_producer(
         &mut self,
         driver: &mut Driver<ServerSession>,
         peers: &mut Peers,
@@ -844,51 +661,6 @@ impl Door {
             .deliver(now, producer, byte_order, is_text, bytes);
     }
 
-    /// A packet of a player's sound.
-    fn heard(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        peers: &mut Peers,
-        transport: TransportId,
-        packet: Packet,
-    ) {
-        let running = self.running.get(&transport);
-        let producer = running.and_then(|running| running.tracks.get(&packet.track).copied());
-        let Some(producer) = producer else {
-            return;
-        };
-        self.relay.counters.audio_received += 1;
-        if let Some(speaker) = self.speakers.get_mut(&producer) {
-            let level = packet.extras.audio_level;
-            if let Some(talking) = speaker.talk.note(driver.now(), level) {
-                let report = Report::Level { producer, talking };
-                self.out.push((self.control, Message::Report(report)));
-            }
-            for shard in &speaker.shards {
-                let packet = packet.clone();
-                self.out.push((*shard, Message::Sound { producer, packet }));
-            }
-        }
-        self.forward(driver, peers, producer, packet);
-    }
-
-    fn forward(
-        &mut self,
-        driver: &mut Driver<ServerSession>,
-        peers: &mut Peers,
-        producer: ProducerId,
-        mut packet: Packet,
-    ) {
-        let Some(voice) = self.voices.get(&producer) else {
-            return;
-        };
-        packet.track = voice.track;
-        self.relay.counters.audio_delivered += voice.listeners.len() as u64;
-        for (_, conn) in &voice.listeners {
-            peers.forward(driver, *conn, std::slice::from_ref(&packet), false);
-        }
-    }
-
     /// Hands a receiver's messages to its channels, to share packets.
     fn send_queued(
         &mut self,
@@ -896,31 +668,33 @@ impl Door {
         peers: &mut Peers,
         transport: TransportId,
     ) {
+        // A number that was taken when its channel was ordered may be free by now.
+        self.open_channels(driver, peers, transport);
         let now = driver.now();
         let Some(running) = self.running.get(&transport) else {
             return;
         };
         let relay = &mut self.relay;
         peers.with(driver, running.conn, |peer| {
-            while let Some(item) = relay.take(transport) {
-                let sent = peer
-                    .data()
-                    .map(|data| data.send(now, item.channel, item.is_text, &item.bytes));
-                match sent {
-                    Some(Ok(())) => relay.counters.delivered += 1,
-                    Some(Err(SendError::Full)) => {
-                        relay.put_back(transport, item, now + FULL);
-                        break;
-                    }
-                    Some(Err(_)) | None => relay.counters.messages_dropped += 1,
-                }
-            }
+            relay.send(now, transport, peer.data());
             peer.flush_data(now);
         });
     }
 
     /// Once in a while: those who send nothing any more do not talk.
     pub fn sweep(&mut self, now: Instant) {
+        self.relay.note_rate(now);
+        let counted = Counted {
+            shard: self.me,
+            relay: self.relay.counters,
+            queued: self.relay.queued(),
+            census: self.relay.census(),
+            transports: self.transports(),
+        };
+        if self.counted != Some(counted) {
+            self.counted = Some(counted);
+            self.report(Report::Counted(Box::new(counted)));
+        }
         let mut silent = Vec::new();
         for (producer, speaker) in &mut self.speakers {
             if speaker.talk.is_stale(now) && speaker.talk.note(now, None) == Some(false) {
@@ -945,48 +719,5 @@ impl Door {
         }
         self.made.clear();
         self.by_key.clear();
-    }
-}
-
-fn seed() -> u64 {
-    let mut seed = [0; 8];
-    fill_random(&mut seed).expect("the kernel has had random bytes for the transport's names");
-    u64::from_le_bytes(seed)
-}
-
-fn opus(payload_type: u8) -> Format {
-    Format {
-        payload_type,
-        codec: Codec::Opus,
-        clock_rate: 48_000,
-        channels: 2,
-        parameters: String::new(),
-        rtx: None,
-        red: None,
-        nack: false,
-        pli: false,
-        fir: false,
-        transport_cc: false,
-        remb: false,
-    }
-}
-
-fn outgoing(
-    track: TrackId,
-    mid: String,
-    ssrc: u32,
-    payload_type: u8,
-    extensions: ExtensionMap,
-) -> Outgoing {
-    Outgoing {
-        mid,
-        track,
-        kind: Kind::Audio,
-        format: opus(payload_type),
-        stream: Stream {
-            ssrc,
-            rtx_ssrc: None,
-        },
-        extensions,
     }
 }

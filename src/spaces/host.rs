@@ -9,11 +9,9 @@ use std::time::Instant;
 use super::counters::Counters;
 use super::message::{Order, TransportId};
 use super::options::{
-    BANS_MAX, CHAT_BYTES_MAX, DATA_KEY_BYTES_MAX, DATA_MAX, DATA_VALUE_BYTES_MAX, EVENT_BYTES_MAX,
-    Options, WORLD_BYTES_MAX, WORLDS_MAX,
+    CHAT_BYTES_MAX, DATA_KEY_BYTES_MAX, DATA_MAX, DATA_VALUE_BYTES_MAX, EVENT_BYTES_MAX, Options,
 };
 use super::player::{Player, PlayerKey};
-use super::token;
 use crate::base::ids::{ConnId, ShardId};
 use crate::base::prng::Prng;
 use crate::proto::unavi::{Dialect, Request, Response, Side, World};
@@ -41,36 +39,17 @@ pub(super) struct Space {
     pub(super) muted: BTreeSet<u8>,
 }
 
-/// A player of a space, for those who look after it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Seen {
-    /// Its number.
-    pub player: u8,
-    /// What it is called; may be empty.
-    pub name: String,
-    /// Where it comes from.
-    pub address: IpAddr,
-    /// What it speaks.
-    pub dialect: &'static str,
-    /// It sends sound.
-    pub has_voice: bool,
-    /// Nobody hears it.
-    pub is_muted: bool,
-    /// Its connection has broken, and its number is kept.
-    pub is_away: bool,
-}
-
 /// All spaces and players.
 #[derive(Debug)]
 pub struct Host {
     pub(super) options: Options,
     pub(super) players: BTreeMap<PlayerKey, Player>,
-    by_conn: BTreeMap<ConnId, PlayerKey>,
+    pub(super) by_conn: BTreeMap<ConnId, PlayerKey>,
     pub(super) by_transport: BTreeMap<TransportId, (PlayerKey, Side)>,
-    by_resume: BTreeMap<String, PlayerKey>,
+    pub(super) by_resume: BTreeMap<String, PlayerKey>,
     pub(super) spaces: BTreeMap<World, Space>,
     /// Until when.
-    bans: BTreeMap<(World, IpAddr), Instant>,
+    pub(super) bans: BTreeMap<(World, IpAddr), Instant>,
     shards: u16,
     next_player: u64,
     pub(super) next_transport: u64,
@@ -134,6 +113,12 @@ impl Host {
     /// Spaces that somebody is in.
     pub fn spaces(&self) -> usize {
         self.spaces.len()
+    }
+
+    /// Players in the space that has most.
+    pub fn together(&self) -> usize {
+        let all = self.spaces.values().map(|space| space.members.len());
+        all.max().unwrap_or(0)
     }
 
     /// Connections that are in no space.
@@ -281,206 +266,6 @@ impl Host {
         let may = bucket(player).take(now);
         self.counters.too_often += u64::from(!may);
         may
-    }
-
-    fn join(
-        &mut self,
-        now: Instant,
-        unix_ms: u64,
-        key: PlayerKey,
-        world: World,
-        token: Option<String>,
-        resume: Option<String>,
-    ) {
-        let Some(player) = self.players.get(&key) else {
-            return;
-        };
-        if player.worlds.contains_key(&world) {
-            return;
-        }
-        let token = token.or_else(|| player.token.clone()).unwrap_or_default();
-        let address = player.address;
-        let worlds = player.worlds.len();
-        let is_long = matches!(&world, World::Uri(uri) if uri.len() > WORLD_BYTES_MAX);
-        let is_new = !self.spaces.contains_key(&world);
-        let joins_key = &self.options.join_key;
-        let refusal =
-            if !joins_key.is_empty() && !token::admits(joins_key, &token, &world, unix_ms / 1000) {
-                self.counters.unauthorised += 1;
-                Some("token")
-            } else if self.is_banned(now, &world, address) {
-                self.counters.banned += 1;
-                Some("banned")
-            } else if is_long
-                || worlds >= WORLDS_MAX
-                || (is_new && self.spaces.len() >= self.options.spaces_max)
-            {
-                self.counters.over_limit += 1;
-                Some("limit")
-            } else {
-                None
-            };
-        if let Some(reason) = refusal {
-            return self.refuse(key, world, reason);
-        }
-        let returning = resume
-            .as_deref()
-            .filter(|resume| !resume.is_empty())
-            .and_then(|resume| self.by_resume.get(resume).copied());
-        if let Some(old) = returning
-            && old != key
-            && self.come_back(old, key)
-        {
-            // It is in the spaces that it was in, this one perhaps not among them.
-            if self.players[&key].worlds.contains_key(&world) {
-                self.welcome(key, &world, true);
-                return;
-            }
-        }
-        if resume.is_some() && self.players[&key].resume.is_none() {
-            let resume = self.name();
-            self.by_resume.insert(resume.clone(), key);
-            self.players.entry(key).and_modify(|player| {
-                player.resume = Some(resume);
-            });
-        }
-        self.enter(key, world);
-    }
-
-    fn enter(&mut self, key: PlayerKey, world: World) {
-        let room = self.options.space_players_max.min(256);
-        let space = self.spaces.entry(world.clone()).or_default();
-        let free: Vec<u8> = (0..=u8::MAX)
-            .filter(|number| !space.members.contains_key(number))
-            .collect();
-        if space.members.len() >= room || free.is_empty() {
-            self.counters.full += 1;
-            tracing::warn!(players = space.members.len(), "a space is full");
-            return self.refuse(key, world, "full");
-        }
-        let number = free[self.prng.below(free.len() as u64) as usize];
-        self.counters.joins += 1;
-        // Those who are in are told first: the newcomer is not among them yet.
-        let joined = self.players[&key].joined(number, false);
-        let falls = self.players[&key].falls(number);
-        self.tell_space(&world, None, joined);
-        if let Some(falls) = falls {
-            self.tell_space(&world, None, falls);
-        }
-        if let Some(space) = self.spaces.get_mut(&world) {
-            space.members.insert(number, key);
-        }
-        if let Some(player) = self.players.get_mut(&key) {
-            player.worlds.insert(world.clone(), number);
-        }
-        self.welcome(key, &world, false);
-    }
-
-    /// Tells one who is in a space who else is, and what it is itself.
-    fn welcome(&mut self, key: PlayerKey, world: &World, is_back: bool) {
-        let player = &self.players[&key];
-        let number = player.worlds[world];
-        let resume = player.resume.clone();
-        let others: Vec<(u8, PlayerKey)> = self.spaces[world]
-            .members
-            .iter()
-            .map(|(number, other)| (*number, *other))
-            .filter(|(_, other)| *other != key)
-            .collect();
-        for (number, other) in &others {
-            let joined = self.players[other].joined(*number, true);
-            let falls = self.players[other].falls(*number);
-            let talks = self.players[other].talks(*number);
-            self.say(key, joined);
-            for known in falls.into_iter().chain(talks) {
-                self.say(key, known);
-            }
-        }
-        let joined = Response::Joined {
-            world: world.clone(),
-            player: number,
-            resume,
-        };
-        self.say(key, joined);
-        self.counters.resumed += u64::from(is_back);
-        for (_, other) in others {
-            self.consume(key, other, world);
-            self.consume(other, key, world);
-        }
-    }
-
-    /// One who was away, or whose connection is not known to have broken, has come back as `new`.
-    fn come_back(&mut self, old: PlayerKey, new: PlayerKey) -> bool {
-        if self
-            .players
-            .get(&new)
-            .is_none_or(|player| !player.worlds.is_empty())
-        {
-            return false;
-        }
-        self.end_media(old);
-        let Some(before) = self.players.remove(&old) else {
-            return false;
-        };
-        if let Some(conn) = before.conn {
-            self.by_conn.remove(&conn);
-        }
-        for (world, number) in &before.worlds {
-            if let Some(space) = self.spaces.get_mut(world) {
-                space.members.insert(*number, new);
-            }
-        }
-        if let Some(resume) = &before.resume {
-            self.by_resume.insert(resume.clone(), new);
-        }
-        if let Some(player) = self.players.get_mut(&new) {
-            player.worlds = before.worlds;
-            player.resume = before.resume;
-            for (key, value) in before.data {
-                if player.datum(&key).is_none() {
-                    player.data.push((key, value));
-                }
-            }
-        }
-        true
-    }
-
-    fn refuse(&mut self, key: PlayerKey, world: World, reason: &'static str) {
-        self.forget_empty(&world);
-        self.say(key, Response::JoinRefused { world, reason });
-    }
-
-    fn forget_empty(&mut self, world: &World) {
-        let is_empty = self
-            .spaces
-            .get(world)
-            .is_some_and(|space| space.members.is_empty());
-        if is_empty {
-            self.spaces.remove(world);
-        }
-    }
-
-    fn leave(&mut self, key: PlayerKey, world: &World) {
-        let Some(number) = self
-            .players
-            .get_mut(&key)
-            .and_then(|player| player.worlds.remove(world))
-        else {
-            self.counters.out_of_place += 1;
-            return;
-        };
-        let mut others = Vec::new();
-        if let Some(space) = self.spaces.get_mut(world) {
-            space.members.remove(&number);
-            space.muted.remove(&number);
-            others.extend(space.members.values().copied());
-        }
-        self.tell_space(world, None, Response::PlayerLeft(number));
-        for other in others {
-            self.part(key, other, world);
-            self.part(other, key, world);
-        }
-        self.forget_empty(world);
     }
 
     fn chat(&mut self, now: Instant, unix_ms: u64, key: PlayerKey, text: String) {
@@ -677,101 +462,6 @@ impl Host {
         self.bans.retain(|_, until| *until > now);
     }
 
-    /// Players of a space, those who are away apart.
-    pub fn count(&self, world: &World) -> usize {
-        self.spaces.get(world).map_or(0, |space| {
-            let players = space.members.values();
-            players
-                .filter(|key| {
-                    self.players
-                        .get(key)
-                        .is_some_and(|player| player.conn.is_some())
-                })
-                .count()
-        })
-    }
-
-    /// Spaces and how many are in each.
-    pub fn worlds(&self) -> impl Iterator<Item = (&World, usize)> {
-        self.spaces
-            .iter()
-            .map(|(world, space)| (world, space.members.len()))
-    }
-
-    /// The players of a space.
-    pub fn seen(&self, world: &World) -> Vec<Seen> {
-        let Some(space) = self.spaces.get(world) else {
-            return Vec::new();
-        };
-        let members = space.members.iter();
-        members
-            .filter_map(|(number, key)| {
-                let player = self.players.get(key)?;
-                Some(Seen {
-                    player: *number,
-                    name: player.datum("nickname").unwrap_or_default().to_owned(),
-                    address: player.address,
-                    dialect: player.dialect.map_or("", Dialect::name),
-                    has_voice: player.audio.is_some(),
-                    is_muted: space.muted.contains(number),
-                    is_away: player.conn.is_none(),
-                })
-            })
-            .collect()
-    }
-
-    /// Puts a player out of a space. False if it is not there.
-    pub fn kick(&mut self, world: &World, number: u8, reason: &str) -> bool {
-        let Some(key) = self.member(world, number) else {
-            return false;
-        };
-        self.counters.kicked += 1;
-        let kicked = Response::Kicked {
-            world: world.clone(),
-            reason: reason.to_owned(),
-        };
-        self.say(key, kicked);
-        self.leave(key, world);
-        true
-    }
-
-    /// Puts a player out of a space, and keeps its address out of it.
-    pub fn ban(&mut self, world: &World, number: u8, until: Instant, reason: &str) -> bool {
-        let Some(key) = self.member(world, number) else {
-            return false;
-        };
-        if self.bans.len() >= BANS_MAX {
-            self.bans.pop_first();
-        }
-        let address = self.players[&key].address;
-        self.bans.insert((world.clone(), address), until);
-        self.kick(world, number, reason)
-    }
-
-    /// Has nobody hear or read a player, or all again. False if it is not there.
-    pub fn mute(&mut self, world: &World, number: u8, is_muted: bool) -> bool {
-        let Some(key) = self.member(world, number) else {
-            return false;
-        };
-        if let Some(space) = self.spaces.get_mut(world) {
-            match is_muted {
-                true => space.muted.insert(number),
-                false => space.muted.remove(&number),
-            };
-        }
-        self.apply_mute(key, world);
-        true
-    }
-
-    fn member(&self, world: &World, number: u8) -> Option<PlayerKey> {
-        self.spaces.get(world)?.members.get(&number).copied()
-    }
-
-    fn is_banned(&self, now: Instant, world: &World, address: IpAddr) -> bool {
-        let until = self.bans.get(&(world.clone(), address));
-        until.is_some_and(|until| *until > now)
-    }
-
     /// Tells all that the server is about to end. Nobody gets in from here on.
     pub fn drain(&mut self) {
         self.is_draining = true;
@@ -787,7 +477,7 @@ impl Player {
         self.conn.zip(self.dialect)
     }
 
-    fn joined(&self, number: u8, before_you: bool) -> Response {
+    pub(super) fn joined(&self, number: u8, before_you: bool) -> Response {
         Response::PlayerJoined {
             player: number,
             data: self.data.clone(),
@@ -796,7 +486,7 @@ impl Player {
     }
 
     /// That it talks, of which one is else only told when it begins or ends.
-    fn talks(&self, number: u8) -> Option<Response> {
+    pub(super) fn talks(&self, number: u8) -> Option<Response> {
         self.is_talking.then_some(Response::Talking {
             player: number,
             talking: true,
@@ -805,7 +495,7 @@ impl Player {
 
     /// That it falls, which generations 2 and 3 have no place for in what tells of a player. The first
     /// thing that one hears of a player is that it stands.
-    fn falls(&self, number: u8) -> Option<Response> {
+    pub(super) fn falls(&self, number: u8) -> Option<Response> {
         let falls = self.datum("falling").filter(|falls| *falls == "true")?;
         Some(Response::Data {
             player: number,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::relay::Counters as RelayCounters;
 use crate::base::ids::ShardId;
 use crate::media::Packet;
 use crate::proto::ice::{Candidate, Credentials, Stray};
@@ -261,6 +262,23 @@ pub enum Report {
         /// Somebody talks.
         talking: bool,
     },
+    /// What a shard has counted, for the metrics.
+    Counted(Box<Counted>),
+}
+
+/// What a media shard counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// The shard.
+    pub shard: ShardId,
+    /// Of its relay.
+    pub relay: RelayCounters,
+    /// Messages that wait for receivers.
+    pub queued: usize,
+    /// Consumers of data, producers that they have, and producers of data of this shard.
+    pub census: (usize, usize, usize),
+    /// Transports that were made there, and those that run there.
+    pub transports: (usize, usize),
 }
 
 /// A message on the mesh.

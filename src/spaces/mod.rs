@@ -7,13 +7,17 @@ mod bucket;
 mod consuming;
 mod counters;
 pub mod door;
+mod entering;
 mod host;
 mod location;
+mod making;
 mod message;
 mod options;
+mod overseeing;
 mod player;
 mod relay;
 pub mod signalling;
+mod sound;
 mod talk;
 mod token;
 
@@ -21,10 +25,11 @@ mod token;
 mod tests;
 
 pub use counters::Counters;
-pub use host::{Host, Output, Seen};
+pub use host::{Host, Output};
 pub use message::{
-    ByteOrder, ConsumerId, Direction, Granted, Message, Order, Parameters, ProducerId, Refusal,
-    Report, Role, TransportId,
+    ByteOrder, ConsumerId, Counted, Direction, Granted, Message, Order, Parameters, ProducerId,
+    Refusal, Report, Role, TransportId,
 };
 pub use options::{Interest, Options};
-pub use relay::{Counters as RelayCounters, Item, Relay, Want};
+pub use overseeing::Seen;
+pub use relay::{Counters as RelayCounters, Relay, Want};

@@ -9,17 +9,16 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use slab::Slab;
 
 use super::location::{self, Bucket, LOCATION_BYTES, Place};
 use super::message::{ByteOrder, ConsumerId, ProducerId, TransportId};
 use crate::base::ids::ShardId;
-use crate::proto::sctp::ChannelId;
+use crate::proto::sctp::{Association, ChannelId};
 
-/// Messages that wait for one receiver: two of each of 255 players.
-const QUEUE_MESSAGES_MAX: usize = 512;
+mod queue;
 
-/// Bytes that wait for one receiver: four messages of the largest size.
-const QUEUE_BYTES_MAX: usize = 1 << 20;
+use queue::{Item, Queue};
 
 /// Consumers of one transport: those of 256 players in four spaces.
 const CONSUMERS_MAX: usize = 1024;
@@ -33,7 +32,10 @@ const BYTES_PER_S: f64 = 128.0 * 1024.0;
 const BYTES_BURST: f64 = 512.0 * 1024.0;
 
 /// How long messages wait for others while there are many.
-const GATHER: Duration = Duration::from_millis(4);
+const GATHER: Duration = Duration::from_millis(5);
+
+/// How long a receiver waits that can take no more.
+const FULL: Duration = Duration::from_millis(10);
 
 /// With fewer messages a second nobody waits: what is saved is not needed.
 const GATHER_FROM_PER_S: f64 = 2000.0;
@@ -63,21 +65,19 @@ pub struct Counters {
     pub audio_delivered: u64,
 }
 
-/// A message for one receiver's data channel.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Item {
-    /// The channel.
-    pub channel: ChannelId,
-    /// Text, not bytes.
-    pub is_text: bool,
-    /// The message.
-    pub bytes: Bytes,
-    is_location: bool,
-}
-
+/// What a receiver has of one producer.
 #[derive(Debug)]
 struct Consumer {
     producer: ProducerId,
+    channel: ChannelId,
+}
+
+/// The same, as it is looked at with each message of the producer.
+#[derive(Debug)]
+struct Listener {
+    id: ConsumerId,
+    /// In [`Relay::receivers`].
+    receiver: usize,
     channel: ChannelId,
     player: u8,
     byte_order: ByteOrder,
@@ -94,12 +94,12 @@ struct Interest {
 }
 
 /// One transport that receives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Receiver {
+    transport: TransportId,
     consumers: BTreeMap<ConsumerId, Consumer>,
     interest: Option<Interest>,
-    queue: VecDeque<Item>,
-    queue_bytes: usize,
+    queue: Queue,
     /// In the list of those that have something to send.
     due: Option<Instant>,
 }
@@ -108,7 +108,7 @@ struct Receiver {
 #[derive(Debug, Default)]
 struct Source {
     /// Of data.
-    consumers: Vec<ConsumerId>,
+    listeners: Vec<Listener>,
     place: Option<Place>,
     /// Receivers that measure distances from it.
     watchers: usize,
@@ -127,7 +127,8 @@ struct Local {
 /// The relay of one shard.
 #[derive(Debug)]
 pub struct Relay {
-    receivers: BTreeMap<TransportId, Receiver>,
+    receivers: Slab<Receiver>,
+    by_transport: BTreeMap<TransportId, usize>,
     sources: HashMap<ProducerId, Source, foldhash::fast::RandomState>,
     locals: BTreeMap<ProducerId, Local>,
     /// Receivers that have something to send, in the order that it is due.
@@ -151,7 +152,8 @@ impl Relay {
     /// Nothing to relay.
     pub fn new(now: Instant) -> Self {
         Self {
-            receivers: BTreeMap::new(),
+            receivers: Slab::new(),
+            by_transport: BTreeMap::new(),
             sources: HashMap::default(),
             locals: BTreeMap::new(),
             due: VecDeque::new(),
@@ -197,14 +199,32 @@ impl Relay {
             return Vec::new();
         };
         let mut ended = Vec::new();
-        for id in source.consumers {
-            if let Some(receiver) = self.receivers.get_mut(&id.transport)
-                && let Some(consumer) = receiver.consumers.remove(&id)
+        for listener in source.listeners {
+            if let Some(receiver) = self.receivers.get_mut(listener.receiver)
+                && let Some(consumer) = receiver.consumers.remove(&listener.id)
             {
-                ended.push((id, consumer.channel));
+                ended.push((listener.id, consumer.channel));
             }
         }
         ended
+    }
+
+    fn receiver_mut(&mut self, transport: TransportId) -> Option<&mut Receiver> {
+        self.receivers.get_mut(*self.by_transport.get(&transport)?)
+    }
+
+    /// Where a transport's receiver is, which may be a new one.
+    fn receiver_index(&mut self, transport: TransportId) -> usize {
+        let receivers = &mut self.receivers;
+        *self.by_transport.entry(transport).or_insert_with(|| {
+            receivers.insert(Receiver {
+                transport,
+                consumers: BTreeMap::new(),
+                interest: None,
+                queue: Queue::default(),
+                due: None,
+            })
+        })
     }
 
     /// A player of this shard gets a producer's messages. `None` if it has too many or this one
@@ -215,7 +235,8 @@ impl Relay {
         producer: ProducerId,
         (channel, player, byte_order): (ChannelId, u8, ByteOrder),
     ) -> Option<Option<Want>> {
-        let receiver = self.receivers.entry(id.transport).or_default();
+        let index = self.receiver_index(id.transport);
+        let receiver = &mut self.receivers[index];
         let has_it = receiver.consumers.contains_key(&id)
             || receiver
                 .consumers
@@ -224,20 +245,20 @@ impl Relay {
         if has_it || receiver.consumers.len() >= CONSUMERS_MAX {
             return None;
         }
-        receiver.consumers.insert(
-            id,
-            Consumer {
-                producer,
-                channel,
-                player,
-                byte_order,
-                is_paused: false,
-                located: None,
-            },
-        );
+        receiver
+            .consumers
+            .insert(id, Consumer { producer, channel });
         let is_new = !self.sources.contains_key(&producer);
         let source = self.sources.entry(producer).or_default();
-        source.consumers.push(id);
+        source.listeners.push(Listener {
+            id,
+            receiver: index,
+            channel,
+            player,
+            byte_order,
+            is_paused: false,
+            located: None,
+        });
         let is_wanted = true;
         Some(is_new.then_some(Want {
             producer,
@@ -247,31 +268,31 @@ impl Relay {
 
     /// Stops a consumer, or lets it go on.
     pub fn pause(&mut self, id: ConsumerId, is_paused: bool) {
-        if let Some(receiver) = self.receivers.get_mut(&id.transport)
-            && let Some(consumer) = receiver.consumers.get_mut(&id)
+        let index = self.by_transport.get(&id.transport);
+        let receiver = index.and_then(|index| self.receivers.get(*index));
+        let consumer = receiver.and_then(|receiver| receiver.consumers.get(&id));
+        if let Some(source) = consumer.and_then(|it| self.sources.get_mut(&it.producer))
+            && let Some(listener) = source.listeners.iter_mut().find(|known| known.id == id)
         {
-            consumer.is_paused = is_paused;
+            listener.is_paused = is_paused;
         }
     }
 
     /// A consumer ends. Gives its channel, and what the shard does not want any more.
     pub fn end_consumer(&mut self, id: ConsumerId) -> Option<(ChannelId, Option<Want>)> {
-        let receiver = self.receivers.get_mut(&id.transport)?;
+        let receiver = self.receiver_mut(id.transport)?;
         let consumer = receiver.consumers.remove(&id)?;
-        receiver
-            .queue
-            .retain(|item| item.channel != consumer.channel);
-        receiver.queue_bytes = receiver.queue.iter().map(|item| item.bytes.len()).sum();
+        receiver.queue.forget(consumer.channel);
         let producer = consumer.producer;
         if let Some(source) = self.sources.get_mut(&producer) {
-            source.consumers.retain(|known| *known != id);
+            source.listeners.retain(|known| known.id != id);
         }
         Some((consumer.channel, self.forget_unused(producer)))
     }
 
     fn forget_unused(&mut self, producer: ProducerId) -> Option<Want> {
         let source = self.sources.get(&producer)?;
-        if source.watchers > 0 || !source.consumers.is_empty() {
+        if source.watchers > 0 || !source.listeners.is_empty() {
             return None;
         }
         self.sources.remove(&producer);
@@ -292,13 +313,13 @@ impl Relay {
         others_every: Duration,
     ) -> Vec<Want> {
         let mut wants = Vec::new();
-        let receiver = self.receivers.entry(transport).or_default();
+        let index = self.receiver_index(transport);
         let interest = Interest {
             own,
             nearest,
             others_every,
         };
-        let before = receiver.interest.replace(interest);
+        let before = self.receivers[index].interest.replace(interest);
         if !self.sources.contains_key(&own) {
             let is_wanted = true;
             wants.push(Want {
@@ -319,13 +340,14 @@ impl Relay {
 
     /// A transport of this shard has ended. Gives what the shard does not want any more.
     pub fn end_receiver(&mut self, transport: TransportId) -> Vec<Want> {
-        let Some(receiver) = self.receivers.remove(&transport) else {
+        let Some(index) = self.by_transport.remove(&transport) else {
             return Vec::new();
         };
+        let receiver = self.receivers.remove(index);
         let mut wants = Vec::new();
         for (id, consumer) in receiver.consumers {
             if let Some(source) = self.sources.get_mut(&consumer.producer) {
-                source.consumers.retain(|known| *known != id);
+                source.listeners.retain(|known| known.id != id);
             }
             wants.extend(self.forget_unused(consumer.producer));
         }
@@ -367,23 +389,25 @@ impl Relay {
             return;
         };
         source.place = place.or(source.place);
-        let consumers = std::mem::take(&mut source.consumers);
+        let mut listeners = std::mem::take(&mut source.listeners);
         // A player has one number in a space, and there are two byte orders.
         let mut forms: Vec<(u8, ByteOrder, Bytes)> = Vec::new();
-        for id in &consumers {
-            let is_left_out = is_location && self.is_far(now, *id, producer, place);
-            let Some(receiver) = self.receivers.get_mut(&id.transport) else {
-                continue;
-            };
-            let Some(consumer) = receiver.consumers.get_mut(id) else {
-                continue;
-            };
-            if is_left_out || consumer.is_paused {
-                self.counters.far_left_out += u64::from(is_left_out);
+        let gathers = self.gathers();
+        for listener in &mut listeners {
+            if listener.is_paused {
                 continue;
             }
-            consumer.located = Some(now);
-            let (player, to) = (consumer.player, consumer.byte_order);
+            if let Some(place) = place {
+                if self.is_far(now, listener, producer, place) {
+                    self.counters.far_left_out += 1;
+                    continue;
+                }
+                listener.located = Some(now);
+            }
+            let Some(receiver) = self.receivers.get_mut(listener.receiver) else {
+                continue;
+            };
+            let (player, to) = (listener.player, listener.byte_order);
             let bytes = if is_location {
                 let known = forms.iter().find(|form| (form.0, form.1) == (player, to));
                 match known {
@@ -398,29 +422,27 @@ impl Relay {
                 bytes.clone()
             };
             let item = Item {
-                channel: consumer.channel,
+                channel: listener.channel,
                 is_text,
                 bytes,
                 is_location,
             };
-            receiver.push(item, &mut self.counters);
+            receiver.queue.push(item, &mut self.counters);
             self.rate.2 += 1.0;
             if receiver.due.is_none() && !receiver.queue.is_empty() {
-                let at = match self.rate.1 >= GATHER_FROM_PER_S {
-                    true => now + GATHER,
-                    false => now,
-                };
+                let at = if gathers { now + GATHER } else { now };
                 receiver.due = Some(at);
-                self.due.push_back((at, id.transport));
+                self.due.push_back((at, receiver.transport));
             }
         }
         if let Some(source) = self.sources.get_mut(&producer) {
-            source.consumers = consumers;
+            source.listeners = listeners;
         }
         self.note_rate(now);
     }
 
-    fn note_rate(&mut self, now: Instant) {
+    /// Counts the second that has passed.
+    pub fn note_rate(&mut self, now: Instant) {
         let (since, _, queued) = self.rate;
         let passed = now.saturating_duration_since(since);
         if passed >= Duration::from_secs(1) {
@@ -432,22 +454,22 @@ impl Relay {
     fn is_far(
         &self,
         now: Instant,
-        id: ConsumerId,
+        listener: &Listener,
         producer: ProducerId,
-        place: Option<Place>,
+        place: Place,
     ) -> bool {
-        let Some(receiver) = self.receivers.get(&id.transport) else {
+        let Some(receiver) = self.receivers.get(listener.receiver) else {
             return false;
         };
-        let (Some(interest), Some(place)) = (&receiver.interest, place) else {
+        let Some(interest) = &receiver.interest else {
             return false;
         };
         let own = self.sources.get(&interest.own);
         let Some(own) = own.and_then(|source| source.place) else {
             return false;
         };
-        let seen = receiver.consumers.get(&id).and_then(|known| known.located);
-        if seen.is_none_or(|seen| now >= seen + interest.others_every) {
+        let is_due = |seen: Instant| now >= seen + interest.others_every;
+        if listener.located.is_none_or(is_due) {
             return false;
         }
         let distance = own.distance(place);
@@ -457,6 +479,11 @@ impl Relay {
             other.producer != producer && place.is_some_and(|place| own.distance(place) < distance)
         });
         nearer.take(usize::from(interest.nearest)).count() >= usize::from(interest.nearest)
+    }
+
+    /// There are so many messages that they wait for each other.
+    pub fn gathers(&self) -> bool {
+        self.rate.1 >= GATHER_FROM_PER_S
     }
 
     /// When [`Relay::take_due`] has something.
@@ -471,244 +498,48 @@ impl Relay {
             return None;
         }
         self.due.pop_front();
-        if let Some(receiver) = self.receivers.get_mut(&transport) {
+        if let Some(receiver) = self.receiver_mut(transport) {
             receiver.due = None;
             self.counters.flushes += 1;
         }
         Some(transport)
     }
 
-    /// The next message for a receiver.
-    pub fn take(&mut self, transport: TransportId) -> Option<Item> {
-        let receiver = self.receivers.get_mut(&transport)?;
-        let item = receiver.queue.pop_front()?;
-        receiver.queue_bytes -= item.bytes.len();
-        Some(item)
-    }
-
-    /// A receiver cannot take a message yet: it and those behind it wait until `at`.
-    pub fn put_back(&mut self, transport: TransportId, item: Item, at: Instant) {
-        if let Some(receiver) = self.receivers.get_mut(&transport) {
-            receiver.queue_bytes += item.bytes.len();
-            receiver.queue.push_front(item);
-            if receiver.due.is_none() {
-                receiver.due = Some(at);
-                let place = self.due.partition_point(|(known, _)| *known <= at);
-                self.due.insert(place, (at, transport));
-            }
+    /// Hands what waits for a receiver to its association. What that cannot take yet waits on,
+    /// the oldest first; without an association nothing does.
+    pub fn send(&mut self, now: Instant, transport: TransportId, data: Option<&mut Association>) {
+        let counters = &mut self.counters;
+        let index = self.by_transport.get(&transport);
+        let Some(receiver) = index.and_then(|index| self.receivers.get_mut(*index)) else {
+            return;
+        };
+        if receiver.queue.send(now, data, counters) || receiver.due.is_some() {
+            return;
         }
+        let at = now + FULL;
+        receiver.due = Some(at);
+        let place = self.due.partition_point(|(known, _)| *known <= at);
+        self.due.insert(place, (at, transport));
     }
 
     /// Messages that wait for all receivers.
     pub fn queued(&self) -> usize {
-        let all = self.receivers.values();
-        all.map(|receiver| receiver.queue.len()).sum()
+        let all = self.receivers.iter();
+        all.map(|(_, receiver)| receiver.queue.len()).sum()
     }
 
     /// Consumers, producers that they have, and producers of this shard.
     pub fn census(&self) -> (usize, usize, usize) {
-        let consumers = self.receivers.values();
+        let consumers = self.receivers.iter();
         (
-            consumers.map(|receiver| receiver.consumers.len()).sum(),
+            consumers
+                .map(|(_, receiver)| receiver.consumers.len())
+                .sum(),
             self.sources.len(),
             self.locals.len(),
         )
     }
 }
 
-impl Receiver {
-    fn push(&mut self, item: Item, counters: &mut Counters) {
-        let is_full = |receiver: &Self| {
-            receiver.queue.len() >= QUEUE_MESSAGES_MAX
-                || receiver.queue_bytes + item.bytes.len() > QUEUE_BYTES_MAX
-        };
-        while is_full(self) {
-            let Some(oldest) = self.queue.iter().position(|item| item.is_location) else {
-                counters.messages_dropped += 1;
-                return;
-            };
-            if let Some(dropped) = self.queue.remove(oldest) {
-                self.queue_bytes -= dropped.bytes.len();
-                counters.locations_dropped += 1;
-            }
-        }
-        self.queue_bytes += item.bytes.len();
-        self.queue.push_back(item);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn transport(number: u64) -> TransportId {
-        TransportId {
-            maker: ShardId(0),
-            number,
-        }
-    }
-
-    fn producer(number: u64) -> ProducerId {
-        ProducerId {
-            transport: transport(number),
-            number: 0,
-        }
-    }
-
-    fn consumer(of: u64, number: u32) -> ConsumerId {
-        ConsumerId {
-            transport: transport(of),
-            number,
-        }
-    }
-
-    fn start() -> Instant {
-        // The only point in time that a test without a clock can have.
-        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        #[expect(clippy::disallowed_methods, reason = "tests may look at the clock")]
-        *START.get_or_init(<Instant>::now)
-    }
-
-    fn drain(relay: &mut Relay, of: u64) -> Vec<Item> {
-        std::iter::from_fn(|| relay.take(transport(of))).collect()
-    }
-
-    #[test]
-    fn a_location_carries_its_senders_true_number_in_each_receivers_order() {
-        let now = start();
-        let mut relay = Relay::new(now);
-        relay.produce(now, producer(1), ByteOrder::Little);
-        for (of, order) in [(2, ByteOrder::Little), (3, ByteOrder::Big)] {
-            let facts = (ChannelId(0), 77, order);
-            let want = relay.consume(consumer(of, 0), producer(1), facts);
-            assert_eq!(want.expect("there is room").is_some(), of == 2);
-        }
-        let mut bytes = vec![200]; // A lie.
-        bytes.extend([100i32, -2, 3].iter().flat_map(|n| n.to_le_bytes()));
-        bytes.extend([1i16, -2, 3, 10_000].iter().flat_map(|n| n.to_le_bytes()));
-        let bytes = Bytes::from(bytes);
-        assert!(relay.received(now, producer(1), bytes.len()).is_some());
-        relay.deliver(now, producer(1), ByteOrder::Little, false, &bytes);
-        let little = drain(&mut relay, 2).remove(0).bytes;
-        assert_eq!((little[0], &little[1..]), (77, &bytes[1..]));
-        let mut big = vec![77];
-        big.extend([100i32, -2, 3].iter().flat_map(|n| n.to_be_bytes()));
-        big.extend([1i16, -2, 3, 10_000].iter().flat_map(|n| n.to_be_bytes()));
-        assert_eq!(drain(&mut relay, 3).remove(0).bytes, big);
-    }
-
-    #[test]
-    fn a_full_queue_drops_the_oldest_locations_and_nothing_else() {
-        let now = start();
-        let mut relay = Relay::new(now);
-        let facts = (ChannelId(0), 1, ByteOrder::Big);
-        let _ = relay.consume(consumer(2, 0), producer(1), facts);
-        let other = Bytes::from_static(b"not a location");
-        relay.deliver(now, producer(1), ByteOrder::Big, true, &other);
-        for n in 0..2 * QUEUE_MESSAGES_MAX {
-            let mut bytes = vec![0; LOCATION_BYTES];
-            bytes[1..5].copy_from_slice(&(n as i32).to_be_bytes());
-            relay.deliver(now, producer(1), ByteOrder::Big, false, &bytes.into());
-        }
-        let items = drain(&mut relay, 2);
-        assert_eq!(items.len(), QUEUE_MESSAGES_MAX);
-        assert_eq!(items[0].bytes, other);
-        let newest = &items[items.len() - 1].bytes;
-        assert_eq!(
-            newest[1..5],
-            (2 * QUEUE_MESSAGES_MAX as i32 - 1).to_be_bytes()
-        );
-        assert_eq!(
-            relay.counters.locations_dropped,
-            QUEUE_MESSAGES_MAX as u64 + 1
-        );
-        assert_eq!(relay.counters.messages_dropped, 0);
-    }
-
-    #[test]
-    fn a_sender_beyond_its_rate_is_not_heard() {
-        let now = start();
-        let mut relay = Relay::new(now);
-        relay.produce(now, producer(1), ByteOrder::Big);
-        let heard = (0..1000)
-            .filter(|_| relay.received(now, producer(1), 21).is_some())
-            .count();
-        assert_eq!(heard, MESSAGES_BURST as usize);
-        assert_eq!(relay.counters.refused, 900);
-        let later = now + Duration::from_millis(50);
-        assert!(relay.received(later, producer(1), 21).is_some());
-    }
-
-    #[test]
-    fn the_shard_wants_a_producer_as_long_as_somebody_does() {
-        let now = start();
-        let mut relay = Relay::new(now);
-        let facts = (ChannelId(0), 1, ByteOrder::Big);
-        let first = relay.consume(consumer(2, 0), producer(1), facts);
-        assert_eq!(first.flatten().map(|want| want.is_wanted), Some(true));
-        assert_eq!(
-            relay.consume(consumer(3, 0), producer(1), facts),
-            Some(None)
-        );
-        let taken = relay.consume(consumer(3, 1), producer(9), facts);
-        assert_eq!(taken, None, "the channel is taken");
-        assert_eq!(relay.end_receiver(transport(2)), []);
-        let (channel, want) = relay.end_consumer(consumer(3, 0)).expect("it is there");
-        assert_eq!(channel, ChannelId(0));
-        assert_eq!(want.map(|want| want.is_wanted), Some(false));
-        assert_eq!(relay.census(), (0, 0, 0));
-    }
-
-    #[test]
-    fn those_who_are_far_away_are_seen_less_often() {
-        let mut now = start();
-        let mut relay = Relay::new(now);
-        for number in 1..=3u8 {
-            let facts = (ChannelId(number.into()), number, ByteOrder::Big);
-            let id = consumer(9, number.into());
-            let _ = relay.consume(id, producer(number.into()), facts);
-        }
-        let every = Duration::from_millis(500);
-        let wants = relay.set_interest(transport(9), producer(8), 1, every);
-        assert_eq!(wants.len(), 1, "its own location is needed here");
-        let mut seen = [0; 4];
-        for _ in 0..20 {
-            for (number, x) in [(8u64, 0i32), (1, 100), (2, 200), (3, 300)] {
-                let mut bytes = vec![0; LOCATION_BYTES];
-                bytes[1..5].copy_from_slice(&x.to_be_bytes());
-                relay.deliver(now, producer(number), ByteOrder::Big, false, &bytes.into());
-            }
-            now += Duration::from_millis(50);
-        }
-        for item in drain(&mut relay, 9) {
-            seen[usize::from(item.channel.0)] += 1;
-        }
-        assert_eq!(seen[1], 20, "the nearest at the full rate");
-        assert!((2..=4).contains(&seen[3]), "{seen:?}");
-        assert!(relay.counters.far_left_out > 0);
-    }
-
-    #[test]
-    fn under_load_messages_wait_for_each_other_and_not_for_long() {
-        let mut now = start();
-        let mut relay = Relay::new(now);
-        for of in 0..200 {
-            let facts = (ChannelId(0), 1, ByteOrder::Big);
-            let _ = relay.consume(consumer(of, 0), producer(1000), facts);
-        }
-        let bytes = Bytes::from(vec![0; LOCATION_BYTES]);
-        relay.deliver(now, producer(1000), ByteOrder::Big, false, &bytes);
-        assert_eq!(relay.deadline(), Some(now), "at once");
-        for _ in 0..40 {
-            now += Duration::from_millis(50);
-            relay.deliver(now, producer(1000), ByteOrder::Big, false, &bytes);
-            while relay.take_due(now).is_some() {}
-        }
-        while let Some(at) = relay.deadline() {
-            while relay.take_due(at).is_some() {}
-        }
-        relay.deliver(now, producer(1000), ByteOrder::Big, false, &bytes);
-        assert_eq!(relay.deadline(), Some(now + GATHER));
-        assert!(GATHER <= Duration::from_millis(5));
-    }
-}
+mod tests;

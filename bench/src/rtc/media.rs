@@ -22,7 +22,7 @@ const SOUND_BYTES: usize = 76;
 
 /// 1.6 Mbit/s of such frames.
 pub(super) const FRAME_EVERY: Duration = Duration::from_micros(42_000);
-pub(super) const SOUND_EVERY: Duration = Duration::from_micros(20_000);
+pub(crate) const SOUND_EVERY: Duration = Duration::from_micros(20_000);
 
 /// Where a mark begins in a payload, by codec.
 const H264_MARK_AT: usize = 8;
@@ -114,7 +114,7 @@ pub(super) fn picture(
 }
 
 /// Writes the payload of a packet of sound.
-pub(super) fn sound(number: u32, out: &mut Vec<u8>) {
+pub(crate) fn sound(number: u32, out: &mut Vec<u8>) {
     out.clear();
     // 20 ms of stereo (RFC 6716 section 3.1).
     out.extend_from_slice(&[0xfc, 0x11]);
@@ -135,7 +135,7 @@ pub(super) fn picture_sent(codec: Codec, payload: &[u8]) -> Option<u64> {
 }
 
 /// When a packet of sound was sent.
-pub(super) fn sound_sent(payload: &[u8]) -> Option<u64> {
+pub(crate) fn sound_sent(payload: &[u8]) -> Option<u64> {
     let (_, time) = stamp::read(payload.get(OPUS_MARK_AT..)?)?;
     Some(time)
 }

@@ -5,14 +5,14 @@
 
 mod crew;
 mod gaps;
-mod media;
+pub(crate) mod media;
 mod netem;
 mod options;
-mod peer;
+pub(crate) mod peer;
 mod post;
 mod publisher;
-mod sdp;
-mod socket;
+pub(crate) mod sdp;
+pub(crate) mod socket;
 mod subscriber;
 mod tally;
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use ringside::base::prng::Prng;
 use ringside::proto::dtls::{self, Context, Role, SrtpKeys};
 use ringside::proto::ice::{Channel, Checker, CheckerEvent, CheckerOptions, Credentials, Path};
@@ -11,9 +12,9 @@ use ringside::proto::srtp::{Inbound, Outbound, Profile};
 use super::sdp::Answer;
 
 /// What protects media.
-pub(super) struct Keys {
-    pub(super) inbound: Inbound,
-    pub(super) outbound: Outbound,
+pub(crate) struct Keys {
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
 }
 
 impl Keys {
@@ -28,7 +29,7 @@ impl Keys {
 
 /// What a peer has come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// Media can go.
     Connected,
     /// It will not.
@@ -36,7 +37,7 @@ pub(super) enum Progress {
 }
 
 /// One transport.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     local: Credentials,
     seed: u64,
     context: Context,
@@ -44,12 +45,13 @@ pub(super) struct Peer {
     checker: Option<Checker>,
     dtls: Option<dtls::Session>,
     expected: Option<dtls::Fingerprint>,
-    pub(super) keys: Option<Box<Keys>>,
+    pub(crate) keys: Option<Box<Keys>>,
     progress: Option<Progress>,
+    data: Vec<Bytes>,
 }
 
 impl Peer {
-    pub(super) fn new(context: &Context, seed: u64) -> Self {
+    pub(crate) fn new(context: &Context, seed: u64) -> Self {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         let mut prng = Prng::new(seed);
         let mut word = |count: usize| -> String {
@@ -70,16 +72,17 @@ impl Peer {
             expected: None,
             keys: None,
             progress: None,
+            data: Vec::new(),
         }
     }
 
     /// For the offer.
-    pub(super) fn local(&self) -> &Credentials {
+    pub(crate) fn local(&self) -> &Credentials {
         &self.local
     }
 
     /// The server has answered.
-    pub(super) fn answered(&mut self, now: Instant, answer: Answer, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn answered(&mut self, now: Instant, answer: Answer, out: &mut Vec<Vec<u8>>) {
         let path = Path {
             remote: answer.address,
             channel: Channel(0),
@@ -98,7 +101,7 @@ impl Peer {
     }
 
     /// A datagram that is not media.
-    pub(super) fn input(&mut self, now: Instant, bytes: &[u8], out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn input(&mut self, now: Instant, bytes: &[u8], out: &mut Vec<Vec<u8>>) {
         match Kind::of(bytes) {
             Kind::Stun => {
                 if let (Some(checker), Some(path)) = (&mut self.checker, self.path) {
@@ -115,7 +118,7 @@ impl Peer {
         self.drain(now, out);
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
         if self.due().is_none_or(|due| due > now) {
             return;
         }
@@ -129,7 +132,7 @@ impl Peer {
     }
 
     /// When [`Peer::handle_timeout`] has something to do.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let checker = self.checker.as_ref().and_then(Checker::poll_timeout);
         let dtls = self.dtls.as_ref().and_then(dtls::Session::poll_timeout);
         let due = checker.into_iter().chain(dtls).map(|(at, _why)| at);
@@ -137,12 +140,28 @@ impl Peer {
     }
 
     /// What has become of it, once.
-    pub(super) fn progress(&mut self) -> Option<Progress> {
+    pub(crate) fn progress(&mut self) -> Option<Progress> {
         self.progress.take()
     }
 
+    /// What came in records of DTLS.
+    pub(crate) fn take_data(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.data)
+    }
+
+    /// Sends a packet in a record of DTLS.
+    pub(crate) fn write(&mut self, now: Instant, packet: &[u8], out: &mut Vec<Vec<u8>>) {
+        if let Some(dtls) = &mut self.dtls {
+            // One that does not fit is lost, as on any network.
+            let _ = dtls.write(now, packet);
+            while let Some(bytes) = dtls.poll_transmit() {
+                out.push(bytes.to_vec());
+            }
+        }
+    }
+
     /// Says goodbye.
-    pub(super) fn close(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn close(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
         if let Some(dtls) = &mut self.dtls {
             dtls.close(now);
         }
@@ -177,7 +196,7 @@ impl Peer {
                     }
                     None => self.fail("DTLS: no profile of SRTP in common".to_owned()),
                 },
-                dtls::Event::Data(_) => {}
+                dtls::Event::Data(bytes) => self.data.push(bytes),
                 dtls::Event::Closed(reason) => self.fail(format!("DTLS: {reason}")),
             }
         }

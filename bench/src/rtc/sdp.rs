@@ -111,10 +111,19 @@ pub(super) fn offer(
 
 /// What an answer says of its transport.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Answer {
-    pub(super) remote: Credentials,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) address: SocketAddr,
+pub(crate) struct Answer {
+    pub(crate) remote: Credentials,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) address: SocketAddr,
+}
+
+/// A certificate's hash as signalling has it: `AB:CD:...`.
+pub(crate) fn fingerprint(algorithm: &str, hash: &str) -> anyhow::Result<Fingerprint> {
+    let bytes = hash
+        .split(':')
+        .map(|pair| u8::from_str_radix(pair, 16))
+        .collect::<Result<Vec<u8>, _>>()?;
+    Fingerprint::new(algorithm, &bytes).context("an unknown hash")
 }
 
 /// Reads an answer. Of its addresses the one of `server` is taken, or else the first.
@@ -134,11 +143,7 @@ pub(super) fn answer(text: &str, server: SocketAddr) -> anyhow::Result<Answer> {
     let (algorithm, hash) = value("fingerprint:")?
         .split_once(' ')
         .context("half a fingerprint")?;
-    let bytes = hash
-        .split(':')
-        .map(|pair| u8::from_str_radix(pair, 16))
-        .collect::<Result<Vec<u8>, _>>()?;
-    let fingerprint = Fingerprint::new(algorithm, &bytes).context("an unknown hash")?;
+    let fingerprint = fingerprint(algorithm, hash)?;
     let addresses: Vec<SocketAddr> = text
         .lines()
         .filter_map(|line| Candidate::parse(line.strip_prefix("a=candidate:")?))

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ringside::io::bind_udp;
 
 /// Datagrams of one look at a socket.
-pub(super) const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 /// Room for one datagram; for one group of them where they are taken whole.
 const DATAGRAM_BYTES: usize = 2048;
@@ -25,7 +25,7 @@ const GROUP_BYTES: usize = 1 << 16;
 const CONTROL_BYTES: usize = 64;
 
 /// A socket of a client's own: the server knows its peers by their addresses.
-pub(super) fn open(server: SocketAddr, tells_time: bool, whole: bool) -> io::Result<UdpSocket> {
+pub(crate) fn open(server: SocketAddr, tells_time: bool, whole: bool) -> io::Result<UdpSocket> {
     let local: SocketAddr = match server {
         SocketAddr::V4(_) if server.ip().is_loopback() => (Ipv4Addr::LOCALHOST, 0).into(),
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -65,7 +65,7 @@ fn enable(socket: &UdpSocket, level: libc::c_int, option: libc::c_int) -> io::Re
 struct Control([u8; CONTROL_BYTES]);
 
 /// Where datagrams of one look are put.
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     bytes: Box<[u8]>,
     size: usize,
     controls: Box<[Control]>,
@@ -74,15 +74,15 @@ pub(super) struct Mailbox {
 }
 
 /// What was received: one datagram, or several of one length but for the last.
-pub(super) struct Letter<'a> {
-    pub(super) bytes: &'a mut [u8],
+pub(crate) struct Letter<'a> {
+    pub(crate) bytes: &'a mut [u8],
     /// When it came, since 1970.
-    pub(super) time: Option<Duration>,
-    pub(super) segment: Option<usize>,
+    pub(crate) time: Option<Duration>,
+    pub(crate) segment: Option<usize>,
 }
 
 impl Mailbox {
-    pub(super) fn new(whole: bool) -> Self {
+    pub(crate) fn new(whole: bool) -> Self {
         let size = if whole { GROUP_BYTES } else { DATAGRAM_BYTES };
         // SAFETY: all fields are integers and pointers, for which zero is a value.
         let vectors = vec![unsafe { mem::zeroed::<libc::iovec>() }; BATCH];
@@ -98,7 +98,7 @@ impl Mailbox {
     }
 
     /// One that nothing is put in.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             bytes: Box::default(),
             size: 0,
@@ -109,7 +109,7 @@ impl Mailbox {
     }
 
     /// How many letters there are in the socket, up to [`BATCH`].
-    pub(super) fn look(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    pub(crate) fn look(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         let parts = self.bytes.chunks_mut(self.size).zip(&mut self.controls);
         let headers = self.vectors.iter_mut().zip(&mut self.messages);
         for ((bytes, control), (vector, message)) in parts.zip(headers) {
@@ -145,7 +145,7 @@ impl Mailbox {
     }
 
     /// One of the letters of the last look.
-    pub(super) fn letter(&mut self, index: usize) -> Letter<'_> {
+    pub(crate) fn letter(&mut self, index: usize) -> Letter<'_> {
         let message = &self.messages[index];
         let length = (message.msg_len as usize).min(self.size);
         let (mut time, mut segment) = (None, None);
@@ -181,7 +181,7 @@ impl Mailbox {
 
 /// Packets that the kernel has thrown away because nobody took them from the sockets of this
 /// process: the fault of this side.
-pub(super) fn dropped(ports: &[u16]) -> u64 {
+pub(crate) fn dropped(ports: &[u16]) -> u64 {
     let table = std::fs::read_to_string("/proc/self/net/udp").unwrap_or_default();
     let line = |line: &str| {
         let mut words = line.split_whitespace();

@@ -160,6 +160,16 @@ impl Session {
 
     /// Takes a datagram. What is not DTLS, not authentic or out of place is dropped.
     pub fn handle_input(&mut self, now: Instant, datagram: &[u8]) {
+        // Nearly all that ever comes is a record of data, which changes no state.
+        if let State::Connected(connected) = &mut self.state
+            && let Machine::Server12(server) = &mut connected.machine
+            && let Some(data) = server.open(datagram)
+        {
+            if let Some(data) = data {
+                self.tell_data(Bytes::from(data));
+            }
+            return;
+        }
         let screen = match &mut self.state {
             State::Handshake(handshake) => &mut handshake.screen,
             State::Connected(connected) => &mut connected.screen,
@@ -238,6 +248,13 @@ impl Session {
         }
         if self.transmits.len() >= SEND_RECORDS_MAX || data.len() > RECORD_BYTES_MAX {
             return Err(Error::Full);
+        }
+        if let State::Connected(connected) = &mut self.state
+            && let Machine::Server12(server) = &mut connected.machine
+            && let Some(datagram) = server.seal(data)
+        {
+            self.transmits.push_back(Bytes::from(datagram));
+            return Ok(());
         }
         self.step(now, |machine| {
             machine.handle_timeout(now)?;
@@ -331,11 +348,7 @@ impl Session {
                 Signal::Data(data) => {
                     let data = Bytes::copy_from_slice(data);
                     self.promote()?;
-                    if self.events.len() < EVENTS_MAX {
-                        self.events.push_back(Event::Data(data));
-                    } else {
-                        self.counters.data_dropped += 1;
-                    }
+                    self.tell_data(data);
                 }
                 Signal::CloseNotify => return Err(Stop::Close(CloseReason::Peer)),
                 Signal::Other => {}
@@ -350,6 +363,14 @@ impl Session {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    fn tell_data(&mut self, data: Bytes) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push_back(Event::Data(data));
+        } else {
+            self.counters.data_dropped += 1;
         }
     }
 

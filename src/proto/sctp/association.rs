@@ -2,41 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use sctp_proto::{
-    AssociationHandle, Chunks, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Payload,
-    PayloadProtocolIdentifier as Kind, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
-};
+use bytes::Bytes;
 
 use super::dcep::{Message, Open, TEXT_BYTES_MAX};
+use super::transport::{self, Transport};
 use super::{OpenError, SendError};
 
-/// Streams of either direction, and so one more than the highest channel number. A stream that a
-/// peer makes costs some 400 bytes, so that all of them are 400 kB at most.
-const STREAMS_MAX: u16 = 1024;
-
-/// Headers of a packet and of its first message.
-const HEADER_BYTES: usize = 12 + 16;
+/// Streams of either direction, and so one more than the highest channel number.
+pub(super) const STREAMS_MAX: u16 = 1024;
 
 /// Header, explicit nonce and tag of a DTLS record, and what rounds it up.
-const DTLS_BYTES: usize = 40;
+pub(super) const DTLS_BYTES: usize = 40;
+
+/// Kinds of payload (RFC 8831 section 8).
+pub(super) const DCEP: u32 = 50;
+const STRING: u32 = 51;
+const BINARY: u32 = 53;
+const STRING_EMPTY: u32 = 56;
+const BINARY_EMPTY: u32 = 57;
 
 /// Events that wait for `poll_event`; beyond, messages stay in SCTP's window.
 const EVENTS_MAX: usize = 256;
-
-/// Where packets seem to come from and go to: there is only one peer.
-const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5000);
-
-/// Retransmission timeout at first, at least and at most. RFC 9260 section 16 has 1 s, 1 s and
-/// 60 s, for paths of which nothing is known; WebRTC's have round trips of up to 300 ms, and a
-/// peer that is away for long is found by ICE.
-const TIMEOUT_FIRST: Duration = Duration::from_millis(500);
-const TIMEOUT_MIN: Duration = Duration::from_millis(250);
-const TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
 /// Parameters of an association.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,28 +122,20 @@ pub struct Counters {
 pub struct Association {
     options: Options,
     is_client: bool,
-    endpoint: Endpoint,
-    inner: Option<(AssociationHandle, sctp_proto::Association)>,
+    transport: Transport,
     is_established: bool,
     is_gone: bool,
-    channels: BTreeMap<u16, Channel>,
+    channels: BTreeMap<u16, State>,
+    /// Those in [`State::Waiting`].
+    waiting: BTreeSet<u16>,
+    /// Those where a `send` was told to wait.
+    blocked: BTreeSet<u16>,
     /// Streams whose reset has not been answered, so that their numbers are not free.
     resetting: BTreeSet<u16>,
-    /// Streams that may have messages.
-    readable: BTreeSet<u16>,
-    /// At least what is buffered; counted anew when it seems too much.
-    buffered_bytes: usize,
     events: VecDeque<Event>,
     event_bytes: usize,
-    packets: VecDeque<Bytes>,
     now: Instant,
     counters: Counters,
-}
-
-struct Channel {
-    state: State,
-    /// A `send` was told to wait.
-    is_blocked: bool,
 }
 
 enum State {
@@ -173,43 +153,21 @@ impl Association {
     /// An association that waits for the peer's first packet or, as the DTLS client, begins.
     #[must_use]
     pub fn new(now: Instant, is_client: bool, options: Options) -> Self {
-        let payload = options.datagram_bytes_max.clamp(256, 16384) - DTLS_BYTES - HEADER_BYTES;
-        let mut config = EndpointConfig::default();
-        config.max_payload_size(payload as u32);
-        let transport = Arc::new(transport(&options));
-        let mut server = ServerConfig::default();
-        server.transport = transport.clone();
-        let mut endpoint = Endpoint::new(Arc::new(config), Some(Arc::new(server)));
-        let mut inner = None;
-        if is_client {
-            let mut client = ClientConfig::default();
-            client.transport = transport;
-            inner = endpoint.connect(client, PEER).ok();
-            // The peer may begin too (RFC 9260 section 5.2); one of the two is enough.
-            endpoint.reject_new_associations();
-        }
-        let is_gone = is_client && inner.is_none();
-        let mut association = Self {
+        Self {
             options,
             is_client,
-            endpoint,
-            inner,
+            transport: Transport::new(now, is_client, &options),
             is_established: false,
-            is_gone,
+            is_gone: false,
             channels: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             resetting: BTreeSet::new(),
-            readable: BTreeSet::new(),
-            buffered_bytes: 0,
             events: VecDeque::new(),
             event_bytes: 0,
-            packets: VecDeque::new(),
             now,
             counters: Counters::default(),
-        };
-        if is_gone {
-            association.events.push_back(Event::Gone);
         }
-        association
     }
 
     /// Takes a packet, out of one DTLS record.
@@ -218,30 +176,15 @@ impl Association {
         if self.is_gone {
             return;
         }
-        match self.endpoint.handle(now, PEER, None, None, packet) {
-            Some((handle, DatagramEvent::NewAssociation(association))) => {
-                if self.inner.is_none() {
-                    self.inner = Some((handle, association));
-                    self.endpoint.reject_new_associations();
-                }
-            }
-            Some((_, DatagramEvent::AssociationEvent(event))) => {
-                if let Some((_, inner)) = &mut self.inner {
-                    inner.handle_event(event);
-                }
-            }
-            None => return,
-        }
+        self.transport.handle_input(now, &packet);
         self.drain();
     }
 
     /// Retransmits, acknowledges.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        if let Some((_, inner)) = &mut self.inner
-            && !self.is_gone
-        {
-            inner.handle_timeout(now);
+        if !self.is_gone {
+            self.transport.handle_timeout(now);
             self.drain();
         }
     }
@@ -249,15 +192,12 @@ impl Association {
     /// The next packet, for one DTLS record. Has to be called until there is none after each
     /// other call; messages sent before share packets.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        if self.packets.is_empty() {
-            self.gather();
-        }
-        self.packets.pop_front()
+        self.transport.poll_transmit(self.now)
     }
 
     /// The next thing that has happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if self.events.is_empty() && !self.readable.is_empty() {
+        if self.events.is_empty() && self.transport.has_events() {
             self.drain();
         }
         let event = self.events.pop_front()?;
@@ -270,11 +210,7 @@ impl Association {
     /// When to call [`handle_timeout`](Self::handle_timeout), and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        let (_, inner) = self.inner.as_ref()?;
-        if self.is_gone {
-            return None;
-        }
-        inner.poll_timeout().map(|at| (at, "sctp"))
+        self.transport.poll_timeout().map(|at| (at, "sctp"))
     }
 
     /// Opens a channel. It can be written to once [`Event::Opened`] has come.
@@ -333,50 +269,42 @@ impl Association {
         bytes: &[u8],
     ) -> Result<(), SendError> {
         self.now = now;
-        match self.channels.get(&channel.0).map(|channel| &channel.state) {
-            Some(State::Open | State::Opening(_)) => {}
-            Some(State::Waiting { .. }) | None => return Err(SendError::NotOpen),
-        }
         if bytes.len() > self.peer_message_bytes_max() {
             return Err(SendError::TooLarge);
         }
         // SCTP has no empty messages; one byte stands for nothing (RFC 8831 section 6.6).
         let (kind, content) = match (is_text, bytes) {
-            (true, []) => (Kind::StringEmpty, &[0][..]),
-            (false, []) => (Kind::BinaryEmpty, &[0][..]),
-            (true, bytes) => (Kind::String, bytes),
-            (false, bytes) => (Kind::Binary, bytes),
+            (true, []) => (STRING_EMPTY, &[0][..]),
+            (false, []) => (BINARY_EMPTY, &[0][..]),
+            (true, bytes) => (STRING, bytes),
+            (false, bytes) => (BINARY, bytes),
         };
-        let max = self.options.buffered_bytes_max;
-        if self.buffered_bytes.saturating_add(content.len()) > max {
-            self.buffered_bytes = self.count_buffered();
-        }
-        if self.buffered_bytes.saturating_add(content.len()) > max {
+        let buffered = self.transport.buffered_all();
+        if buffered.saturating_add(content.len()) > self.options.buffered_bytes_max
+            && self.transport.takes(channel.0)
+        {
             self.counters.full += 1;
-            if let Some(channel) = self.channels.get_mut(&channel.0) {
-                channel.is_blocked = true;
-            }
+            self.blocked.insert(channel.0);
             return Err(SendError::Full);
         }
-        let written = self.write(channel.0, kind, content);
-        if written {
-            self.buffered_bytes += content.len();
-            Ok(())
-        } else {
-            Err(SendError::NotOpen)
+        // A channel that is not open has no stream, or one that takes nothing more.
+        match self.transport.write(now, channel.0, kind, content) {
+            true => Ok(()),
+            false => Err(SendError::NotOpen),
         }
+    }
+
+    /// Whether a message of this size would go with the next packet, and not wait for those before
+    /// it or for the peer.
+    #[must_use]
+    pub fn is_prompt(&self, bytes: usize) -> bool {
+        self.transport.is_prompt(bytes)
     }
 
     /// What a channel has not sent, or sent and not had acknowledged, in bytes.
     #[must_use]
-    pub fn buffered(&mut self, channel: ChannelId) -> usize {
-        let Some((_, inner)) = &mut self.inner else {
-            return 0;
-        };
-        inner
-            .stream(channel.0)
-            .and_then(|stream| stream.buffered_amount())
-            .unwrap_or(0)
+    pub fn buffered(&self, channel: ChannelId) -> usize {
+        self.transport.buffered(channel.0)
     }
 
     /// Closes a channel in both directions. [`Event::Closed`] follows at once; the number is free
@@ -426,14 +354,12 @@ impl Association {
             ordered,
             reliability,
         };
-        let channel = Channel {
-            state: State::Waiting {
-                open,
-                is_negotiated,
-            },
-            is_blocked: false,
+        let state = State::Waiting {
+            open,
+            is_negotiated,
         };
-        self.channels.insert(id, channel);
+        self.channels.insert(id, state);
+        self.waiting.insert(id);
         self.drain();
         Ok(ChannelId(id))
     }
@@ -449,196 +375,100 @@ impl Association {
         }
     }
 
-    fn count_buffered(&mut self) -> usize {
-        let ids: Vec<u16> = self.channels.keys().copied().collect();
-        ids.into_iter().map(|id| self.buffered(ChannelId(id))).sum()
-    }
-
-    fn write(&mut self, id: u16, kind: Kind, content: &[u8]) -> bool {
-        let Some((_, inner)) = &mut self.inner else {
-            return false;
-        };
-        inner
-            .stream(id)
-            .and_then(|mut stream| stream.write_with_ppi(content, kind))
-            .is_ok()
-    }
-
-    /// Takes one burst: as much as the peer's window and the congestion window allow, and so never
-    /// more than may be buffered.
-    fn gather(&mut self) {
-        if let Some((_, inner)) = &mut self.inner
-            && let Some(transmit) = inner.poll_transmit(self.now)
-            && let Payload::RawEncode(packets) = transmit.payload
-        {
-            self.packets.extend(packets);
-        }
-    }
-
     /// Does what the transport's events ask for, and reads what there is room for.
     fn drain(&mut self) {
         if self.is_gone {
             return;
         }
-        self.handle_inner_events();
+        while !self.is_gone
+            && self.has_room()
+            && let Some(event) = self.transport.poll_event()
+        {
+            self.handle_transport_event(event);
+        }
         if self.is_gone {
             return;
         }
         if self.is_established {
             self.open_waiting();
         }
-        self.read_all();
         self.tell_writable();
     }
 
-    fn handle_inner_events(&mut self) {
-        loop {
-            let Some((handle, inner)) = &mut self.inner else {
-                return;
-            };
-            while let Some(event) = inner.poll_endpoint_event() {
-                if let Some(event) = self.endpoint.handle_event(*handle, event) {
-                    inner.handle_event(event);
+    fn handle_transport_event(&mut self, event: transport::Event) {
+        match event {
+            transport::Event::Established => self.is_established = true,
+            transport::Event::Lost => self.end(),
+            transport::Event::Message(message) => {
+                // The peer may write on a negotiated channel as soon as there is an association.
+                if self.is_established {
+                    self.open_waiting();
+                }
+                self.take_message(message.stream, message.kind, message.bytes);
+            }
+            transport::Event::Ended(id) => {
+                if self.channels.contains_key(&id) {
+                    self.reset(id);
                 }
             }
-            let Some(event) = inner.poll() else {
-                return;
-            };
-            match event {
-                sctp_proto::Event::Connected => {
-                    self.is_established = true;
-                    let max = self.peer_message_bytes_max();
-                    if let Some((_, inner)) = &mut self.inner {
-                        inner.set_max_send_message_size(u32::try_from(max).unwrap_or(u32::MAX));
-                    }
-                }
-                sctp_proto::Event::HandshakeFailed { .. }
-                | sctp_proto::Event::AssociationLost { .. } => {
-                    self.end();
-                    return;
-                }
-                sctp_proto::Event::Stream(event) => self.handle_stream_event(event),
-                sctp_proto::Event::DataChannelStatsFinal(_)
-                | sctp_proto::Event::DatagramReceived => {}
-                // The crate's list may grow.
-                _ => {}
+            transport::Event::Free(id) => {
+                self.resetting.remove(&id);
             }
         }
     }
 
     fn end(&mut self) {
         self.is_gone = true;
-        self.inner = None;
+        self.waiting.clear();
+        self.blocked.clear();
         for (id, _) in std::mem::take(&mut self.channels) {
             self.events.push_back(Event::Closed(ChannelId(id)));
         }
-        self.readable.clear();
         self.events.push_back(Event::Gone);
-    }
-
-    fn handle_stream_event(&mut self, event: StreamEvent) {
-        match event {
-            StreamEvent::Readable { id } => {
-                self.readable.insert(id);
-            }
-            StreamEvent::Finished { id } | StreamEvent::Stopped { id, .. } => {
-                // What came before the end is read first.
-                self.read(id);
-                self.resetting.insert(id);
-                if self.channels.contains_key(&id) {
-                    self.reset(id);
-                }
-            }
-            StreamEvent::ResetComplete { id } => {
-                self.resetting.remove(&id);
-            }
-            // The number stays taken.
-            StreamEvent::ResetFailed { .. } => {}
-            StreamEvent::Opened { .. }
-            | StreamEvent::Writable { .. }
-            | StreamEvent::Available
-            | StreamEvent::BufferedAmountLow { .. }
-            | StreamEvent::BufferedAmountHigh { .. } => {}
-            // The crate's list may grow.
-            _ => {}
-        }
     }
 
     /// Closes a stream here, and tells so if it was a channel.
     fn reset(&mut self, id: u16) {
-        if let Some((_, inner)) = &mut self.inner
-            && let Ok(mut stream) = inner.stream(id)
-            && stream.close().is_ok()
-            && self.is_established
-        {
-            self.resetting.insert(id);
+        // Before there is an association the peer knows of nothing.
+        if self.is_established && self.resetting.insert(id) {
+            self.transport.end_stream(id);
         }
-        self.readable.remove(&id);
+        self.waiting.remove(&id);
+        self.blocked.remove(&id);
         if self.channels.remove(&id).is_some() {
             self.events.push_back(Event::Closed(ChannelId(id)));
         }
     }
 
     fn open_waiting(&mut self) {
-        let waiting: Vec<u16> = self
-            .channels
-            .iter()
-            .filter(|(_, channel)| matches!(channel.state, State::Waiting { .. }))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
+        while let Some(id) = self.waiting.pop_first() {
             self.open_one(id);
         }
     }
 
     fn open_one(&mut self, id: u16) {
-        let Some(Channel {
-            state:
-                State::Waiting {
-                    open,
-                    is_negotiated,
-                },
-            ..
+        let Some(State::Waiting {
+            open,
+            is_negotiated,
         }) = self.channels.get(&id)
         else {
             return;
         };
         let (open, is_negotiated) = (open.clone(), *is_negotiated);
-        let Some((_, inner)) = &mut self.inner else {
-            return;
-        };
-        // The peer may have written on a negotiated channel already.
-        if inner.stream(id).is_err() && inner.open_stream(id, Kind::Binary).is_err() {
-            self.reset(id);
-            return;
-        }
         let ordered = open.ordered || !is_negotiated;
-        self.configure(id, ordered, open.reliability);
+        self.transport.configure(id, ordered, open.reliability);
         let state = if is_negotiated {
             self.tell_opened(id, open);
-            self.readable.insert(id);
             State::Open
         } else {
             let message = Message::Open(open.clone()).write();
-            if !self.write(id, Kind::Dcep, &message) {
+            if !self.transport.write(self.now, id, DCEP, &message) {
                 self.reset(id);
                 return;
             }
             State::Opening(open)
         };
-        if let Some(channel) = self.channels.get_mut(&id) {
-            channel.state = state;
-        }
-    }
-
-    fn configure(&mut self, id: u16, ordered: bool, reliability: Reliability) {
-        let (kind, parameter) = reliability.numbers();
-        if let Some((_, inner)) = &mut self.inner
-            && let Ok(mut stream) = inner.stream(id)
-        {
-            // Fails only without a stream.
-            let _ = stream.set_reliability_params(!ordered, ReliabilityType::from(kind), parameter);
-        }
+        self.channels.insert(id, state);
     }
 
     fn tell_opened(&mut self, id: u16, open: Open) {
@@ -655,42 +485,19 @@ impl Association {
         self.events.len() < EVENTS_MAX && self.event_bytes < self.options.message_bytes_max
     }
 
-    fn read_all(&mut self) {
-        for id in self.readable.clone() {
-            self.read(id);
-        }
-    }
-
-    /// Reads a stream until it is empty or nobody takes the events.
-    fn read(&mut self, id: u16) {
-        while self.has_room() {
-            let message = match &mut self.inner {
-                Some((_, inner)) => inner.stream(id).and_then(|mut stream| stream.read_sctp()),
-                None => return,
-            };
-            let Ok(Some(chunks)) = message else {
-                self.readable.remove(&id);
-                return;
-            };
-            let kind = chunks.ppi;
-            let bytes = content(chunks);
-            self.take_message(id, kind, bytes);
-        }
-    }
-
-    fn take_message(&mut self, id: u16, kind: Kind, bytes: Bytes) {
+    fn take_message(&mut self, id: u16, kind: u32, bytes: Bytes) {
         let (is_text, bytes) = match kind {
-            Kind::Dcep => return self.take_establishment(id, &bytes),
-            Kind::String => (true, bytes),
-            Kind::Binary => (false, bytes),
-            Kind::StringEmpty => (true, Bytes::new()),
-            Kind::BinaryEmpty => (false, Bytes::new()),
-            Kind::Unknown => {
+            DCEP => return self.take_establishment(id, &bytes),
+            STRING => (true, bytes),
+            BINARY => (false, bytes),
+            STRING_EMPTY => (true, Bytes::new()),
+            BINARY_EMPTY => (false, Bytes::new()),
+            _ => {
                 self.counters.messages_dropped += 1;
                 return;
             }
         };
-        match self.channels.get(&id).map(|channel| &channel.state) {
+        match self.channels.get(&id) {
             Some(State::Open) => {}
             // The acknowledgement is behind, or lost: data proves the same.
             Some(State::Opening(_)) => self.opened(id),
@@ -728,78 +535,37 @@ impl Association {
             self.reset(id);
             return;
         }
-        self.configure(id, open.ordered, open.reliability);
-        if !self.write(id, Kind::Dcep, &Message::Ack.write()) {
+        self.transport.configure(id, open.ordered, open.reliability);
+        if !self
+            .transport
+            .write(self.now, id, DCEP, &Message::Ack.write())
+        {
             self.reset(id);
             return;
         }
-        let channel = Channel {
-            state: State::Open,
-            is_blocked: false,
-        };
-        self.channels.insert(id, channel);
+        self.channels.insert(id, State::Open);
         self.tell_opened(id, open);
     }
 
     /// The peer has accepted a channel of ours.
     fn opened(&mut self, id: u16) {
-        let Some(channel) = self.channels.get_mut(&id) else {
-            return;
-        };
-        if let State::Opening(open) = &channel.state {
+        if let Some(State::Opening(open)) = self.channels.get(&id) {
             let open = open.clone();
-            channel.state = State::Open;
-            self.configure(id, open.ordered, open.reliability);
+            self.channels.insert(id, State::Open);
+            self.transport.configure(id, open.ordered, open.reliability);
             self.tell_opened(id, open);
         }
     }
 
     fn tell_writable(&mut self) {
-        if !self.channels.values().any(|channel| channel.is_blocked) {
+        if self.blocked.is_empty()
+            || self.transport.buffered_all() > self.options.buffered_bytes_max / 2
+        {
             return;
         }
-        self.buffered_bytes = self.count_buffered();
-        if self.buffered_bytes > self.options.buffered_bytes_max / 2 {
-            return;
+        while let Some(id) = self.blocked.pop_first() {
+            self.events.push_back(Event::Writable(ChannelId(id)));
         }
-        for (id, channel) in &mut self.channels {
-            if std::mem::take(&mut channel.is_blocked) {
-                self.events.push_back(Event::Writable(ChannelId(*id)));
-            }
-        }
-    }
-}
-
-fn transport(options: &Options) -> TransportConfig {
-    let message_max = options.message_bytes_max.clamp(1, 1 << 20) as u32;
-    TransportConfig::default()
-        .with_local_port(options.port.max(1))
-        .with_remote_port(options.port.max(1))
-        // Two messages that come in pieces at a time; a third waits in the peer.
-        .with_max_receive_buffer_size(2 * message_max.max(64 * 1024))
-        .with_max_receive_message_size(message_max)
-        .with_max_num_inbound_streams(STREAMS_MAX)
-        .with_max_num_outbound_streams(STREAMS_MAX)
-        .with_rto_initial_ms(TIMEOUT_FIRST.as_millis() as u64)
-        .with_rto_min_ms(TIMEOUT_MIN.as_millis() as u64)
-        .with_rto_max_ms(TIMEOUT_MAX.as_millis() as u64)
-}
-
-/// A message's pieces as one. A message of one piece is the common case, and is copied once: a
-/// view would keep its whole packet.
-fn content(mut chunks: Chunks) -> Bytes {
-    let size = chunks.len();
-    match chunks.next(size) {
-        Some(chunk) if chunk.bytes.len() == size => chunk.bytes,
-        Some(chunk) => {
-            let mut all = BytesMut::with_capacity(size);
-            all.extend_from_slice(&chunk.bytes);
-            while let Some(chunk) = chunks.next(size) {
-                all.extend_from_slice(&chunk.bytes);
-            }
-            all.freeze()
-        }
-        None => Bytes::new(),
     }
 }
 

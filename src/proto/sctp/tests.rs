@@ -18,6 +18,11 @@ static START: LazyLock<Instant> = LazyLock::new(|| {
 
 const DELAY: Duration = Duration::from_millis(20);
 
+/// When everything begins.
+pub(super) fn start() -> Instant {
+    *START
+}
+
 struct Pair {
     now: Instant,
     sides: [Association; 2],

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::admin::{Command, answer};
+use super::metrics::{self, Family};
 use super::place::{Place, may_come, place};
 use crate::base::ids::{ConnId, ShardId};
 use crate::config::Config;
@@ -17,7 +18,7 @@ use crate::proto::unavi::{Dialect, Frame};
 use crate::proto::websocket::{self, DeflateOptions, Shared};
 use crate::shard::clock;
 use crate::spaces::host::{Host, Output};
-use crate::spaces::message::{Message, Order, Report};
+use crate::spaces::message::{Counted, Message, Order, Report};
 use crate::spaces::options::{Interest, Options};
 
 /// When the original asks whether a silent client is there, and when it gives it up: 60 s after the
@@ -31,14 +32,6 @@ const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// RFC 6455 section 7.4.1.
 const CLOSE_GOING_AWAY: u16 = 1001;
 
-/// A family of metrics: name, explanation, whether it only rises, samples.
-pub type Family = (
-    &'static str,
-    &'static str,
-    bool,
-    Vec<(Vec<(&'static str, String)>, u64)>,
-);
-
 /// Signalling.
 pub struct Signalling {
     host: Host,
@@ -49,6 +42,8 @@ pub struct Signalling {
     conns: HashMap<ConnId, bool, foldhash::fast::RandomState>,
     /// For the media shards.
     orders: Vec<Order>,
+    /// What media shards have counted.
+    counted: BTreeMap<ShardId, Counted>,
 }
 
 impl std::fmt::Debug for Signalling {
@@ -69,6 +64,7 @@ impl Signalling {
             trusted: config.general.trusted_proxies.clone(),
             conns: HashMap::default(),
             orders: Vec::new(),
+            counted: BTreeMap::new(),
         }
     }
 
@@ -183,7 +179,16 @@ impl Signalling {
 
     /// A media shard has something to tell.
     pub fn report(&mut self, report: Report) {
-        self.host.report(report);
+        match report {
+            Report::Counted(counted) => {
+                self.counted.insert(counted.shard, *counted);
+            }
+            report @ (Report::Opened { .. }
+            | Report::Refused { .. }
+            | Report::Connected { .. }
+            | Report::Gone { .. }
+            | Report::Level { .. }) => self.host.report(report),
+        }
     }
 
     /// When [`Signalling::flush`] has to be called.
@@ -257,43 +262,7 @@ impl Signalling {
 
     /// Metrics.
     pub fn families(&self) -> Vec<Family> {
-        let host = &self.host;
-        let gauge = |value: usize| vec![(Vec::new(), value as u64)];
-        let events = host.counters().each();
-        vec![
-            (
-                "spaces_players",
-                "Players, those whose place is kept included.",
-                false,
-                gauge(host.players()),
-            ),
-            (
-                "spaces_players_idle",
-                "Players who are in no space.",
-                false,
-                gauge(host.idle()),
-            ),
-            (
-                "spaces_open",
-                "Spaces that somebody is in.",
-                false,
-                gauge(host.spaces()),
-            ),
-            (
-                "spaces_transports",
-                "Transports of players.",
-                false,
-                gauge(host.transports()),
-            ),
-            (
-                "spaces_events_total",
-                "What players did, and what was refused to them.",
-                true,
-                events
-                    .map(|(name, value)| (vec![("event", name.to_owned())], value))
-                    .collect(),
-            ),
-        ]
+        metrics::families(&self.host, self.counted.values())
     }
 }
 

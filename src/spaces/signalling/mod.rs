@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod door;
+mod metrics;
 mod place;
 
 pub use admin::{Act, Command};

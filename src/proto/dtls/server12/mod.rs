@@ -199,6 +199,31 @@ impl Server12 {
         }
     }
 
+    /// Data as a datagram. `None` unless connected.
+    pub(super) fn seal(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+        let State::Connected(connected) = &mut self.state else {
+            return None;
+        };
+        let mut datagram = Vec::new();
+        connected.sealer.seal(APPLICATION_DATA, data, &mut datagram);
+        Some(datagram)
+    }
+
+    /// What is in a datagram that is one record of data, if it is authentic. `None` for any other
+    /// datagram, of which nothing is done then.
+    pub(super) fn open(&mut self, datagram: &[u8]) -> Option<Option<Vec<u8>>> {
+        let State::Connected(connected) = &mut self.state else {
+            return None;
+        };
+        let size = datagram.get(11..13)?;
+        let size = usize::from(u16::from_be_bytes([size[0], size[1]]));
+        let is_data = datagram[0] == APPLICATION_DATA && datagram[3..5] == [0, 1];
+        if !is_data || datagram.len() != 13 + size {
+            return None;
+        }
+        Some(connected.opener.open(datagram).map(|(_, text)| text))
+    }
+
     /// Says good-bye.
     pub(super) fn close(&mut self) {
         if let State::Connected(mut connected) = mem::replace(&mut self.state, State::Closed) {

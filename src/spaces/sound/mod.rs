@@ -1,0 +1,3 @@
+//! What players hear of each other.
+
+pub(super) mod door;
