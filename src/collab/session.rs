@@ -87,6 +87,12 @@ pub(super) struct Lane {
     progress: (Instant, u64),
 }
 
+impl Lane {
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+}
+
 /// How far a user is with the scene.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Join {
@@ -120,6 +126,11 @@ pub(super) struct User {
 }
 
 impl User {
+    /// Milliseconds that its last sign of life took.
+    pub(super) fn latency(&self) -> i64 {
+        self.latency
+    }
+
     /// What it is to do with a message about a node that concerns it.
     pub(super) fn reception(&self, subject: &Subject) -> Reception {
         let (uuid, is_whole) = match subject {
@@ -266,9 +277,9 @@ impl Session {
         self.keeping.is_behind()
     }
 
-    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before.
+    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before. All
+    /// orders so far were handed over.
     pub fn keeper_lost(&mut self, now: Instant) {
-        self.orders.retain(|order| matches!(order, Order::Fold(_)));
         self.keeping.lose(now);
         self.dirty.append(&mut self.gated);
     }
