@@ -44,10 +44,11 @@ class Server:
         if name == "original":
             command = [
                 cache / f"replication-{version}/bin/python", "-m", "replication.server", "-p", str(PORT),
-                "-t", "5000", "-apwd", "adm", "-spwd", "pw", "-lf", f"{self.dir.name}/log",
+                "-t", "60000", "-apwd", "adm", "-spwd", "pw", "-lf", f"{self.dir.name}/log",
             ]
         else:
-            sessions = [{"port": PORT, "admin_password": "adm", "server_password": "pw"}]
+            # The load makes its nodes on one CPU, and is silent meanwhile.
+            sessions = [{"port": PORT, "timeout_ms": 60000, "admin_password": "adm", "server_password": "pw"}]
             config = {
                 "config": {"controller": {"interface": "127.0.0.1", "port": CONTROL}},
                 "collab": {"interface": "127.0.0.1", "sessions": sessions},

@@ -100,7 +100,7 @@ for _ in $(seq "$rounds"); do
   fi
 done
 if wants memory; then
-  play "memory, 1000 players in pairs" --players "$many" --worlds $((many / 2)) --hz 1 \
+  play "memory, 1000 players in pairs" --players "$many" --worlds $((many / 2)) --hz 1 --parallel 400 \
     --connect-rate 100
 fi
 if wants many; then

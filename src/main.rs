@@ -59,6 +59,9 @@ enum Command {
         /// The port that players of spaces connect to.
         #[arg(long, default_value_t = 4000)]
         spaces: u16,
+        /// The first of three ports of a session for Blender's multi-user add-on.
+        #[arg(long, default_value_t = 5555)]
+        collab: u16,
     },
     /// Say what keeps the server from running here, and what mends it.
     Doctor,
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
             control,
             webrtc,
             spaces,
+            collab,
         }) => {
             let demo = demo::Demo {
                 http,
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
                 control,
                 webrtc,
                 spaces,
+                collab,
             };
             demo::run(demo, &mut io::stdout()).map(|()| true)
         }

@@ -418,6 +418,31 @@ fn messages_have_bounds() {
     }
 }
 
+#[test]
+fn a_server_that_was_held_up_takes_nobody_for_lost() {
+    let mut table = Table::laid();
+    // It asks nobody for a sign of life meanwhile, and so hears none.
+    table.stage.now += Duration::from_secs(20);
+    table.stage.advance(table.stage.now);
+    table.settle();
+    table.wait(Duration::from_secs(2));
+    let statistics = table.statistics();
+    assert_eq!((statistics.users, statistics.lost), (3, 0));
+    assert!(table.clients.iter().all(|c| c.state == State::Active));
+    // Somebody who does not answer is lost as before.
+    for channel in 0..3 {
+        table
+            .stage
+            .links
+            .get_mut(&table.clients[1].links[channel])
+            .unwrap()
+            .is_reading = false;
+    }
+    table.wait(Duration::from_secs(5));
+    let statistics = table.statistics();
+    assert_eq!((statistics.users, statistics.lost), (2, 1));
+}
+
 /// Pickles that no client may be sent.
 fn bombs() -> Vec<Bytes> {
     let call = b"\x80\x04cos\nsystem\n(X\x04\0\0\0truetR.".to_vec();

@@ -13,7 +13,9 @@ use std::time::Duration;
 use serde_json::Value;
 use support::rtc::alone;
 use support::tls::{Files, Secure};
-use support::{Background, Server, clips, ffmpeg9, free_port, repository, run, scratch, wait_for};
+use support::{
+    Background, Server, clips, ffmpeg9, free_port, free_ports, repository, run, scratch, wait_for,
+};
 
 const BROWSE_MAX: Duration = Duration::from_secs(60);
 /// From navigation to the first decoded picture.
@@ -174,7 +176,8 @@ fn the_demo_plays() {
             .args(["--rtmp", &free_port().to_string()])
             .args(["--control", &free_port().to_string()])
             .args(["--webrtc", &free_port().to_string()])
-            .args(["--spaces", &free_port().to_string()]),
+            .args(["--spaces", &free_port().to_string()])
+            .args(["--collab", &free_ports().to_string()]),
     );
     let url = wait_for(
         "the demo to print its page",

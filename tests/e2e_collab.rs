@@ -6,7 +6,6 @@
 
 mod support;
 
-use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,28 +13,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::rtc::alone;
 use support::tls::Files;
-use support::{Background, Server, http, repository, run, wait_for};
+use support::{Background, Server, cache, free_ports, http, repository, run, wait_for};
 
 const WALK_MAX: Duration = Duration::from_secs(120);
 
 /// The Python of the environment that `tests/run.sh` has made for a version of the client.
 fn client(version: &str) -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map_or_else(
-        || PathBuf::from(env::var_os("HOME").expect("a home")).join(".cache"),
-        PathBuf::from,
-    );
-    let python = cache.join(format!("ringside-tests/replication-{version}/bin/python"));
+    let python = cache().join(format!("replication-{version}/bin/python"));
     assert!(python.exists(), "tests/run.sh install makes {python:?}");
     python
-}
-
-/// The first of three ports in a row, which nobody else is given.
-fn free_ports() -> u16 {
-    let mut ports = [0; 3];
-    while ports[1] != ports[0] + 1 || ports[2] != ports[1] + 1 {
-        ports = [ports[1], ports[2], support::free_port()];
-    }
-    ports[0]
 }
 
 #[track_caller]

@@ -13,7 +13,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::rtc::{alone, number};
 use support::tls::{Files, Secure};
-use support::{Background, Server, free_port, http, repository, run, scratch, wait_for};
+use support::{
+    Background, Server, free_port, free_ports, http, repository, run, scratch, wait_for,
+};
 
 const BROWSE_MAX: Duration = Duration::from_secs(90);
 const WORLD: &str = "https://example.com/world.json";
@@ -263,9 +265,11 @@ fn demo(ports: &[(&str, u16)]) -> Background {
 }
 
 fn demo_ports() -> Vec<(&'static str, u16)> {
-    ["--http", "--rtmp", "--control", "--webrtc", "--spaces"]
+    let mut ports: Vec<_> = ["--http", "--rtmp", "--control", "--webrtc", "--spaces"]
         .map(|name| (name, free_port()))
-        .into()
+        .into();
+    ports.push(("--collab", free_ports()));
+    ports
 }
 
 /// The new server knows nobody, and the page comes in all the same.

@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
+use super::admin::{Answer, Command};
 use super::fold::{FoldJob, Folded};
 use super::keeping::{Keeping, Mode};
 use super::order::Order;
+use super::scene::Scene;
 use super::session::{Options, Session, Signs};
 use super::statistics::{COLUMNS, Statistics};
 use crate::base::ids::ConnId;
@@ -15,7 +19,7 @@ use crate::io::Piece;
 use crate::proto::replication::Event;
 
 /// A quantity with its samples by session: name, help, whether it only grows.
-type Row = (
+pub type Row = (
     &'static str,
     &'static str,
     bool,
@@ -35,20 +39,25 @@ pub struct Door {
 
 impl Door {
     /// The sessions that `is_here` says live on this shard.
-    pub fn new(now: Instant, collab: Option<&Collab>, is_here: impl Fn(Place) -> bool) -> Self {
+    pub fn new(
+        now: Instant,
+        collab: Option<&Collab>,
+        is_here: impl Fn(Place) -> bool,
+        kept: impl Fn(Place) -> Option<(Scene, Mode)>,
+    ) -> Self {
         let configured = collab
             .map(|collab| collab.sessions.as_slice())
             .unwrap_or_default();
         let sessions = configured
             .iter()
             .enumerate()
+            .filter(|(place, _)| is_here(Place(*place)))
             .map(|(place, session)| {
-                (
-                    Place(place),
-                    Session::new(now, options(session), None, Keeping::new(Mode::Off)),
-                )
+                let (scene, mode) = kept(Place(place)).unzip();
+                let keeping = Keeping::new(mode.unwrap_or(Mode::Off));
+                let session = Session::new(now, options(session), scene, keeping);
+                (Place(place), session)
             })
-            .filter(|(place, _)| is_here(*place))
             .collect();
         Self {
             sessions,
@@ -177,6 +186,65 @@ impl Door {
         if let Some(session) = self.sessions.get_mut(&place) {
             session.not_folded(job);
         }
+    }
+
+    /// A session's log is as far as `position`.
+    pub fn logged(&mut self, now: Instant, place: Place, position: u64) {
+        if let Some(session) = self.sessions.get_mut(&place) {
+            session.logged(now, position);
+        }
+    }
+
+    /// A session's keeper cannot follow; all orders were polled.
+    pub fn keeper_lost(&mut self, now: Instant, place: Place) {
+        if let Some(session) = self.sessions.get_mut(&place) {
+            session.keeper_lost(now);
+        }
+    }
+
+    /// It can again.
+    pub fn keeper_found(&mut self, place: Place) {
+        if let Some(session) = self.sessions.get_mut(&place) {
+            session.keeper_found();
+        }
+    }
+
+    /// Does what an operator asks for, apart from saving. A session's own line is extended by `more`.
+    pub fn answer(&mut self, command: &Command, more: impl Fn(Place, &mut Value)) -> Answer {
+        let port = match command {
+            Command::List => {
+                let outline = |(place, session): (&Place, &Session)| {
+                    let mut outline = session.outline();
+                    more(*place, &mut outline);
+                    outline
+                };
+                return Answer::Sessions(self.sessions.iter().map(outline).collect());
+            }
+            Command::Show(port) | Command::Kick { port, .. } | Command::Save(port) => *port,
+        };
+        let mut sessions = self.sessions.iter_mut();
+        let found = sessions.find(|(_, session)| session.statistics().port == port);
+        let Some((place, session)) = found else {
+            return Answer::NotHere;
+        };
+        match command {
+            Command::Kick { user, reason, .. } => match session.put_out(user, reason) {
+                true => Answer::Done(json!({"done": true})),
+                false => Answer::Refused(404, "There is no such user in the session.".to_owned()),
+            },
+            Command::List | Command::Show(_) | Command::Save(_) => {
+                let mut shown = session.show();
+                more(*place, &mut shown);
+                Answer::Done(shown)
+            }
+        }
+    }
+
+    /// Where the session of a port is, if it is on this shard.
+    pub fn place(&self, port: u16) -> Option<Place> {
+        let mut sessions = self.sessions.iter();
+        let found = sessions.find(|(_, session)| session.statistics().port == port);
+        found.map(|(place, _)| *place)
     }
 
     /// What metrics tell of the sessions.

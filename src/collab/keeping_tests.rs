@@ -340,6 +340,7 @@ fn a_keeper_that_lost_the_thread_gets_the_whole_scene() {
     let (mut stage, alice, bob) = Stage::with_scene(Mode::Log);
     stage.orders();
     stage.move_to(alice, 1);
+    assert_eq!(stage.orders().0.len(), 1);
     stage.session.keeper_lost(stage.now);
     stage.move_to(alice, 2);
     assert!(stage.orders().0.is_empty());

@@ -5,6 +5,7 @@
 //! mesh. What clients send each other is relayed byte for byte, after the pickle scanner has seen
 //! it: nothing reaches a client that its loader could run.
 
+mod admin;
 pub mod door;
 mod fold;
 mod keeping;
@@ -20,6 +21,7 @@ mod snapshot;
 mod statistics;
 mod tries;
 
+pub use admin::{Answer, Command, Message as AdminMessage};
 pub use fold::{FoldJob, Folded};
 pub use keeping::{Keeping, Mode};
 pub use order::Order;

@@ -1,5 +1,6 @@
 //! The scene: of each node the last whole one, and what has changed since.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -85,6 +86,24 @@ impl Repository {
     pub(super) fn nodes(&self) -> Vec<&Node> {
         let mut nodes: Vec<&Node> = self.nodes.values().collect();
         nodes.sort_unstable_by_key(|node| node.number);
+        nodes
+    }
+
+    /// Some of the nodes that somebody has locked, with the owner.
+    pub(super) fn locked(&self, count: usize) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        let locked = self.nodes.iter().filter(|(_, node)| node.owner != COMMON);
+        locked.map(|(uuid, node)| (uuid, &node.owner)).take(count)
+    }
+
+    /// The nodes that take the most room.
+    pub(super) fn largest(&self, count: usize) -> Vec<(&Bytes, &Node)> {
+        let mut nodes: Vec<(&Bytes, &Node)> = self.nodes.iter().collect();
+        let order = |(uuid, node): &(&Bytes, &Node)| (Reverse(node.bytes), (*uuid).clone());
+        if nodes.len() > count {
+            nodes.select_nth_unstable_by_key(count, |(_, node)| Reverse(node.bytes));
+            nodes.truncate(count);
+        }
+        nodes.sort_unstable_by_key(order);
         nodes
     }
 
@@ -251,6 +270,11 @@ impl Repository {
 }
 
 impl Node {
+    /// Bytes that it takes, with its changes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes
+    }
+
     /// What cannot be folded stays: it is tried again when there is twice as much.
     fn wait_to_fold(&mut self) {
         let (count, bytes) = self.fold_above;

@@ -87,6 +87,12 @@ pub(super) struct Lane {
     progress: (Instant, u64),
 }
 
+impl Lane {
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+}
+
 /// How far a user is with the scene.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Join {
@@ -120,6 +126,11 @@ pub(super) struct User {
 }
 
 impl User {
+    /// Milliseconds that its last sign of life took.
+    pub(super) fn latency(&self) -> i64 {
+        self.latency
+    }
+
     /// What it is to do with a message about a node that concerns it.
     pub(super) fn reception(&self, subject: &Subject) -> Reception {
         let (uuid, is_whole) = match subject {
@@ -266,9 +277,9 @@ impl Session {
         self.keeping.is_behind()
     }
 
-    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before.
+    /// The keeper has fallen so far behind that it gets the whole scene later, and nothing before. All
+    /// orders so far were handed over.
     pub fn keeper_lost(&mut self, now: Instant) {
-        self.orders.retain(|order| matches!(order, Order::Fold(_)));
         self.keeping.lose(now);
         self.dirty.append(&mut self.gated);
     }
@@ -575,9 +586,11 @@ impl Session {
         if now < self.next_tick {
             return;
         }
+        // Nobody was asked for a sign of life while this side was held up.
+        let late = now.saturating_duration_since(self.next_tick);
         self.next_tick = now + TICK;
         for identity in self.users.clone() {
-            self.look_after(now, &identity, &signs);
+            self.look_after(now, late, &identity, &signs);
             self.age_giving(&identity);
         }
         let watched: Vec<Bytes> = self
@@ -602,6 +615,7 @@ impl Session {
     fn look_after(
         &mut self,
         now: Instant,
+        late: Duration,
         identity: &Bytes,
         signs: impl Fn(ConnId) -> Option<Signs>,
     ) {
@@ -621,7 +635,9 @@ impl Session {
             is_stalled |= now.saturating_duration_since(lane.progress.0) > STALL_MAX;
         }
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
-        if client.asked.is_some() && silent.is_some_and(|silent| silent > self.options.timeout) {
+        if client.asked.is_some()
+            && silent.is_some_and(|silent| silent > self.options.timeout + late)
+        {
             self.statistics.lost += 1;
             self.disconnect(identity, "nothing was heard of you");
         } else if is_stalled {

@@ -36,8 +36,8 @@ pub use pinning::{Count, Host, Pinning};
 pub use protocol::{Http, Https, Protocols, Rtmp, Standing};
 pub use secret::Secret;
 pub use sections::{
-    Account, Bandwidth, Certificate, Collab, CollabSession, Delivery, General, Limits, Media,
-    Merge, SessionModes, Spaces,
+    Account, Bandwidth, Certificate, Collab, CollabLog, CollabSession, Delivery, General, Limits,
+    Media, Merge, SessionModes, Spaces,
 };
 pub use stream::{NAME_BYTES_MAX, Source, Stream, base_name};
 pub use webrtc::{IceServer, MediaPorts, WebRtc};
@@ -233,15 +233,6 @@ impl Config {
             if has_content(value) {
                 notices.push(Notice::SectionNotServed { section });
             }
-        }
-        let saves = |collab: &Collab| {
-            let mut sessions = collab.sessions.iter();
-            sessions.any(|session| !session.autosave.is_empty())
-        };
-        if config.collab.as_ref().is_some_and(saves) {
-            notices.push(Notice::SectionNotServed {
-                section: "collab.sessions[].autosave",
-            });
         }
         if config.streams.is_empty() {
             notices.push(Notice::NoStreams {
@@ -663,6 +654,7 @@ mod tests {
         let session = &config.collab.as_ref().unwrap().sessions[0];
         assert_eq!(session.port, 6000);
         assert!(session.admin_password.matches("admin"));
+        assert_eq!((session.autosave_keep, session.log), (10, CollabLog::Off));
         assert_eq!(config.http_options().header_bytes_max, 4096);
         assert_eq!(config.limits.connections_max, 5);
         assert_eq!(config.delivery.merge, Merge::Fixed);
@@ -670,6 +662,30 @@ mod tests {
         assert_eq!(config.protocols.https.len(), 1);
         let section = "config.triggers";
         assert!(notices.contains(&Notice::SectionNotServed { section }));
+    }
+
+    #[test]
+    fn a_log_needs_a_file() {
+        let session = |members: &str| {
+            let text = format!(r#"{{"collab":{{"sessions":[{{{members}}}]}}}}"#);
+            let Value::Object(document) = serde_json::from_str(&text).unwrap() else {
+                panic!("an object");
+            };
+            read_document(document).map(|loaded| loaded.config.collab.unwrap().sessions.remove(0))
+        };
+        let kept = session(r#""autosave":"a.db","autosave_s":5,"autosave_keep":3,"log":"synced""#);
+        let kept = kept.unwrap();
+        assert_eq!((kept.log, kept.autosave_keep), (CollabLog::Synced, 3));
+        assert!(
+            session(r#""log":"written""#)
+                .unwrap_err()
+                .contains("autosave")
+        );
+        assert!(
+            session(r#""autosave":"a.db","log":"yes""#)
+                .unwrap_err()
+                .contains("synced")
+        );
     }
 
     #[test]

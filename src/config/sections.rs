@@ -199,10 +199,27 @@ pub struct CollabSession {
     pub versions: Vec<String>,
     /// `timeout_ms`: how long a client may be silent. 100 to 600 000, default 5000.
     pub timeout: Duration,
-    /// `autosave`: the file to save to; empty for none. Not served by this version.
+    /// `autosave`: the file that the scene is kept in, and restored from at the start; empty for none.
     pub autosave: String,
-    /// `autosave_s`: seconds between saves; 1 to 86 400, default 120.
+    /// `autosave_s`: the longest that a change is not in the file; 1 to 86 400 seconds, default 120.
     pub autosave_interval: Duration,
+    /// `autosave_keep`: older files that stay; 0 to 1000, default 10.
+    pub autosave_keep: usize,
+    /// `preload`: the file of the scene that the session begins with, where nothing was kept.
+    pub preload: String,
+    /// `log`: whether changes are logged before anybody hears of them.
+    pub log: CollabLog,
+}
+
+/// `log` of a collaborative session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CollabLog {
+    /// `"off"`, the default: a crash loses what was not saved.
+    Off,
+    /// `"written"`: given to the system, which outlives the server.
+    Written,
+    /// `"synced"`: on the disk, which outlives the system.
+    Synced,
 }
 
 /// A certificate chain and its key: `tls.certificates[]`, or `cert` and `key` of a connector.
@@ -428,6 +445,18 @@ impl CollabSession {
     fn read(node: &Node<'_>) -> Result<Self, Fault> {
         node.members()?;
         let admin_password = node.get("admin_password");
+        let autosave = node.get("autosave").text()?;
+        let log = match node.get("log").text()?.as_str() {
+            "" | "off" => CollabLog::Off,
+            "written" => CollabLog::Written,
+            "synced" => CollabLog::Synced,
+            _ => return Err(node.get("log").fault("\"off\", \"written\" or \"synced\"")),
+        };
+        if log != CollabLog::Off && autosave.is_empty() {
+            return Err(node
+                .get("autosave")
+                .fault("a file, which the log goes on from"));
+        }
         Ok(Self {
             port: node.get("port").number(1..=65_532, 5555)?,
             tls_port: Some(node.get("tls_port").number(0..=65_535, 0)?).filter(|port| *port != 0),
@@ -439,8 +468,11 @@ impl CollabSession {
             server_password: node.get("server_password").secret()?,
             versions: node.get("versions").texts()?,
             timeout: node.get("timeout_ms").millis(100..=600_000, 5000)?,
-            autosave: node.get("autosave").text()?,
+            autosave,
             autosave_interval: Duration::from_secs(node.get("autosave_s").number(1..=86_400, 120)?),
+            autosave_keep: node.get("autosave_keep").number(0..=1000_u64, 10)? as usize,
+            preload: node.get("preload").text()?,
+            log,
         })
     }
 }

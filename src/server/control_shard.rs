@@ -17,6 +17,7 @@ use signal_hook::low_level::raise;
 
 use crate::admin::{Family, metrics_text};
 use crate::base::ids::{ConnId, ShardId};
+use crate::collab::{self, AdminMessage};
 use crate::config::{Config, Environment, Notice};
 use crate::drive::{
     Driver, Inner, Limits, Occurrence, Prefaced, ServerEvent, ServerSession, TlsCounters,
@@ -28,6 +29,7 @@ use crate::proto::http::{self, Method, Request, Response};
 use crate::proto::{http2, websocket};
 use crate::server::api_host::{self, ApiHost, Errand};
 use crate::server::certificates::Order;
+use crate::server::collab_asks::CollabAsks;
 use crate::server::engine;
 use crate::server::log_layer::Log;
 use crate::server::media_shard::Flow;
@@ -54,7 +56,7 @@ const CLOSE_POLICY: u16 = 1008;
 
 /// What is to be found here.
 const PLACES: &str = "ringside's control port. There is no page to administer it by in this version.\n\
-    Here are MistServer's API at /api, /api2 and /ws, /spaces, and /metrics, /healthz and /readyz.";
+    Here are MistServer's API at /api, /api2 and /ws, /spaces, /collab, and /metrics, /healthz and /readyz.";
 
 /// What the operator asks for, by signal.
 #[derive(Debug)]
@@ -98,6 +100,7 @@ pub(super) struct ControlShard {
     commands: Receiver<Command>,
     spaces: Option<SpacesPort>,
     scrapes: HashMap<u64, Scrape>,
+    collab: CollabAsks,
     next_token: u64,
     api: ApiHost,
     /// The watch over certificates, if there is one.
@@ -171,6 +174,7 @@ impl ControlShard {
             handshake_max: plan.config.limits.unauthenticated_ms,
             tls: Rc::new(TlsCounters::default()),
             scrapes: HashMap::new(),
+            collab: CollabAsks::default(),
             next_token: 0,
             api,
             certificates: plan.certificates,
@@ -198,6 +202,7 @@ impl ControlShard {
             .values()
             .map(|scrape| scrape.until)
             .chain([self.api.deadline()])
+            .chain(self.collab.deadline())
             .chain(
                 self.spaces
                     .as_ref()
@@ -239,12 +244,25 @@ impl ControlShard {
                         tracing::error!(?from, ?message, "a message that is not for control");
                     }
                 },
+                Message::Collab(message) => match *message {
+                    AdminMessage::Answer { token, answer } => {
+                        if let Some((conn, response)) = self.collab.answer(token, answer) {
+                            self.respond(conn, response);
+                        }
+                    }
+                    AdminMessage::Ask { .. } => {
+                        tracing::error!(?from, "a question that is not for control");
+                    }
+                },
                 Message::Peers(message) => {
                     tracing::error!(?from, ?message, "a datagram for the control shard");
                 }
             }
         }
         self.expire_scrapes(now);
+        for (conn, response) in self.collab.expire(now) {
+            self.respond(conn, response);
+        }
         self.api.receive_reports(now);
         self.api.tick(now);
         self.run_errands();
@@ -484,6 +502,11 @@ impl ControlShard {
             };
             return self.respond(conn, response);
         }
+        match collab::Command::read(request) {
+            None => {}
+            Some(Err(response)) => return self.respond(conn, response),
+            Some(Ok(command)) => return self.ask_collab(now, conn, &command),
+        }
         if !matches!(request.method, Method::Get | Method::Head) {
             self.respond(
                 conn,
@@ -507,6 +530,20 @@ impl ControlShard {
             "/metrics" => self.begin_scrape(conn),
             "/" => self.respond(conn, Response::text(200, PLACES)),
             _ => self.respond(conn, Response::text(404, PLACES)),
+        }
+    }
+
+    fn ask_collab(&mut self, now: Instant, conn: ConnId, command: &collab::Command) {
+        let shards = self.media_shards().count();
+        let Some(token) = self.collab.ask(now, conn, command, shards) else {
+            let response = Response::text(503, "Too many questions at once.");
+            return self.respond(conn, response);
+        };
+        for shard in self.media_shards() {
+            let command = command.clone();
+            let message = Box::new(AdminMessage::Ask { token, command });
+            self.mesh
+                .send(shard, Class::Control, Message::Collab(message));
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Demo {
     pub webrtc: u16,
     /// Players of spaces.
     pub spaces: u16,
+    /// Blender users: the first of three.
+    pub collab: u16,
 }
 
 /// Serves the demo until a signal ends it.
@@ -49,6 +51,7 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
         },
         "webrtc": {"interface": "127.0.0.1", "port": demo.webrtc},
         "spaces": {"interface": "127.0.0.1", "port": demo.spaces},
+        "collab": {"interface": "127.0.0.1", "sessions": [{"port": demo.collab}]},
         "streams": {"demo": {"name": "demo", "source": "push://127.0.0.1"}},
     });
     let loaded = config::parse(&text.to_string(), "the demo's configuration")?;
@@ -66,6 +69,7 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
             }
         })?;
     let (http, rtmp, control) = (demo.http, demo.rtmp, demo.control);
+    let collab = demo.collab;
     writeln!(
         out,
         "\nA clip loops as the live stream `demo`:\n\n    \
@@ -77,6 +81,8 @@ pub fn run(demo: Demo, out: &mut impl Write) -> anyhow::Result<()> {
          http://127.0.0.1:{http}/whep/demo    WebRTC, in a WHEP player\n    \
          rtmp://127.0.0.1:{rtmp}/play/demo    RTMP\n    \
          http://127.0.0.1:{control}/metrics     numbers\n\n\
+         Blender's multi-user add-on joins at 127.0.0.1, port {collab}, without a server password;\n\
+         the admin password `admin` lets the first one bring a scene.\n\n\
          Ctrl-C ends it."
     )?;
     out.flush()?;

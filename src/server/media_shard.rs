@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::base::ids::ShardId;
-use crate::collab;
+use crate::collab::{self, AdminMessage};
 use crate::config::Config;
 use crate::drive::{
     Driver, Framed, Inner, Limits, Occurrence, Prefaced, ServerEvent, ServerSession, TlsCounters,
@@ -23,7 +23,7 @@ use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
 use crate::proto::replication::{self, Port};
 use crate::proto::{http, http2, rtmp};
-use crate::server::collab_host::CollabHost;
+use crate::server::collab_host::{CollabHost, Kept};
 use crate::server::message::Message;
 use crate::server::{engine, home};
 use crate::shard::mesh::{Class, Mesh};
@@ -101,6 +101,8 @@ pub(super) struct Plan {
     pub(super) listening: Vec<Listening>,
     pub(super) rtc: Option<RtcPlan>,
     pub(super) config: Arc<Config>,
+    /// What was kept of the collaborative sessions that live here.
+    pub(super) kept: Vec<Kept>,
     pub(super) ring: Options,
     pub(super) limits: Limits,
 }
@@ -164,10 +166,14 @@ impl MediaShard {
         }
         plan.mesh.publish_ring(driver.ring_fd());
         let (me, shards) = (usize::from(plan.mesh.me().0), plan.mesh.shards() - 1);
-        let collab = collab::door::Door::new(now, plan.config.collab.as_ref(), |place| {
-            home(place, shards) == me
-        });
-        let collab_host = CollabHost::start(&collab, &driver.waker())?;
+        let is_here = |place| home(place, shards) == me;
+        let scene = |place| {
+            let mut kept = plan.kept.iter();
+            kept.find(|kept| kept.place == place).map(Kept::begin)
+        };
+        let collab = plan.config.collab.as_ref();
+        let collab = collab::door::Door::new(now, collab, is_here, scene);
+        let collab_host = CollabHost::start(&collab, plan.kept, &driver.waker())?;
         Ok(Self {
             driver,
             door,
@@ -227,6 +233,15 @@ impl MediaShard {
                     let peers = self.door.rtc().peers_mut();
                     self.spaces.message(&mut self.driver, peers, message);
                 }
+                Message::Collab(message) => match *message {
+                    AdminMessage::Ask { token, command } => {
+                        let sessions = &mut self.collab;
+                        self.collab_host.ask(sessions, from, token, &command);
+                    }
+                    AdminMessage::Answer { .. } => {
+                        tracing::error!(?from, "an answer that is for control");
+                    }
+                },
                 Message::Peers(message) => {
                     let peers = self.door.rtc().peers_mut();
                     peers.message(&mut self.driver, from, *message);
@@ -243,7 +258,11 @@ impl MediaShard {
             self.door.sweep(&mut self.driver);
             self.spaces.sweep(now);
         }
-        self.collab_host.run(&mut self.collab);
+        self.collab_host.run(now, &mut self.collab);
+        while let Some((to, message)) = self.collab_host.take_answer() {
+            let message = Message::Collab(Box::new(message));
+            self.mesh.send(to, Class::Control, message);
+        }
         self.collab.flush(&mut self.driver);
         self.door.flush(&mut self.driver, &mut self.mesh);
         let peers = self.door.rtc().peers_mut();
@@ -394,6 +413,7 @@ impl MediaShard {
                 let mut snapshot = Box::new(self.door.exchange().snapshot());
                 snapshot.rtc = self.door.rtc().snapshot();
                 snapshot.others = self.collab.rows();
+                snapshot.others.extend(self.collab_host.rows());
                 snapshot.engine = Engine {
                     latency: self.door.latency().clone(),
                     segments: self.door.rtc().peers().counters().segments,
@@ -431,6 +451,7 @@ impl MediaShard {
                     .clone_from(&config.general.trusted_proxies);
                 self.stall = config.delivery.viewer_stall_ms;
                 self.collab.configure(config.collab.as_ref());
+                self.collab_host.configure(config.collab.as_ref());
                 self.driver
                     .set_limits(&limits(&config, self.mesh.shards() - 1));
                 self.door

@@ -1,5 +1,6 @@
 //! What goes over the mesh: the messages of all doors.
 
+use crate::collab::AdminMessage;
 use crate::drive::PeerMessage;
 use crate::{spaces, streams};
 
@@ -8,6 +9,7 @@ use crate::{spaces, streams};
 pub(super) enum Message {
     Streams(streams::Message),
     Spaces(spaces::Message),
+    Collab(Box<AdminMessage>),
     Peers(Box<PeerMessage>),
 }
 

@@ -3,6 +3,7 @@
 mod api_events;
 mod api_host;
 mod certificates;
+mod collab_asks;
 mod collab_host;
 pub mod collab_tunnel;
 mod config_file;
@@ -227,6 +228,7 @@ impl Server {
             bail!("the server cannot start here; `ringside doctor` shows all that was looked at");
         }
         let store = Store::new(&config)?;
+        let mut kept = collab_host::restore(&config)?;
         let config = Arc::new(config);
         let cpus = media_cpus(pinning);
         let mut ends = mesh::<Message>(cpus.len() + 1);
@@ -241,7 +243,13 @@ impl Server {
         }
         .into_iter();
         for end in ends {
+            let me = usize::from(end.me().0);
+            let (here, elsewhere) = kept
+                .into_iter()
+                .partition(|kept| home(kept.place, cpus.len()) == me);
+            kept = elsewhere;
             plans.push(media_shard::Plan {
+                kept: here,
                 rtc: rtc_plans.next(),
                 listening: listening(&config, &store, end.me(), cpus.len())?,
                 mesh: end,

@@ -16,6 +16,7 @@ pub mod authorize;
 pub mod browse;
 pub mod caller;
 mod capabilities;
+mod collab;
 mod configuration;
 mod document;
 pub mod events;
@@ -221,6 +222,7 @@ const COMMANDS: &[(&str, Command)] = &[
     ("remove_tag", configuration::remove_tag),
     ("bandwidth", configuration::bandwidth),
     ("ui_settings", configuration::ui_settings),
+    ("collab_password", collab::password),
     ("streamkeys", keys::stream_keys),
     ("streamkey_add", keys::add),
     ("streamkey_del", keys::delete),
