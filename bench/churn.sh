@@ -24,10 +24,13 @@ programs=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
 
 http=18980 rtmp=11995 control=14942
 dir=$(mktemp -d)
+# A format that is named on HTTP turns those off that are not.
+formats=''
+if [ $mode = webrtc ]; then formats='{"connector": "WebRTC"},'; fi
 cat > "$dir/config.json" <<JSON
 {"webrtc": {"interface": "127.0.0.1", "port": 18981}, "config": {"controller": {"interface": "127.0.0.1", "port": $control},
   "protocols": [{"connector": "HTTP", "interface": "127.0.0.1", "port": $http},
-    {"connector": "WebRTC"},
+    $formats
     {"connector": "RTMP", "interface": "127.0.0.1", "port": $rtmp}]},
  "streams": {"live": {"source": "push://", "DVR": 5000}}}
 JSON

@@ -691,7 +691,7 @@ impl Door {
             census: self.relay.census(),
             transports: self.transports(),
         };
-        if self.counted != Some(counted) {
+        if self.identity.is_some() && self.counted != Some(counted) {
             self.counted = Some(counted);
             self.report(Report::Counted(Box::new(counted)));
         }
