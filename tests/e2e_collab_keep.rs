@@ -10,6 +10,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,6 +48,15 @@ fn server(port: u16, settings: &serde_json::Value, prepare: impl FnOnce(&mut Com
     let edit = move |all: &mut serde_json::Value| {
         all["collab"] = json!({"interface": "127.0.0.1", "sessions": [session]});
     };
+    // The kernel takes a ring of a process that was killed down after the process, listeners and all.
+    wait_for(
+        "the ports of a server before",
+        Duration::from_secs(20),
+        || {
+            let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+            (port..port + 3).all(is_free).then_some(())
+        },
+    );
     Server::start_edited(json!({"live": {"source": "push://"}}), edit, prepare)
 }
 
