@@ -10,6 +10,9 @@ use super::options::{CHATS, CONSUMERS_MAX, DATA, EVENTS, REQUESTS};
 use crate::base::ids::{ConnId, ShardId};
 use crate::proto::unavi::{AudioParameters, Capabilities, Dialect, Side, StreamParameters, World};
 
+/// Streams of an association that channels take in turn: as many as browsers open at once.
+const STREAMS: usize = 1024;
+
 /// Names a player. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct PlayerKey(pub(super) u64);
@@ -80,6 +83,8 @@ pub(super) struct Player {
     pub(super) consumers: BTreeMap<ConsumerId, Consumer>,
     /// Of producers and consumers.
     pub(super) next_number: u32,
+    /// Where to look for a free channel.
+    next_stream: u16,
     pub(super) chats: Bucket,
     pub(super) changes: Bucket,
     pub(super) events: Bucket,
@@ -112,6 +117,7 @@ impl Player {
             is_talking: false,
             consumers: BTreeMap::new(),
             next_number: 0,
+            next_stream: 0,
             chats: Bucket::new(now, CHATS),
             changes: Bucket::new(now, DATA),
             events: Bucket::new(now, EVENTS),
@@ -131,8 +137,10 @@ impl Player {
         self.next_number
     }
 
-    /// The lowest channel that is free.
-    pub(super) fn free_stream(&self) -> u16 {
+    /// A free channel, the one that was free for longest: a number whose channel has just ended is
+    /// no good to either side until both have reset it (RFC 8831 section 6.7).
+    pub(super) fn free_stream(&mut self) -> u16 {
+        // One more than there can be consumers.
         let mut is_used = [false; CONSUMERS_MAX + 1];
         let streams = self.consumers.values().filter_map(|known| known.stream);
         for stream in streams {
@@ -140,9 +148,12 @@ impl Player {
                 *is_used = true;
             }
         }
-        let free = is_used.iter().position(|is_used| !is_used);
-        // One more than there can be consumers.
-        free.expect("consumers are bounded") as u16
+        let from = usize::from(self.next_stream);
+        let mut numbers = (from..STREAMS).chain(0..is_used.len());
+        let free = numbers.find(|number| !is_used[*number]);
+        let free = free.expect("consumers are bounded") as u16;
+        self.next_stream = (free + 1) % STREAMS as u16;
+        free
     }
 
     /// What it is called by `key`.
