@@ -10,8 +10,8 @@ use super::options::{CHATS, CONSUMERS_MAX, DATA, EVENTS, REQUESTS};
 use crate::base::ids::{ConnId, ShardId};
 use crate::proto::unavi::{AudioParameters, Capabilities, Dialect, Side, StreamParameters, World};
 
-/// Streams of an association that channels take in turn: as many as browsers open at once.
-const STREAMS: usize = 1024;
+/// Streams that channels take in turn, at least: an association keeps a place for each that was used.
+const STREAMS_MIN: usize = 64;
 
 /// Names a player. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -142,17 +142,19 @@ impl Player {
     pub(super) fn free_stream(&mut self) -> u16 {
         // One more than there can be consumers.
         let mut is_used = [false; CONSUMERS_MAX + 1];
-        let streams = self.consumers.values().filter_map(|known| known.stream);
-        for stream in streams {
+        let mut used = 0;
+        for stream in self.consumers.values().filter_map(|known| known.stream) {
             if let Some(is_used) = is_used.get_mut(usize::from(stream)) {
                 *is_used = true;
+                used += 1;
             }
         }
-        let from = usize::from(self.next_stream);
-        let mut numbers = (from..STREAMS).chain(0..is_used.len());
+        let turns = (2 * used).clamp(STREAMS_MIN, CONSUMERS_MAX);
+        let from = usize::from(self.next_stream).min(turns);
+        let mut numbers = (from..turns).chain(0..is_used.len());
         let free = numbers.find(|number| !is_used[*number]);
         let free = free.expect("consumers are bounded") as u16;
-        self.next_stream = (free + 1) % STREAMS as u16;
+        self.next_stream = free + 1;
         free
     }
 

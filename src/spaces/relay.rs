@@ -203,6 +203,7 @@ impl Relay {
             if let Some(receiver) = self.receivers.get_mut(listener.receiver)
                 && let Some(consumer) = receiver.consumers.remove(&listener.id)
             {
+                receiver.queue.forget(consumer.channel);
                 ended.push((listener.id, consumer.channel));
             }
         }

@@ -37,6 +37,26 @@ fn drain(relay: &mut Relay, of: u64) -> Vec<Item> {
         .map_or_else(Vec::new, |it| it.queue.drain())
 }
 
+/// Its number may be another one's when the receiver's turn comes.
+#[test]
+fn what_waits_of_a_producer_goes_with_it() {
+    let now = start();
+    let mut relay = Relay::new(now);
+    for of in [1, 2] {
+        relay.produce(now, producer(of), ByteOrder::Little);
+        let facts = (ChannelId(of as u16), 7, ByteOrder::Little);
+        let taken = relay.consume(consumer(3, of as u32), producer(of), facts);
+        assert!(taken.is_some());
+        let bytes = Bytes::from_static(b"here");
+        relay.deliver(now, producer(of), ByteOrder::Little, false, &bytes);
+    }
+    let ended = relay.end(producer(1));
+    assert_eq!(ended, [(consumer(3, 1), ChannelId(1))]);
+    let left = drain(&mut relay, 3);
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].channel, ChannelId(2));
+}
+
 #[test]
 fn a_location_carries_its_senders_true_number_in_each_receivers_order() {
     let now = start();

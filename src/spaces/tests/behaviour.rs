@@ -159,6 +159,35 @@ fn who_leaves_takes_its_streams_along() {
     assert_eq!(made.count(), 4);
 }
 
+/// A channel's number rests before it is used again, since both sides have to reset it first, and the
+/// numbers stay low.
+#[test]
+fn channels_take_turns() {
+    let mut stage = Stage::new(Options::default());
+    let a = enter_with_media(&mut stage, 1, "w");
+    let b = enter_with_media(&mut stage, 2, "w");
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        let heard = stage.texts(a);
+        let opened = heard
+            .iter()
+            .filter(|frame| frame["subject"] == "create_data_consumer");
+        streams.extend(opened.map(|frame| {
+            frame["data"]["sctpStreamParameters"]["streamId"]
+                .as_u64()
+                .unwrap()
+        }));
+        stage.text(b, &two("leave", "w".into()));
+        stage.text(b, &two("join", "w".into()));
+    }
+    assert_eq!(streams.len(), 200);
+    assert!(streams.iter().all(|stream| *stream < 64), "{streams:?}");
+    for apart in 1..60 {
+        let pairs = streams.iter().zip(&streams[apart..]);
+        assert!(pairs.clone().all(|(one, other)| one != other), "{apart}");
+    }
+}
+
 #[test]
 fn a_full_space_says_so_and_numbers_are_used_again() {
     let options = Options {
