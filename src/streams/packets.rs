@@ -251,13 +251,12 @@ impl PacketTrack {
             return None;
         }
         let since = *self.pending_since.get_or_insert(now);
-        let run = self.run()?;
-        if can_ask && !self.is_deaf && Self::reaches_back(&run) > BACKLOG_TIME_MAX {
-            if now < since + KEYFRAME_WAIT {
-                return None;
-            }
-            self.is_deaf = true;
+        let is_long = can_ask && !self.is_deaf && self.reaches_back() > BACKLOG_TIME_MAX;
+        if is_long && now < since + KEYFRAME_WAIT {
+            return None;
         }
+        let run = self.run()?;
+        self.is_deaf |= is_long;
         let viewers: Arc<[ConnId]> = self.pending[..].into();
         self.live.append(&mut self.pending);
         self.pending_since = None;
@@ -265,13 +264,13 @@ impl PacketTrack {
         Some((viewers, run))
     }
 
-    fn reaches_back(run: &[Packet]) -> Duration {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            return Duration::ZERO;
-        };
-        Duration::from_micros(
-            u64::try_from((last.time - first.time).as_micros()).unwrap_or_default(),
-        )
+    /// How long ago the newest keyframe was, by the stream's time.
+    fn reaches_back(&self) -> Duration {
+        let first = self.log.since_keyframe().and_then(|mut run| run.next());
+        let newest = self.log.newest().and_then(|number| self.log.get(number));
+        first.zip(newest).map_or(Duration::ZERO, |(first, newest)| {
+            newest.time.since(first.time)
+        })
     }
 
     pub(super) fn has_pending(&self) -> bool {
