@@ -84,9 +84,9 @@ pub enum Inner {
     Http(Arc<http::Options>, Arc<http2::Options>),
     /// RTMP, with the seed of its handshake.
     Rtmp(rtmp::Options, u64),
-    /// A collaborative session. The protocol that the handshake has settled on says which of its
-    /// ports it is; without one it is the first.
-    Replication,
+    /// A port of a collaborative session. The protocol that a TLS handshake has settled on may say
+    /// another one.
+    Replication(Port),
 }
 
 impl Inner {
@@ -102,12 +102,13 @@ impl Inner {
             Self::Rtmp(options, seed) => {
                 ServerSession::Rtmp(Box::new(rtmp::Session::new(options, seed, now)))
             }
-            Self::Replication => {
+            Self::Replication(port) => {
                 let place = ALPN_COLLAB.iter().position(|name| alpn == Some(*name));
                 let port = match place {
+                    Some(0) => Port::First,
                     Some(1) => Port::Second,
-                    Some(2) => Port::Third,
-                    Some(_) | None => Port::First,
+                    Some(_) => Port::Third,
+                    None => port,
                 };
                 ServerSession::Replication(Box::new(Connection::new(now, port)))
             }

@@ -5,12 +5,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use rustls::ServerConfig;
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
@@ -19,10 +17,7 @@ use crate::admin::{Family, metrics_text};
 use crate::base::ids::{ConnId, ShardId};
 use crate::collab::{self, AdminMessage};
 use crate::config::{Config, Environment, Notice};
-use crate::drive::{
-    Driver, Inner, Limits, Occurrence, Prefaced, ServerEvent, ServerSession, TlsCounters,
-    TlsSession,
-};
+use crate::drive::{Driver, Inner, Limits, Occurrence, ServerEvent, ServerSession};
 use crate::io::{ListenerIndex, Options, Waker};
 use crate::metrics::Engine;
 use crate::proto::http::{self, Method, Request, Response};
@@ -34,6 +29,7 @@ use crate::server::engine;
 use crate::server::log_layer::Log;
 use crate::server::media_shard::Flow;
 use crate::server::message::Message;
+use crate::server::opening::Opening;
 use crate::shard::clock;
 use crate::shard::mesh::{Class, Mesh};
 use crate::spaces;
@@ -105,9 +101,7 @@ pub(super) struct ControlShard {
     api: ApiHost,
     /// The watch over certificates, if there is one.
     certificates: Option<Sender<Order>>,
-    trusted_proxies: Vec<IpNet>,
-    handshake_max: Duration,
-    tls: Rc<TlsCounters>,
+    opening: Opening,
     /// The addresses that connections came to.
     own: HashMap<ConnId, IpAddr>,
     is_finished: bool,
@@ -170,9 +164,7 @@ impl ControlShard {
             http_options: Arc::new(plan.config.http_options()),
             commands: plan.commands,
             spaces,
-            trusted_proxies: plan.config.general.trusted_proxies.clone(),
-            handshake_max: plan.config.limits.unauthenticated_ms,
-            tls: Rc::new(TlsCounters::default()),
+            opening: Opening::new(&plan.config),
             scrapes: HashMap::new(),
             collab: CollabAsks::default(),
             next_token: 0,
@@ -345,8 +337,7 @@ impl ControlShard {
                     if let Some(port) = &mut self.spaces {
                         port.signalling.set_config(&config);
                     }
-                    self.trusted_proxies
-                        .clone_from(&config.general.trusted_proxies);
+                    self.opening.configure(&config);
                     self.http_options = Arc::new(config.http_options());
                     self.registrar
                         .set_streams_max(config.limits.streams_max as usize);
@@ -392,26 +383,8 @@ impl ControlShard {
             ..http::Options::clone(&self.http_options)
         });
         let inner = Inner::Http(http_options, http2_options);
-        let session = match &port.tls {
-            None => inner.begin(now, None),
-            Some(tls) => {
-                let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
-                match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
-                    Ok(session) => ServerSession::Tls(Box::new(session)),
-                    Err(error) => {
-                        tracing::error!(%error, "a TLS session could not be made");
-                        return;
-                    }
-                }
-            }
-        };
-        let from = peer.ip().to_canonical();
-        let is_proxy = |network: &IpNet| network.contains(&from);
-        let session = match self.trusted_proxies.iter().any(is_proxy) {
-            true => ServerSession::Prefaced(Box::new(Prefaced::new(session))),
-            false => session,
-        };
-        if let Some(conn) = self.driver.open(fd, peer, session) {
+        let session = self.opening.begin_for(now, peer, port.tls.as_ref(), inner);
+        if let Some(conn) = session.and_then(|session| self.driver.open(fd, peer, session)) {
             port.signalling.opened(conn);
         }
     }

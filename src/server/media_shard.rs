@@ -4,27 +4,23 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use rustls::ServerConfig;
 
 use crate::base::ids::ShardId;
 use crate::collab::{self, AdminMessage};
 use crate::config::Config;
-use crate::drive::{
-    Driver, Framed, Inner, Limits, Occurrence, Prefaced, ServerEvent, ServerSession, TlsCounters,
-    TlsSession,
-};
+use crate::drive::{Driver, Framed, Inner, Limits, Occurrence, ServerEvent, ServerSession};
 use crate::io::probe::{Resource, limit};
 use crate::io::{ListenerIndex, Options};
 use crate::metrics::Engine;
-use crate::proto::replication::{self, Port};
+use crate::proto::replication::Port;
 use crate::proto::{http, http2, rtmp};
 use crate::server::collab_host::{CollabHost, Kept};
 use crate::server::message::Message;
+use crate::server::opening::Opening;
 use crate::server::{engine, home};
 use crate::shard::mesh::{Class, Mesh};
 use crate::shard::{clock, thread_cpu_time};
@@ -122,9 +118,7 @@ pub(super) struct MediaShard {
     http_options: Arc<http::Options>,
     http2_options: Arc<http2::Options>,
     rtmp_options: rtmp::Options,
-    handshake_max: Duration,
-    trusted_proxies: Vec<IpNet>,
-    tls: Rc<TlsCounters>,
+    opening: Opening,
     next_sweep: Instant,
     /// How long a peer may take nothing of an answer.
     stall: Duration,
@@ -187,9 +181,7 @@ impl MediaShard {
             http_options: Arc::new(plan.config.http_options()),
             http2_options: Arc::new(plan.config.http2_options()),
             rtmp_options: rtmp_options(&plan.config),
-            handshake_max: plan.config.limits.unauthenticated_ms,
-            trusted_proxies: plan.config.general.trusted_proxies.clone(),
-            tls: Rc::new(TlsCounters::default()),
+            opening: Opening::new(&plan.config),
             next_sweep: now + SWEEP_EVERY,
             stall: plan.config.delivery.viewer_stall_ms,
             load: Load::new(now),
@@ -341,21 +333,16 @@ impl MediaShard {
         let Some((service, tls)) = self.services.get(&listener.0) else {
             return;
         };
-        if let Service::Collab { place, port } = *service {
-            let session = match tls {
-                None => {
-                    let connection = Box::new(replication::Connection::new(now, port));
-                    Some(ServerSession::Replication(connection))
+        let opening = &self.opening;
+        let inner = match *service {
+            Service::Collab { place, port } => {
+                let session = opening.begin(now, tls.as_ref(), Inner::Replication(port));
+                let conn = session.and_then(|session| self.driver.open(fd, peer, session));
+                if let Some(conn) = conn {
+                    self.collab.accepted(conn, place);
                 }
-                Some(tls) => self.secured(now, tls, Inner::Replication),
-            };
-            if let Some(conn) = session.and_then(|session| self.driver.open(fd, peer, session)) {
-                self.collab.accepted(conn, place);
+                return;
             }
-            return;
-        }
-        let inner = match service {
-            Service::Collab { .. } => return,
             Service::Http | Service::Https => Inner::Http(
                 Arc::clone(&self.http_options),
                 Arc::clone(&self.http2_options),
@@ -364,18 +351,8 @@ impl MediaShard {
                 Inner::Rtmp(self.rtmp_options, rtmp_seed(peer))
             }
         };
-        let session = match tls {
-            None => Some(inner.begin(now, None)),
-            Some(tls) => self.secured(now, tls, inner),
-        };
-        let Some(session) = session else {
+        let Some(session) = opening.begin_for(now, peer, tls.as_ref(), inner) else {
             return;
-        };
-        let from = peer.ip().to_canonical();
-        let is_proxy = |network: &IpNet| network.contains(&from);
-        let session = match self.trusted_proxies.iter().any(is_proxy) {
-            true => ServerSession::Prefaced(Box::new(Prefaced::new(session))),
-            false => session,
         };
         let service = *service;
         let Some(conn) = self.driver.open(fd, peer, session) else {
@@ -383,23 +360,6 @@ impl MediaShard {
         };
         if let Service::Rtmp { publish, play } | Service::Rtmps { publish, play } = service {
             self.door.restrict(conn, publish, play);
-        }
-    }
-
-    /// A session inside TLS.
-    fn secured(
-        &self,
-        now: Instant,
-        tls: &Arc<ServerConfig>,
-        inner: Inner,
-    ) -> Option<ServerSession> {
-        let (tls, counters) = (Arc::clone(tls), Rc::clone(&self.tls));
-        match TlsSession::new(now, tls, self.handshake_max, inner, counters) {
-            Ok(session) => Some(ServerSession::Tls(Box::new(session))),
-            Err(error) => {
-                tracing::error!(%error, "a TLS session could not be made");
-                None
-            }
         }
     }
 
@@ -417,9 +377,9 @@ impl MediaShard {
                 snapshot.engine = Engine {
                     latency: self.door.latency().clone(),
                     segments: self.door.rtc().peers().counters().segments,
-                    tls_handshakes: self.tls.handshakes.get(),
-                    tls_failures: self.tls.failures.get(),
-                    tls_connections: self.tls.connections.get(),
+                    tls_handshakes: self.opening.tls.handshakes.get(),
+                    tls_failures: self.opening.tls.failures.get(),
+                    tls_connections: self.opening.tls.connections.get(),
                     ..engine(&self.driver, &self.mesh)
                 };
                 let answer = streams::Message::Snapshot { token, snapshot };
@@ -446,9 +406,7 @@ impl MediaShard {
                 self.http_options = Arc::new(config.http_options());
                 self.http2_options = Arc::new(config.http2_options());
                 self.rtmp_options = rtmp_options(&config);
-                self.handshake_max = config.limits.unauthenticated_ms;
-                self.trusted_proxies
-                    .clone_from(&config.general.trusted_proxies);
+                self.opening.configure(&config);
                 self.stall = config.delivery.viewer_stall_ms;
                 self.collab.configure(config.collab.as_ref());
                 self.collab_host.configure(config.collab.as_ref());

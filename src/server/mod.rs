@@ -13,6 +13,7 @@ pub mod doctor;
 mod log_layer;
 mod media_shard;
 mod message;
+mod opening;
 mod rtc;
 mod worker;
 
