@@ -13,7 +13,7 @@ use crate::streams::rtc::RtcMessage;
 use crate::streams::segments::Key;
 use crate::streams::segments::listing::{Listing, Update};
 use crate::streams::snapshot::ShardSnapshot;
-use crate::streams::stream::Backlog;
+use crate::streams::stream_mirror::Backlog;
 
 /// A message on the mesh. Only [`Message::Ingest`] and [`Message::MirrorFrame`] may be lost, and
 /// [`Message::IngestPackets`] and [`Message::MirrorPackets`].

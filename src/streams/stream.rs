@@ -7,34 +7,27 @@ use bytes::Bytes;
 use slab::Slab;
 
 use crate::base::ids::{ConnId, ShardId, StreamId, TrackId};
-use crate::hub::{Adjustment, FrameLog, Home, Timeline};
-use crate::media::buffer::Pool;
+use crate::hub::{Adjustment, FrameLog, Timeline};
 use crate::media::{Codec, Frame, Kind, MediaTime, Track, codec};
 use crate::streams::info::{self, StreamInfo, TrackInfo};
 use crate::streams::name::StreamName;
 use crate::streams::outlet::Outlet;
-use crate::streams::output::{Container, Selection};
-use crate::streams::packets::{Batch, Packets, Wishes};
+use crate::streams::output::Container;
+use crate::streams::packets::{Packets, Wishes};
 use crate::streams::segment_request::SegmentRequest;
 use crate::streams::segments::Key;
 use crate::streams::segments::cutter::{Cut, Cutter};
 use crate::streams::segments::playlists::Facts;
 use crate::streams::segments::rendition::Rendition;
 use crate::streams::snapshot::{StreamSnapshot, TrackSnapshot};
+use crate::streams::stream_mirror::Mirror;
 use crate::streams::track_statistics::TrackStatistics;
-
-/// Containers and track selections that viewers of one stream may have at once. Each is muxed
-/// and kept on its own.
-const FEEDS_MAX: usize = 32;
 
 /// How long a stream that has only audio or only video so far waits for the other.
 pub(super) const READY_AFTER: Duration = Duration::from_millis(500);
 
 /// How long a publisher that takes a stream over may take to announce the tracks that it had.
 const RETIRE_AFTER: Duration = Duration::from_secs(2);
-
-/// How long a feed without viewers is kept up.
-const FEED_LINGER: Duration = Duration::from_secs(5);
 
 /// A stream on one shard.
 #[derive(Debug)]
@@ -113,34 +106,6 @@ pub(super) struct Publication {
     is_broken: bool,
 }
 
-/// What only a mirror has.
-#[derive(Debug)]
-pub(super) struct Mirror {
-    pub(super) home: Home,
-    /// What the home shard has been told.
-    pub(super) wishes: Wishes,
-    /// The number of the next frame; `None` before the backlog, and while frames are not wanted.
-    pub(super) next_number: Option<u64>,
-    /// A frame was lost: nothing is shown until the next entry.
-    pub(super) is_broken: bool,
-    pub(super) idle_since: Option<Instant>,
-}
-
-/// Tracks, the current group of pictures and the number of the next frame, for a new mirror.
-#[derive(Debug)]
-pub struct Backlog {
-    tracks: Vec<(Track, TrackStatistics)>,
-    retired: Vec<TrackId>,
-    frames: Vec<(Frame, bool)>,
-    /// `None` if frames do not follow.
-    next: Option<u64>,
-    unix_zero_ms: i64,
-    is_packets: bool,
-    is_ready: bool,
-    /// For each track, what somebody can begin with; `None` if packets do not follow.
-    packets: Option<Vec<(TrackId, Batch)>>,
-}
-
 /// What became of a publisher's frame.
 pub(super) enum Ingested {
     /// It is a frame of this stream, with this number.
@@ -191,24 +156,7 @@ impl Stream {
         stream
     }
 
-    /// A mirror of a stream, before its backlog.
-    pub(super) fn mirror(name: StreamName, home: Home, bytes_max: usize) -> Self {
-        let role = Role::Mirror(Mirror {
-            home,
-            wishes: Wishes::default(),
-            next_number: None,
-            is_broken: false,
-            idle_since: None,
-        });
-        Self::new(
-            name,
-            home.stream,
-            role,
-            FrameLog::new(Duration::ZERO, bytes_max),
-        )
-    }
-
-    fn new(name: StreamName, id: StreamId, role: Role, log: FrameLog) -> Self {
+    pub(super) fn new(name: StreamName, id: StreamId, role: Role, log: FrameLog) -> Self {
         Self {
             name,
             id,
@@ -561,123 +509,6 @@ impl Stream {
         codec::learn(track, &frame.data).then(|| Box::new(track.clone()))
     }
 
-    /// A frame from the home shard. False if one before it was lost and it cannot be shown.
-    pub(super) fn mirror_frame(
-        &mut self,
-        now: Instant,
-        number: u64,
-        frame: &Frame,
-        is_entry: bool,
-    ) -> Mirrored {
-        let Role::Mirror(mirror) = &mut self.role else {
-            return Mirrored::Useless;
-        };
-        let Some(next) = mirror.next_number else {
-            return Mirrored::Useless;
-        };
-        mirror.next_number = Some(number + 1);
-        let lost = number.saturating_sub(next);
-        if lost > 0 {
-            mirror.is_broken = true;
-        }
-        if is_entry {
-            mirror.is_broken = false;
-        }
-        if mirror.is_broken {
-            return Mirrored::Broken { lost };
-        }
-        if frame.track.index() < self.statistics.len() {
-            self.statistics[frame.track.index()].count(now, frame);
-        }
-        self.keep(now, frame.clone(), is_entry);
-        Mirrored::Shown { lost }
-    }
-
-    /// The home shard's answer to a subscription. Returns the frames, with their numbers, that go on
-    /// from what those who watch here have seen: they are yet to be taken and shown.
-    pub(super) fn backlog(&mut self, now: Instant, backlog: Backlog) -> Vec<(u64, Frame, bool)> {
-        for (track, statistics) in backlog.tracks {
-            let index = track.id.index();
-            self.set_track(track);
-            self.statistics[index] = statistics;
-        }
-        self.set_retired(&backlog.retired);
-        self.unix_zero_ms = backlog.unix_zero_ms;
-        let has_frames = !backlog.frames.is_empty();
-        let known = match &self.role {
-            Role::Mirror(mirror) => mirror.next_number,
-            Role::Home(_) => None,
-        };
-        let mut further = Vec::new();
-        match known.zip(backlog.next) {
-            Some((known, next)) => {
-                let numbers = next.saturating_sub(backlog.frames.len() as u64)..next;
-                let numbered = numbers.zip(backlog.frames);
-                let unseen = numbered.filter(|(number, _)| *number >= known);
-                further.extend(unseen.map(|(number, (frame, entry))| (number, frame, entry)));
-            }
-            None => {
-                for (frame, is_entry) in backlog.frames {
-                    self.keep(now, frame, is_entry);
-                }
-            }
-        }
-        self.is_packets = backlog.is_packets;
-        // Home has waited for all of this already.
-        self.is_ready |= backlog.is_ready && (backlog.is_packets || has_frames);
-        if let Role::Mirror(mirror) = &mut self.role
-            && let Some(next) = backlog.next.filter(|_| known.is_none())
-        {
-            mirror.next_number = Some(next);
-            mirror.is_broken = false;
-        }
-        for (track, batch) in backlog.packets.into_iter().flatten() {
-            if let Some(track) = self.tracks.get(track.index()) {
-                // Some of it may have come already, if the wish for it was taken back for a moment.
-                self.packets.track(track).keep(&batch);
-            }
-        }
-        further
-    }
-
-    /// What a mirror begins with that wants more than it did.
-    pub(super) fn to_backlog(&self, gained: Wishes) -> Backlog {
-        let has_frames = !self.is_packets || gained.frames;
-        let tracks = self.tracks.iter().zip(&self.statistics);
-        Backlog {
-            tracks: tracks
-                .map(|(track, statistics)| {
-                    let statistics = TrackStatistics {
-                        oldest: self.log.span_of(track.id).map(|(oldest, _)| oldest),
-                        ..*statistics
-                    };
-                    (track.clone(), statistics)
-                })
-                .collect(),
-            retired: self.retired.iter().copied().collect(),
-            frames: self
-                .log
-                .since_entry()
-                .filter(|_| has_frames)
-                .map(|(frame, is_entry)| (frame.clone(), is_entry))
-                .collect(),
-            next: match &self.role {
-                Role::Home(home) => Some(home.next_number),
-                Role::Mirror(mirror) => mirror.next_number,
-            }
-            .filter(|_| has_frames),
-            unix_zero_ms: self.unix_zero_ms,
-            is_packets: self.is_packets,
-            is_ready: self.is_ready,
-            packets: (self.is_packets && gained.packets).then(|| {
-                let tracks = self.packets.tracks.iter();
-                tracks
-                    .map(|(id, track)| (*id, track.run().unwrap_or_else(|| [].into())))
-                    .collect()
-            }),
-        }
-    }
-
     pub(super) fn keep(&mut self, now: Instant, frame: Frame, is_entry: bool) {
         self.first_frame.get_or_insert(now);
         self.log.push(frame, is_entry);
@@ -713,82 +544,6 @@ impl Stream {
             .or(self.first_packet)
             .filter(|_| !self.is_ready)
             .map(|first| first + READY_AFTER)
-    }
-
-    /// The outlet that fits, made if there is none. `None` if there are too many.
-    pub(super) fn outlet(
-        &mut self,
-        pool: &mut Pool,
-        container: Container,
-        is_chunked: bool,
-        selection: &Selection,
-    ) -> Option<usize> {
-        let found = self.outlets.iter().find(|(_, outlet)| {
-            outlet.container == container
-                && outlet.is_chunked == is_chunked
-                && outlet.selection == *selection
-        });
-        if let Some((key, _)) = found {
-            return Some(key);
-        }
-        if self.outlets.len() >= FEEDS_MAX {
-            return None;
-        }
-        let mut outlet = Outlet::new(container, is_chunked, selection.clone(), &self.active());
-        let left_out = self.left_out(container);
-        if !left_out.is_empty() {
-            tracing::info!(
-                stream = %self.name,
-                container = container.name(),
-                codecs = left_out.join(","),
-                "tracks are left out that the container cannot carry"
-            );
-        }
-        let mut scratch = Vec::new();
-        for (frame, _) in self.log.since_entry() {
-            outlet.write(pool, frame, &mut scratch);
-        }
-        outlet.released = outlet.feed.end();
-        // What viewers get of the past says nothing of how long frames stay here.
-        outlet.gathered_since = None;
-        Some(self.outlets.insert(outlet))
-    }
-
-    /// Codec names of the tracks that a container cannot carry.
-    pub(super) fn left_out(&self, container: Container) -> Vec<&'static str> {
-        self.tracks
-            .iter()
-            .filter(|track| !container.carries(track.codec))
-            .map(|track| track.codec.name())
-            .collect()
-    }
-
-    /// Tells all outputs of a track that is new or has changed.
-    pub(super) fn refresh_outputs(&mut self, pool: &mut Pool, track: &Track) {
-        let active = self.active();
-        for (_, outlet) in &mut self.outlets {
-            outlet.refresh(pool, &active, track);
-        }
-    }
-
-    /// Takes retired tracks out of all outputs.
-    pub(super) fn drop_tracks(&mut self, pool: &mut Pool, tracks: &[TrackId]) {
-        let gone: Vec<Track> = tracks
-            .iter()
-            .filter_map(|id| self.tracks.get(id.index()).cloned())
-            .collect();
-        for track in gone {
-            self.refresh_outputs(pool, &track);
-        }
-    }
-
-    /// Drops outputs that have had no viewer for a while.
-    pub(super) fn drop_idle_outputs(&mut self, now: Instant) {
-        self.outlets.retain(|_, outlet| {
-            outlet
-                .empty_since
-                .is_none_or(|since| now < since + FEED_LINGER)
-        });
     }
 
     pub(super) fn viewers(&self) -> usize {
@@ -917,16 +672,6 @@ impl Stream {
             unix_zero_ms: self.unix_zero_ms,
         }
     }
-}
-
-/// What became of a mirrored frame.
-pub(super) enum Mirrored {
-    /// Viewers get it; so many before it were lost.
-    Shown { lost: u64 },
-    /// It needs one that was lost.
-    Broken { lost: u64 },
-    /// There is no subscription that it belongs to.
-    Useless,
 }
 
 impl AtHome {

@@ -14,7 +14,8 @@ use crate::media::Frame;
 use crate::streams::outlet::Outlet;
 use crate::streams::output::Container;
 use crate::streams::snapshot::Counters;
-use crate::streams::stream::{Mirrored, Stream, Viewer};
+use crate::streams::stream::{Stream, Viewer};
+use crate::streams::stream_mirror::Mirrored;
 
 /// The most that is handed over for one viewer at once. It is what a slow viewer can hold on to
 /// beyond the log itself; the kernel's socket buffer takes up to 4 MB by default.
