@@ -74,7 +74,7 @@ impl Crowd {
             look_at: now,
             looks: 0,
             window: None,
-            tally: Tally::new(),
+            tally: Tally::default(),
         })
     }
 
