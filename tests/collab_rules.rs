@@ -469,6 +469,47 @@ fn bombs() -> Vec<Bytes> {
         .collect()
 }
 
+/// Everybody gets a table with what all users say of themselves, each second. One who said a lot,
+/// message after message, made it so big that nobody could take it, and all were let go.
+#[test]
+fn what_users_say_of_themselves_does_not_add_up() {
+    let mut table = Table::laid();
+    let (bob, carol) = (1, 2);
+    let bytes = Value::Bytes(vec![7; (1 << 20) - 1000].into());
+    for n in 0..80 {
+        let said = dict([(format!("key {n}").as_str(), bytes.clone())]);
+        let parts = command(Kind::UpdateUserMetadata, "bob", &said);
+        table.clients[bob].send(Channel::Command, &parts);
+        table.settle();
+    }
+    table.wait(Duration::from_secs(3));
+    for client in &table.clients {
+        assert_eq!(client.state, State::Active, "{}", client.name);
+    }
+    assert_eq!(table.statistics().overfull, 0);
+    // Who says something else of the same kind may do so all day long.
+    for n in 0..80 {
+        let said = dict([("key 0", n.into())]);
+        let parts = command(Kind::UpdateUserMetadata, "bob", &said);
+        table.clients[bob].send(Channel::Command, &parts);
+        table.settle();
+    }
+    let seen = &table.clients[carol].users["bob"];
+    assert_eq!(seen.of("key 0"), Some(&79.into()));
+    // A key that stands twice in a pickle is one.
+    let half = encode(&Value::Bytes(vec![7; 400_000].into()));
+    let half = &half[2..half.len() - 1];
+    for small in [half, b"N"] {
+        let key = b"\x8c\x01k";
+        let body = [&b"\x80\x04}("[..], key, half, key, small, b"u."].concat();
+        let parts = raw_command(Kind::UpdateUserMetadata, "bob", body.into());
+        table.clients[bob].send(Channel::Command, &parts);
+        table.settle();
+    }
+    let seen = &table.clients[carol].users["bob"];
+    assert_eq!(seen.of("k"), Some(&Value::None));
+}
+
 #[test]
 fn pickles_that_could_harm_a_client_go_to_none() {
     let pickles = |s: &Statistics| s.refused_pickles;

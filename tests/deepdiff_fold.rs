@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use ringside::proto::deepdiff::{Unfolded, fold};
-use ringside::proto::pickle::{Limits, Value, decode, encode};
+use ringside::proto::deepdiff::{Unfolded, fold, fold_first};
+use ringside::proto::pickle::{Dict, Error, Limits, Value, decode, encode};
 
 const SEEDS: usize = 600;
 
@@ -100,4 +100,34 @@ fn what_is_not_understood_is_left() {
     .unwrap();
     let value = decode(&added.into(), limits).unwrap();
     assert_eq!(value.as_dict().unwrap().of("x"), Some(&Value::Int(1)));
+}
+
+/// A small delta can hold a lot, by references. Each was within the limits, and all together took as
+/// many times the memory as there were deltas.
+#[test]
+fn a_chain_holds_no_more_than_one_pickle_may() {
+    let dict = |entries: &[(&str, Value)]| {
+        let entries = entries.iter().cloned();
+        Value::Dict(
+            entries
+                .map(|(key, value)| (Value::from(key), value))
+                .collect::<Dict>(),
+        )
+    };
+    let base: Bytes = encode(&dict(&[("n", Value::None)])).into();
+    let items = Value::List(vec![Value::Int(1); 400]);
+    let new = dict(&[("new_value", items)]);
+    let delta = dict(&[("values_changed", dict(&[("root['n']", new)]))]);
+    let deltas = vec![Bytes::from(encode(&delta)); 3];
+    let limits = Limits {
+        expanded_max: 1000,
+        ..Limits::default()
+    };
+    assert_eq!(
+        fold(&base, &deltas, limits),
+        Err(Unfolded::Pickle(Error::Expanded))
+    );
+    let (folded, count) = fold_first(&base, &deltas, limits).unwrap();
+    assert_eq!(count, 2);
+    assert_eq!(Ok(folded), fold(&base, &deltas[..2], limits));
 }

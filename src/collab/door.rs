@@ -71,7 +71,7 @@ impl Door {
             .map(|collab| collab.sessions.as_slice())
             .unwrap_or_default();
         for session in self.sessions.values_mut() {
-            let port = session.statistics().port;
+            let port = session.options.port;
             if let Some(new) = configured.iter().find(|new| new.port == port) {
                 session.set_options(options(new));
             }
@@ -223,7 +223,7 @@ impl Door {
             Command::Show(port) | Command::Kick { port, .. } | Command::Save(port) => *port,
         };
         let mut sessions = self.sessions.iter_mut();
-        let found = sessions.find(|(_, session)| session.statistics().port == port);
+        let found = sessions.find(|(_, session)| session.options.port == port);
         let Some((place, session)) = found else {
             return Answer::NotHere;
         };
@@ -243,7 +243,7 @@ impl Door {
     /// Where the session of a port is, if it is on this shard.
     pub fn place(&self, port: u16) -> Option<Place> {
         let mut sessions = self.sessions.iter();
-        let found = sessions.find(|(_, session)| session.statistics().port == port);
+        let found = sessions.find(|(_, session)| session.options.port == port);
         found.map(|(place, _)| *place)
     }
 

@@ -12,7 +12,7 @@ use crate::proto::replication::Wire;
 const COALESCE_BYTES: usize = 64 << 20;
 
 /// Bytes that may wait besides the newest state of each node, which the session stores anyway.
-const OWN_BYTES_MAX: usize = 64 << 20;
+pub(super) const OWN_BYTES_MAX: usize = 64 << 20;
 
 /// Messages that may wait.
 const MESSAGES_MAX: usize = 1 << 20;

@@ -4,19 +4,22 @@ use bytes::Bytes;
 
 use super::message::{Message, Subject, dict};
 use super::order::Order;
+use super::outbox::OWN_BYTES_MAX;
 use super::repository::Full;
 use super::session::{Join, PICKLE, Reception, Session, State};
-use crate::proto::pickle::{self, Rules, Scanner, Value, decode};
-use crate::proto::replication::{Channel, Kind};
+use crate::proto::pickle::{self, Dict, Pieces, Rules, Scanner, Value, decode};
+use crate::proto::replication::{Channel, Kind, bytes};
 use crate::proto::session_log::Record;
 
 /// Bytes of the longest uuid.
 const UUID_MAX: usize = 64;
 /// Bytes of the longest owner.
 const OWNER_MAX: usize = 256;
-/// Entries of what a user says of itself, and bytes of one message about it.
+/// Entries and bytes of what a user says of itself.
 const METADATA_MAX: usize = 256;
 const METADATA_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what all users say: a table of all of it goes to each of them.
+const TABLE_BYTES_MAX: usize = OWN_BYTES_MAX / 4;
 
 /// The message that gives nodes to somebody.
 pub(super) fn right(uuids: &[Bytes], owner: &str) -> Value {
@@ -255,6 +258,7 @@ impl Session {
     }
 
     pub(super) fn metadata(&mut self, identity: &Bytes, parts: &[Bytes]) {
+        let all = self.metadata_bytes();
         let Some(user) = self.user(identity) else {
             return;
         };
@@ -262,20 +266,44 @@ impl Session {
             self.statistics.refused_rights += 1;
             return;
         }
-        let Ok(Value::Dict(update)) = decode(&parts[2], PICKLE) else {
-            self.statistics.refused_messages += 1;
-            return;
+        let is_short = parts[2].len() <= METADATA_BYTES_MAX;
+        let said = match is_short.then(|| decode(&parts[2], PICKLE)) {
+            Some(Ok(Value::Dict(said))) if said.len() + user.metadata.len() <= METADATA_MAX => said,
+            Some(_) | None => {
+                self.statistics.refused_messages += 1;
+                return;
+            }
         };
-        let is_small = parts[2].len() <= METADATA_BYTES_MAX
-            && update.len().saturating_add(user.metadata.len()) <= METADATA_MAX;
-        if !is_small {
+        // A pickle may name a key twice.
+        let mut update = Dict::new();
+        for (key, value) in &said {
+            update.set(key.clone(), value.clone());
+        }
+        let size = |value: &Value| bytes(&Pieces::of(value));
+        let (mut more, mut less) = (0, 0);
+        for (key, value) in &update {
+            more += size(key) + size(value);
+            if let Some(old) = user.metadata.of_key(key) {
+                less += size(key) + size(old);
+            }
+        }
+        let own = user.metadata_bytes + more - less;
+        if own > METADATA_BYTES_MAX || all - user.metadata_bytes + own > TABLE_BYTES_MAX {
             self.statistics.refused_messages += 1;
             return;
         }
         for (key, value) in &update {
             user.metadata.set(key.clone(), value.clone());
         }
+        user.metadata_bytes = own;
         let message = Message::metadata(&user.name.clone(), update, parts);
         self.tell_others(Some(identity), &message);
+    }
+
+    /// Bytes of what all users say of themselves.
+    fn metadata_bytes(&self) -> usize {
+        let users = self.users.iter();
+        let users = users.filter_map(|identity| self.clients.get(identity)?.user.as_ref());
+        users.map(|user| user.metadata_bytes).sum()
     }
 }

@@ -288,7 +288,13 @@ impl Node {
 
 /// Takes a uuid out of a pickled list.
 fn without(list: &mut Bytes, uuid: &[u8]) {
-    if uuid.is_empty() || !list.windows(uuid.len()).any(|window| window == uuid) {
+    let Some((first, rest)) = uuid.split_first() else {
+        return;
+    };
+    // Every list of the scene is looked through for each node that goes, so that it matters that
+    // most places differ in their first byte already.
+    let is_there = |window: &[u8]| window[0] == *first && window[1..] == *rest;
+    if !list.windows(uuid.len()).any(is_there) {
         return;
     }
     let Ok(Value::List(items)) = decode(list, Limits::default()) else {

@@ -120,6 +120,8 @@ pub(super) struct User {
     /// Whole nodes among them.
     held_nodes: HashSet<Bytes>,
     pub(super) metadata: Dict,
+    /// Bytes of its entries.
+    pub(super) metadata_bytes: usize,
     latency: i64,
     /// It says that its data connection is to come first.
     pub(super) waits_for_data: Option<Instant>,
@@ -776,6 +778,7 @@ impl Session {
             held: Outbox::new(),
             held_nodes: HashSet::new(),
             metadata: Dict::new(),
+            metadata_bytes: 0,
             latency: 999,
             waits_for_data: None,
         });

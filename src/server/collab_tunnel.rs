@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustls::client::WebPkiServerVerifier;
@@ -24,6 +25,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use crate::drive::ALPN_COLLAB;
+use crate::proto::dtls::fingerprint_text;
 
 /// Where systems keep the authorities that they trust.
 const SYSTEM_AUTHORITIES: &[&str] = &[
@@ -38,6 +40,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// Connections that are carried at once: an add-on has three, and some that ask what the server is.
 const CONNECTIONS_MAX: usize = 64;
+
+/// How long a server may say nothing in a handshake. The add-on has given up by then.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// What a tunnel is made with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,7 +106,7 @@ fn accept(
             continue;
         };
         // The ports themselves hold four.
-        if Arc::strong_count(count) > CONNECTIONS_MAX + 4 {
+        if Arc::strong_count(count) >= CONNECTIONS_MAX + 4 {
             tracing::warn!("too many connections at once");
             continue;
         }
@@ -126,6 +131,8 @@ fn open(
 ) -> io::Result<(ClientConnection, TcpStream)> {
     let mut remote = TcpStream::connect(server)?;
     remote.set_nodelay(true)?;
+    // A server that says nothing would hold one of the places for ever.
+    remote.set_read_timeout(Some(HANDSHAKE_MAX))?;
     let mut tls =
         ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
     // What is written is sent at once, and is never more than a piece.
@@ -133,6 +140,7 @@ fn open(
     while tls.is_handshaking() {
         tls.complete_io(&mut remote)?;
     }
+    remote.set_read_timeout(None)?;
     Ok((tls, remote))
 }
 
@@ -267,12 +275,11 @@ fn config(
 }
 
 fn verifier(tunnel: &Tunnel) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
+    let provider = provider();
     if let Some(fingerprint) = &tunnel.fingerprint {
         let wanted = digits(fingerprint).context("a fingerprint has 64 hexadecimal digits")?;
-        return Ok(Arc::new(Pinned {
-            wanted,
-            provider: provider(),
-        }));
+        let trust = Trust::Pinned(wanted);
+        return Ok(Arc::new(Verifier { trust, provider }));
     }
     let file = match &tunnel.ca {
         Some(file) => file.as_path(),
@@ -289,8 +296,11 @@ fn verifier(tunnel: &Tunnel) -> anyhow::Result<Arc<dyn ServerCertVerifier>> {
         // A system's list has some that nothing here can use.
         let _ = roots.add(certificate.with_context(|| format!("{}", file.display()))?);
     }
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
-    Ok(Arc::new(Signed(inner)))
+    let roots = Arc::new(roots);
+    let inner =
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+    let trust = Trust::Signed(inner);
+    Ok(Arc::new(Verifier { trust, provider }))
 }
 
 /// The bytes of a fingerprint.
@@ -308,44 +318,55 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-fn written(fingerprint: &[u8; 32]) -> String {
-    let bytes: Vec<String> = fingerprint
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect();
-    bytes.join(":")
+/// Which certificates are taken.
+#[derive(Debug)]
+enum Trust {
+    /// One and no other.
+    Pinned([u8; 32]),
+    /// What an authority has signed.
+    Signed(Arc<WebPkiServerVerifier>),
 }
 
-/// Takes one certificate and no other.
+/// Takes certificates, and says which others there were.
 #[derive(Debug)]
-struct Pinned {
-    wanted: [u8; 32],
+struct Verifier {
+    trust: Trust,
     provider: Arc<CryptoProvider>,
 }
 
-/// Takes what an authority has signed, and says what else there was.
-#[derive(Debug)]
-struct Signed(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let shown = fingerprint(end_entity);
-        if shown == self.wanted {
-            return Ok(ServerCertVerified::assertion());
+        match &self.trust {
+            Trust::Pinned(wanted) if shown == *wanted => Ok(ServerCertVerified::assertion()),
+            Trust::Pinned(wanted) => {
+                tracing::error!(
+                    shown = fingerprint_text(&shown),
+                    wanted = fingerprint_text(wanted),
+                    "the server's certificate is another one"
+                );
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            Trust::Signed(inner) => {
+                let verified = inner.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+                if let Err(error) = &verified {
+                    tracing::error!(
+                        %error,
+                        fingerprint = fingerprint_text(&shown),
+                        "no authority answers for the server's certificate; if the fingerprint is \
+                         what the server's owner says it is, give it by --fingerprint"
+                    );
+                }
+                verified
+            }
         }
-        tracing::error!(
-            shown = written(&shown),
-            wanted = written(&self.wanted),
-            "the server's certificate is another one"
-        );
-        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
     fn verify_tls12_signature(
@@ -369,55 +390,8 @@ impl ServerCertVerifier for Pinned {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for Signed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let verified = self
-            .0
-            .verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        if let Err(error) = &verified {
-            tracing::error!(
-                %error,
-                fingerprint = written(&fingerprint(end_entity)),
-                "no authority answers for the server's certificate; if the fingerprint is what the \
-                 server's owner says it is, give it by --fingerprint"
-            );
-        }
-        verified
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
@@ -428,7 +402,7 @@ mod tests {
     #[test]
     fn fingerprints_are_read_as_they_are_written() {
         let bytes: [u8; 32] = std::array::from_fn(|place| place as u8 * 7);
-        let text = written(&bytes);
+        let text = fingerprint_text(&bytes);
         assert_eq!(digits(&text), Some(bytes));
         assert_eq!(digits(&text.replace(':', "").to_lowercase()), Some(bytes));
         assert_eq!(digits(&text[3..]), None);

@@ -1,8 +1,7 @@
 //! The configuration's file and the key file beside it. Everything here may block on a disk, so it
 //! runs on the worker's thread.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Loaded};
+use crate::server::disk::{sync_folder, with_suffix};
 use crate::streams::api::accounts::Key;
 
 /// The mode of a file that holds passwords.
@@ -136,12 +136,6 @@ pub(super) fn write_key(path: &Path, key: &Key) -> io::Result<()> {
     file.sync_all()
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
     Some(Stamp {
@@ -152,7 +146,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// Writes a file beside `path` and puts it in its place, so that at any moment there is one of the
-/// two, whole. The folder is written out too: without that, a power cut may undo the renaming.
+/// two, whole.
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let draft = with_suffix(path, &format!(".{}.draft", std::process::id()));
     let written = write_draft(&draft, bytes, mode).and_then(|()| fs::rename(&draft, path));
@@ -161,8 +155,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&draft);
         return written;
     }
-    let folder = path.parent().filter(|parent| *parent != Path::new(""));
-    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    sync_folder(path)
 }
 
 fn write_draft(draft: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

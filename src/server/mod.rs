@@ -9,6 +9,7 @@ pub mod collab_tunnel;
 mod config_file;
 mod control_shard;
 pub mod demo;
+mod disk;
 pub mod doctor;
 mod log_layer;
 mod media_shard;

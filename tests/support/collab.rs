@@ -10,7 +10,7 @@ use ringside::proto::deepdiff::fold;
 use ringside::proto::pickle::{Dict, Limits, Value, decode, encode};
 use ringside::proto::replication::Kind;
 
-use super::wait_for;
+use super::{is_nothing, wait_for};
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -119,13 +119,7 @@ impl Channel {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.input.extend_from_slice(&piece[..count]),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock
-                            | io::ErrorKind::TimedOut
-                            | io::ErrorKind::Interrupted
-                    ) => {}
+                Err(error) if is_nothing(&error) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::is_nothing;
+
 pub struct Answer {
     pub status: u16,
     /// Names in lower case.
@@ -230,13 +232,7 @@ impl Connection {
         while start.elapsed() < limit {
             match self.more() {
                 Ok(()) => self.ahead.clear(),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock
-                            | io::ErrorKind::TimedOut
-                            | io::ErrorKind::Interrupted
-                    ) => {}
+                Err(error) if is_nothing(&error) => {}
                 Err(_) => return true,
             }
         }

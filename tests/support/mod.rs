@@ -45,6 +45,14 @@ use serde_json::{Value, json};
 /// How long a healthy server may take to answer `/readyz`.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// True of an error that says that nothing has come in time.
+pub fn is_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
 /// Where logs, recordings and screenshots of a run are left to be looked at.
 pub fn scratch() -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e");

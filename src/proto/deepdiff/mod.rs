@@ -39,17 +39,9 @@ pub fn fold_first(
     deltas: &[Bytes],
     limits: Limits,
 ) -> Result<(Vec<u8>, usize), Unfolded> {
-    let mut scanner = Scanner::new(limits);
-    is_unshared(scanner.scan(base, Rules::Plain)?)?;
-    let mut data = pickle::decode(base, limits)?;
+    let mut folding = Folding::new(base, limits)?;
     for (count, delta) in deltas.iter().enumerate() {
-        let applied = scanner
-            .scan(delta, Rules::Delta)
-            .map_err(Unfolded::from)
-            .and_then(is_unshared)
-            .and_then(|()| Ok(pickle::decode_delta(delta, limits)?))
-            .and_then(|delta| apply::apply(&mut data, delta));
-        if let Err(unfolded) = applied {
+        if let Err(unfolded) = folding.apply(delta) {
             // Half of the change may be in the data: without it once more.
             return match count {
                 0 => Err(unfolded),
@@ -57,7 +49,7 @@ pub fn fold_first(
             };
         }
     }
-    Ok((finish(&data, &mut scanner)?, deltas.len()))
+    Ok((folding.finish()?, deltas.len()))
 }
 
 /// The pickle of `base` after all `deltas`, in their order.
@@ -66,32 +58,57 @@ pub fn fold<'a>(
     deltas: impl IntoIterator<Item = &'a Bytes>,
     limits: Limits,
 ) -> Result<Vec<u8>, Unfolded> {
-    let mut scanner = Scanner::new(limits);
-    is_unshared(scanner.scan(base, Rules::Plain)?)?;
-    let mut data = pickle::decode(base, limits)?;
+    let mut folding = Folding::new(base, limits)?;
     for delta in deltas {
-        is_unshared(scanner.scan(delta, Rules::Delta)?)?;
-        let delta = pickle::decode_delta(delta, limits)?;
-        apply::apply(&mut data, delta)?;
+        folding.apply(delta)?;
     }
-    finish(&data, &mut scanner)
+    folding.finish()
 }
 
-fn finish(data: &Value, scanner: &mut Scanner) -> Result<Vec<u8>, Unfolded> {
-    let folded = pickle::encode(data);
-    // Data that grew past the limits would be refused when it comes back.
-    if !data.is_plain() {
-        return Err(Unfolded::Change);
-    }
-    scanner.scan(&folded, Rules::Plain)?;
-    Ok(folded)
+/// Data that changes.
+struct Folding {
+    data: Value,
+    scanner: Scanner,
+    limits: Limits,
+    /// What may still come: a small delta can hold a lot, and so many small ones too much.
+    expanded_left: u32,
 }
 
-fn is_unshared(summary: Summary) -> Result<(), Unfolded> {
-    if summary.shares_containers {
-        return Err(Unfolded::Shared);
+impl Folding {
+    fn new(base: &Bytes, limits: Limits) -> Result<Self, Unfolded> {
+        let mut scanner = Scanner::new(limits);
+        let summary = is_unshared(scanner.scan(base, Rules::Plain)?)?;
+        Ok(Self {
+            data: pickle::decode(base, limits)?,
+            scanner,
+            limits,
+            expanded_left: limits.expanded_max.saturating_sub(summary.expanded),
+        })
     }
-    Ok(())
+
+    fn apply(&mut self, delta: &Bytes) -> Result<(), Unfolded> {
+        let summary = is_unshared(self.scanner.scan(delta, Rules::Delta)?)?;
+        let left = self.expanded_left.checked_sub(summary.expanded);
+        self.expanded_left = left.ok_or(pickle::Error::Expanded)?;
+        apply::apply(&mut self.data, pickle::decode_delta(delta, self.limits)?)
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, Unfolded> {
+        let folded = pickle::encode(&self.data);
+        // Data that grew past the limits would be refused when it comes back.
+        if !self.data.is_plain() {
+            return Err(Unfolded::Change);
+        }
+        self.scanner.scan(&folded, Rules::Plain)?;
+        Ok(folded)
+    }
+}
+
+fn is_unshared(summary: Summary) -> Result<Summary, Unfolded> {
+    match summary.shares_containers {
+        true => Err(Unfolded::Shared),
+        false => Ok(summary),
+    }
 }
 
 /// What a path leads through.

@@ -70,7 +70,8 @@ impl Fingerprint {
 }
 
 /// Upper case hexadecimal with colons, as in SDP: `AB:CD:01`.
-pub(super) fn text(bytes: &[u8]) -> String {
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(bytes.len() * 3);
     for byte in bytes {

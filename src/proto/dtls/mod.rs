@@ -30,7 +30,7 @@ mod tests;
 pub use certificate::Certificate;
 pub use context::{Context, Options, SrtpOrder, Versions};
 pub use error::{CloseReason, Error};
-pub use fingerprint::{Fingerprint, HashAlgorithm};
+pub use fingerprint::{Fingerprint, HashAlgorithm, text as fingerprint_text};
 pub use keys::{SrtpKeys, SrtpProfile};
 pub use record::is_dtls;
 pub use session::{Counters, Event, Role, Session};

@@ -18,7 +18,8 @@ pub struct Limits {
     pub memo_max: usize,
     /// Items on the stack, 24 bytes each. Lists come in batches of 1000, tuples in one piece.
     pub stack_max: usize,
-    /// Items, and 32 bytes of text as one more, if each reference were a copy.
+    /// Items, and 32 bytes of text as one more, if each reference were a copy; also 32 of `bytes` or
+    /// of a number, where they are referred to.
     pub expanded_max: u32,
     /// Bytes of one whole number; CPython prints them in quadratic time.
     pub integer_bytes_max: usize,
@@ -81,7 +82,7 @@ pub enum Kind {
 pub struct Summary {
     /// What it is as a whole.
     pub kind: Kind,
-    /// Items, and 32 bytes of text as one more, if each reference were a copy.
+    /// As [`Limits::expanded_max`] counts.
     pub expanded: u32,
     /// Containers inside containers.
     pub depth: u16,
@@ -101,6 +102,8 @@ struct Item {
     shared: bool,
     depth: u16,
     expanded: u32,
+    /// What a reference to it adds to `expanded`.
+    copied: u32,
     /// Its memo entry.
     memo: u32,
     /// The place of its text in `texts`, or a class's number.
@@ -115,9 +118,19 @@ impl Item {
             shared: false,
             depth: 0,
             expanded: 1,
+            copied: 1,
             memo: NOTHING,
             detail: NOTHING,
         }
+    }
+
+    /// What stands in the pickle with `count` bytes. That is room for itself, but each reference to
+    /// it is written out as so many bytes again.
+    fn of_bytes(kind: Kind, count: usize) -> Result<Self, Error> {
+        Ok(Self {
+            copied: copied(count)?,
+            ..Self::scalar(kind)
+        })
     }
 
     fn container(kind: Kind, hashable: bool) -> Self {
@@ -127,6 +140,10 @@ impl Item {
             ..Self::scalar(kind)
         }
     }
+}
+
+fn copied(count: usize) -> Result<u32, Error> {
+    u32::try_from(count / 32 + 1).map_err(|_| Error::Expanded)
 }
 
 /// Longer text names no class.
@@ -249,17 +266,17 @@ impl Scanner {
                 op::SHORT_BINBYTES => {
                     let count = input.count1()?;
                     input.take(count)?;
-                    self.push(Item::scalar(Kind::Bytes))?;
+                    self.push(Item::of_bytes(Kind::Bytes, count)?)?;
                 }
                 op::BINBYTES => {
                     let count = input.count4()?;
                     input.take(count)?;
-                    self.push(Item::scalar(Kind::Bytes))?;
+                    self.push(Item::of_bytes(Kind::Bytes, count)?)?;
                 }
                 op::BINBYTES8 => {
                     let count = input.count8()?;
                     input.take(count)?;
-                    self.push(Item::scalar(Kind::Bytes))?;
+                    self.push(Item::of_bytes(Kind::Bytes, count)?)?;
                 }
                 op::EMPTY_LIST => self.push(Item::container(Kind::List, false))?,
                 op::EMPTY_DICT => self.push(Item::container(Kind::Dict, false))?,
@@ -346,7 +363,7 @@ impl Scanner {
             return Err(Error::Integer);
         }
         input.take(count)?;
-        self.push(Item::scalar(Kind::Int))
+        self.push(Item::of_bytes(Kind::Int, count)?)
     }
 
     fn text(&mut self, input: &mut Input<'_>, count: usize, rules: Rules) -> Result<(), Error> {
@@ -355,8 +372,8 @@ impl Scanner {
         if !is_text(text) {
             return Err(Error::Text);
         }
-        let mut item = Item::scalar(Kind::Text);
-        item.expanded = u32::try_from(count / 32 + 1).map_err(|_| Error::Expanded)?;
+        let mut item = Item::of_bytes(Kind::Text, count)?;
+        item.expanded = item.copied;
         if rules == Rules::Delta && count <= NAME_BYTES_MAX {
             item.detail = u32::try_from(self.texts.len()).map_err(|_| Error::StackFull)?;
             self.texts.push((at, count));
@@ -392,7 +409,7 @@ impl Scanner {
         if self.used.get(memo).is_some_and(|used| *used) {
             return Err(Error::Memo);
         }
-        let (mut depth, mut expanded) = (target.depth, target.expanded);
+        let (mut depth, mut expanded, mut copied) = (target.depth, target.expanded, target.copied);
         let count = self.stack.len() - from;
         // Every how many items one has to be hashable; a list's need not be.
         let step = match (kind == Kind::Dict, kind == Kind::Set) {
@@ -408,12 +425,13 @@ impl Scanner {
             }
             depth = depth.max(item.depth.saturating_add(1));
             expanded = expanded.saturating_add(item.expanded);
+            copied = copied.saturating_add(item.copied);
         }
         self.check(depth, expanded)?;
         self.stack.truncate(from);
         let grown = [self.stack.last_mut(), self.memo.get_mut(memo)];
         for item in grown.into_iter().flatten() {
-            (item.depth, item.expanded) = (depth, expanded);
+            (item.depth, item.expanded, item.copied) = (depth, expanded, copied);
         }
         Ok(())
     }
@@ -426,6 +444,7 @@ impl Scanner {
             made.hashable &= item.hashable;
             made.depth = made.depth.max(item.depth.saturating_add(1));
             made.expanded = made.expanded.saturating_add(item.expanded);
+            made.copied = made.copied.saturating_add(item.copied);
         }
         if kind == Kind::FrozenSet && !made.hashable {
             return Err(Error::Key);
@@ -476,6 +495,7 @@ impl Scanner {
         self.shares_containers |= !item.hashable;
         self.push(Item {
             shared: true,
+            expanded: item.copied,
             ..item
         })
     }
@@ -529,6 +549,7 @@ impl Scanner {
         self.push(Item {
             depth: arguments.depth,
             expanded: arguments.expanded,
+            copied: arguments.copied,
             ..Item::container(Kind::Object, false)
         })
     }

@@ -213,6 +213,28 @@ fn cuts_and_wrong_frames() {
     assert_eq!(scan(&twice), Err(Error::Frame), "a frame in a frame");
 }
 
+/// A megabyte that a pickle refers to ten thousand times is written out ten thousand times when the
+/// value is: folding a node like that took more memory than the machine had.
+#[test]
+fn what_is_referred_to_counts_with_its_bytes() {
+    let head = |opcode: u8, count: u32| [&[opcode], &count.to_le_bytes()[..]].concat();
+    let blob = |count: usize| [head(b'B', count as u32), vec![7; count], vec![0x94]].concat();
+    let references = |count| b"h\0".repeat(count);
+    let scanned = |begin: &[u8], count| scan(&pickle(&[b"(", begin, &references(count), b"t"]));
+    let big = blob(1 << 20);
+    // By itself it counts once, and each reference with its bytes.
+    assert_eq!(scanned(&big, 0).unwrap().expanded, 2);
+    assert_eq!(scanned(&big, 3).unwrap().expanded, 2 + 3 * ((1 << 15) + 1));
+    assert!(scanned(&big, 500).is_ok());
+    assert_eq!(scanned(&big, 1000), Err(Error::Expanded));
+    // Inside of a tuple too, which is not a container that changes.
+    let tuple = [head(b'B', 1 << 20), vec![7; 1 << 20], b"\x85\x94".to_vec()].concat();
+    assert!(scanned(&tuple, 500).is_ok());
+    assert_eq!(scanned(&tuple, 1000), Err(Error::Expanded));
+    let number = [&b"\x8b\0\x04\0\0"[..], &[7; 1024], &[0x94]].concat();
+    assert_eq!(scanned(&number, 2).unwrap().expanded, 2 + 2 * 33);
+}
+
 #[test]
 fn bombs_are_refused_before_they_expand() {
     assert!(scan(&nested(128)).is_ok());

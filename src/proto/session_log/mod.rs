@@ -148,6 +148,11 @@ impl Record {
     }
 }
 
+/// Bytes before a record's parts: kind, count, lengths and checksum.
+fn head_bytes(parts: usize) -> u64 {
+    2 + 8 * parts as u64 + 4
+}
+
 /// Reads a log's records.
 #[derive(Debug)]
 pub struct Reader<R> {
@@ -175,7 +180,7 @@ impl<R: Read> Reader<R> {
         let read = self.read_record();
         match read {
             Ok(Some(record)) => {
-                self.left -= (record.head().len() + record.bytes()) as u64;
+                self.left -= head_bytes(record.parts().len()) + record.bytes() as u64;
                 Ok(Some(record))
             }
             Ok(None) => {
@@ -204,7 +209,7 @@ impl<R: Read> Reader<R> {
         if usize::from(count) > PARTS_MAX {
             return Ok(None);
         }
-        let mut left = self.left.saturating_sub(6 + 8 * u64::from(count));
+        let mut left = self.left.saturating_sub(head_bytes(count.into()));
         let mut lengths = Vec::with_capacity(PARTS_MAX);
         for _ in 0..count {
             let mut length = [0; 8];

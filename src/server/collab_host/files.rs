@@ -2,7 +2,6 @@
 //! `scene.db.log-00000001`. Everything here may block on a disk, so it runs on the keeper's threads
 //! and before the server has started.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::base::text::push_date;
 use crate::collab::Scene;
 use crate::proto::session_log::{HEAD_BYTES, Head, Mark, Reader, Record, SceneId};
+use crate::server::disk::{self, with_suffix};
 
 /// Where a session is kept.
 #[derive(Debug)]
@@ -216,7 +216,7 @@ impl Files {
                 return Err(error);
             }
         };
-        self.sync_folder()?;
+        disk::sync_folder(&self.path)?;
         let backups = self.backups();
         for old in &backups[..backups.len().saturating_sub(keep)] {
             let _ = fs::remove_file(old);
@@ -253,7 +253,7 @@ impl Files {
         let made = File::create(&path).and_then(|mut file| {
             file.write_all(&head.to_bytes())?;
             file.sync_all()?;
-            self.sync_folder()?;
+            disk::sync_folder(&self.path)?;
             Ok(file)
         });
         if made.is_err() {
@@ -271,10 +271,6 @@ impl Files {
                 tracing::warn!(log = %path.display(), %error, "an old log cannot be removed");
             }
         }
-    }
-
-    fn sync_folder(&self) -> io::Result<()> {
-        File::open(folder(&self.path)?)?.sync_all()
     }
 
     fn draft(&self) -> PathBuf {
@@ -447,12 +443,6 @@ fn set_aside(path: &Path, suffix: &str) {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 fn folder(path: &Path) -> io::Result<&Path> {
     if path.file_name().is_none() {
         return Err(io::Error::new(
@@ -460,8 +450,7 @@ fn folder(path: &Path) -> io::Result<&Path> {
             "not the name of a file",
         ));
     }
-    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    Ok(parent.unwrap_or_else(|| Path::new(".")))
+    Ok(disk::folder(path))
 }
 
 #[cfg(test)]

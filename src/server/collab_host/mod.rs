@@ -233,10 +233,12 @@ impl CollabHost {
 
     /// An operator asks something of the sessions.
     pub(super) fn ask(&mut self, door: &mut Door, from: ShardId, token: u64, command: &Command) {
-        let answer = match (command, self.begin_save(door, from, token, command)) {
-            (Command::Save(_), Some(answer)) => answer,
-            (Command::Save(_), None) => return,
-            (Command::List | Command::Show(_) | Command::Kick { .. }, _) => {
+        let answer = match command {
+            Command::Save(port) => match self.begin_save(door, from, token, *port) {
+                Ok(()) => return,
+                Err(answer) => answer,
+            },
+            Command::List | Command::Show(_) | Command::Kick { .. } => {
                 let keepers = &self.keepers;
                 door.answer(command, |place, session| {
                     if let Some(post) = keepers.get(&place) {
@@ -249,31 +251,28 @@ impl CollabHost {
         self.answers.push((from, message));
     }
 
-    /// Has a session saved; `None` if it is under way.
+    /// Has a session saved, or says why it cannot be.
     fn begin_save(
         &mut self,
         door: &Door,
         from: ShardId,
         token: u64,
-        command: &Command,
-    ) -> Option<Answer> {
-        let Command::Save(port) = command else {
-            return None;
-        };
-        let Some(place) = door.place(*port) else {
-            return Some(Answer::NotHere);
+        port: u16,
+    ) -> Result<(), Answer> {
+        let Some(place) = door.place(port) else {
+            return Err(Answer::NotHere);
         };
         let Some(post) = self.keepers.get(&place) else {
             let why = "The session has no file: collab.sessions[].autosave names one.";
-            return Some(Answer::Refused(409, why.to_owned()));
+            return Err(Answer::Refused(409, why.to_owned()));
         };
         if self.saves.len() >= SAVES_MAX {
-            return Some(Answer::Refused(503, "Too many saves at once.".to_owned()));
+            return Err(Answer::Refused(503, "Too many saves at once.".to_owned()));
         }
         self.next_save += 1;
         self.saves.insert(self.next_save, (from, token));
         post.keeper.save(self.next_save);
-        None
+        Ok(())
     }
 
     /// The next answer, and for which shard.
