@@ -2,7 +2,7 @@
 # Measures a release build of the server against the bare loop, in one run and in turns, and prints
 # the rows of RESULTS.md: a Markdown table on standard output, every raw result in a file.
 #
-#   bench/compare.sh [--quick] [--raw FILE] [--server PROGRAM] [--load PROGRAM]
+#   bench/compare.sh [--quick] [--rounds N] [--raw FILE] [--server PROGRAM] [--load PROGRAM]
 #
 # A full run takes about 7 minutes, a quick one 2.
 #
@@ -11,40 +11,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=3 seconds=8 warmup=2 idle_seconds=10 growth="10 100 300 1000 3000" growth_seconds=6 lead=2.2
-raw=bench/results.jsonl server="" load=""
-while [ $# -gt 0 ]; do
-  case $1 in
-    --quick) rounds=1 seconds=4 warmup=1 idle_seconds=4 growth="10 300 1000" growth_seconds=3 lead=1 ;;
-    --raw) raw=$2; shift ;;
-    --server) server=$2; shift ;;
-    --load) load=$2; shift ;;
-    *) sed -n 2,5p "$0"; exit 2 ;;
-  esac
-  shift
-done
-
-target=${CARGO_TARGET_DIR:-target}
-if [ -z "$server" ] || [ -z "$load" ]; then
-  cargo build --quiet --release --workspace
-fi
-server=${server:-$target/release/ringside}
-load=${load:-$target/release/ringside-load}
-ulimit -n "$(ulimit -Hn)"
-server_cpu=0
-client_cpu=$(( $(nproc) > 1 ? 1 : 0 ))
-
+raw=bench/results.jsonl
 http=18880 rtmp=11985 control=14842
-dir=$(mktemp -d)
-pid=""
-stop() {
-  if [ -n "$pid" ]; then
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    pid=""
-  fi
-}
-trap 'stop; rm -rf "$dir"' EXIT
-: > "$raw"
+quick() { rounds=1 seconds=4 warmup=1 idle_seconds=4 growth="10 300 1000" growth_seconds=3 lead=1; }
+source bench/common.sh
+begin "$@"
 
 # start MERGE WINDOW_MS SHARDS [HOST]
 start() {
@@ -62,33 +33,16 @@ JSON
   if [ "$3" = 1 ]; then
     printf 'cpus = [%s]\n' "$server_cpu" >> "$dir/core-pinning.toml"
   fi
-  RUST_LOG=warn "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
-    2> "$dir/server.log" &
-  pid=$!
-  for _ in $(seq 100); do
-    if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$control/readyz")" = 200 ]; then
-      return
-    fi
-    sleep 0.05
-  done
-  cat "$dir/server.log" >&2
-  echo "the server is not ready" >&2
-  exit 1
+  RUST_LOG=warn serve
 }
-
-# A run's line goes to the raw file with its label.
-keep() { jq -c --arg row "$1" '{row: $row} + .' >> "$raw"; }
 
 # streams ROW VIEWERS [OPTION...]
 streams() {
   local row=$1 viewers=$2
   shift 2
-  echo "== $row" >&2
-  "$load" --cpu "$client_cpu" streams --rtmp 127.0.0.1:$rtmp --http 127.0.0.1:$http \
+  measure "$row" streams --rtmp 127.0.0.1:$rtmp --http 127.0.0.1:$http \
     --control 127.0.0.1:$control --pid "$pid" --viewers "$viewers" \
-    --seconds "$seconds" --warmup "$warmup" --lead "$lead" --connect-rate 400 "$@" \
-    2> "$dir/load.log" | keep "$row" ||
-    { echo "   something went wrong:" >&2; tail -n 3 "$dir/load.log" >&2; }
+    --seconds "$seconds" --warmup "$warmup" --lead "$lead" --connect-rate 400 "$@"
 }
 
 # floor ROW MERGE_MS [OPTION...]
@@ -155,11 +109,7 @@ start off 0 2
 streams "two shards, 600 flv of 2 streams" flv=600 --publishers 2
 
 table() {
-  jq -rs '
-    def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
-    def column(f): map(f) | map(select(. != null)) | median;
-    def show(digits): if . == null then "" else
-      (. * pow(10; digits) | round / pow(10; digits) | tostring) end;
+  jq -rs "$statistics"'
     (group_by(.row) | map({row: .[0].row, at: 0, runs: .})) as $rows
     | (reduce .[].row as $r ([]; if index([$r]) then . else . + [$r] end)) as $order
     | ($order[] as $name | $rows[] | select(.row == $name) | .runs
@@ -177,16 +127,6 @@ table() {
   ' "$raw"
 }
 
-ratio() {
-  jq -rs --arg over "$1" --arg under "$2" '
-    def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
-    (map(select(.row == $over).cpu_s_per_gb) | median) as $a
-    | (map(select(.row == $under).cpu_s_per_gb) | median) as $b
-    | if $a == null or $b == null then empty else
-        "| \($over) / \($under) | \($a / $b * 100 | round / 100) |" end
-  ' "$raw"
-}
-
 echo "| row | runs | CPU-s/GB | CPU-µs per viewer and s | CPU % | gap p50 ms | gap p99 ms | latency p50 ms | latency p99 ms | server's own p50 ms | p99 ms | first picture p50 ms | p99 ms | RSS kB per viewer | failures |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 table
@@ -194,9 +134,9 @@ echo
 echo "| ratio of CPU per GB | |"
 echo "|---|---|"
 for kind in rtmp flv ts mp4; do
-  ratio "off, 300 $kind" "bare loop"
+  ratio "off, 300 $kind" "bare loop" cpu_s_per_gb
 done
-ratio "off, 300 flv, glommio" "off, 300 flv"
-ratio "50 ms, 300 flv" "bare loop, 50 ms"
-ratio "100 ms, 300 flv" "bare loop, 100 ms"
-ratio "two shards, 600 flv of 2 streams" "one shard, 300 flv of 2 streams"
+ratio "off, 300 flv, glommio" "off, 300 flv" cpu_s_per_gb
+ratio "50 ms, 300 flv" "bare loop, 50 ms" cpu_s_per_gb
+ratio "100 ms, 300 flv" "bare loop, 100 ms" cpu_s_per_gb
+ratio "two shards, 600 flv of 2 streams" "one shard, 300 flv of 2 streams" cpu_s_per_gb

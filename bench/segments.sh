@@ -3,48 +3,18 @@
 # bytes, and prints the rows of RESULTS.md: a Markdown table on standard output, every raw result in a
 # file.
 #
-#   bench/segments.sh [--quick] [--raw FILE] [--server PROGRAM] [--load PROGRAM]
+#   bench/segments.sh [--quick] [--rounds N] [--raw FILE] [--server PROGRAM] [--load PROGRAM]
 #
 # A full run takes about 6 minutes, a quick one 2. The server and nginx run on the first CPU, viewers
 # and publishers on the second. Without nginx its rows are left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-rounds=3 seconds=5 live_seconds=20 many=3000 raw=bench/segments.jsonl server="" load=""
-while [ $# -gt 0 ]; do
-  case $1 in
-    --quick) rounds=1 seconds=3 live_seconds=8 many=1000 ;;
-    --raw) raw=$2; shift ;;
-    --server) server=$2; shift ;;
-    --load) load=$2; shift ;;
-    *) sed -n 2,9p "$0"; exit 2 ;;
-  esac
-  shift
-done
-
-target=${CARGO_TARGET_DIR:-target}
-if [ -z "$server" ] || [ -z "$load" ]; then
-  cargo build --quiet --release --workspace
-fi
-server=${server:-$target/release/ringside}
-load=${load:-$target/release/ringside-load}
-ulimit -n "$(ulimit -Hn)"
-server_cpu=0
-client_cpu=$(( $(nproc) > 1 ? 1 : 0 ))
-
-http=${RINGSIDE_BENCH_PORT:-18881} rtmp=$((${http} + 1)) control=$((${http} + 2)) static=$((${http} + 3))
-dir=$(mktemp -d)
-pids=()
-stop() {
-  for one in "${pids[@]}"; do kill "$one" 2>/dev/null || true; done
-  for one in "${pids[@]}"; do wait "$one" 2>/dev/null || true; done
-  pids=()
-}
-trap 'stop; rm -rf "$dir"' EXIT
-: > "$raw"
-
-# A run's line goes to the raw file with its label.
-keep() { jq -c --arg row "$1" '{row: $row} + .' >> "$raw"; }
+rounds=3 seconds=5 live_seconds=20 many=3000 raw=bench/segments.jsonl
+http=${RINGSIDE_BENCH_PORT:-18881} rtmp=$((http + 1)) control=$((http + 2)) static=$((http + 3))
+quick() { rounds=1 seconds=3 live_seconds=8 many=1000; }
+source bench/common.sh
+begin "$@"
 
 start_server() {
   cat > "$dir/config.json" <<JSON
@@ -56,18 +26,7 @@ start_server() {
  "streams": {"large": {"source": "push://"}, "small": {"source": "push://"}, "live": {"source": "push://"}}}
 JSON
   printf '[shards]\nmedia = 1\ncpus = [%s]\n' "$server_cpu" > "$dir/core-pinning.toml"
-  RUST_LOG=warn "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
-    2> "$dir/server.log" &
-  pid=$!
-  pids+=("$pid")
-  for _ in $(seq 100); do
-    if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$control/readyz")" = 200 ]; then
-      return
-    fi
-    sleep 0.05
-  done
-  cat "$dir/server.log" >&2
-  exit 1
+  RUST_LOG=warn serve
 }
 
 start_nginx() {
@@ -104,20 +63,16 @@ publish() {
 get() {
   local row=$1 url=$2 of=$3
   shift 3
-  echo "== $row" >&2
-  "$load" --cpu "$client_cpu" get --url "$url" --pid "$of" --seconds "$seconds" "$@" | keep "$row" ||
-    echo "   something went wrong" >&2
+  measure "$row" get --url "$url" --pid "$of" --seconds "$seconds" "$@"
 }
 
 # watch ROW KIND VIEWERS [OPTION...]
 watch() {
   local row=$1 kind=$2 viewers=$3
   shift 3
-  echo "== $row" >&2
-  "$load" --cpu "$client_cpu" "$kind" --http 127.0.0.1:$http --rtmp 127.0.0.1:$rtmp --stream live \
+  measure "$row" "$kind" --http 127.0.0.1:$http --rtmp 127.0.0.1:$rtmp --stream live \
     --publish synthetic --pid "$pid" --viewers "$viewers" --seconds "$live_seconds" \
-    --connect-rate 400 "$@" 2> "$dir/load.log" | keep "$row" ||
-    { echo "   something went wrong:" >&2; tail -n 3 "$dir/load.log" >&2; }
+    --connect-rate 400 "$@"
   # The name is free for the next publisher.
   sleep 1
 }
@@ -156,12 +111,10 @@ watch "300 dash" dash 300
 watch "$many llhls waiting, ts" llhls "$many" --path /hls/live/index.m3u8 --playlists-only
 stop
 
-jq -rs '
-  def median: sort | if length == 0 then null else .[length / 2 | floor] end;
-  def show(digits): if . == null then "" else (. * pow(10; digits) | round / pow(10; digits) | tostring) end;
+jq -rs "$statistics"'
   group_by(.row) | map({row: .[0].row, at: .[0], all: .}) |
   "| row | runs | CPU-s/GB | CPU-µs a GET | GET/s of one CPU | CPU-µs per viewer and part | part to answer p50 / p99 / max ms | behind the live edge p50 / p99 ms | stalls | errors |",
   "|---|---|---|---|---|---|---|---|---|---|",
-  (.[] | "| \(.row) | \(.all | length) | \([.all[].cpu_s_per_gb | values] | median | show(3)) | \([.all[].cpu_us_per_get | values] | median | show(1)) | \([.all[].get_s_per_cpu | values] | median | show(0)) | \([.all[].cpu_us_per_viewer_and_part | values] | median | show(1)) | \(.at.reload_ms | if . == null or .count == 0 then "" else "\(.p50 | show(1)) / \(.p99 | show(1)) / \(.max | show(1))" end) | \(.at.live_latency_ms | if . == null or .count == 0 then "" else "\(.p50 | show(0)) / \(.p99 | show(0))" end) | \(.at.stalls // 0) | \([.all[].errors] | add) |")
+  (.[] | "| \(.row) | \(.all | length) | \(.all | column(.cpu_s_per_gb) | show(3)) | \(.all | column(.cpu_us_per_get) | show(1)) | \(.all | column(.get_s_per_cpu) | show(0)) | \(.all | column(.cpu_us_per_viewer_and_part) | show(1)) | \(.at.reload_ms | if . == null or .count == 0 then "" else "\(.p50 | show(1)) / \(.p99 | show(1)) / \(.max | show(1))" end) | \(.at.live_latency_ms | if . == null or .count == 0 then "" else "\(.p50 | show(0)) / \(.p99 | show(0))" end) | \(.at.stalls // 0) | \([.all[].errors] | add) |")
 ' "$raw"
 jq -r 'select(.row == "first part") | "\nFirst part: \(.first_media_ms.max) ms after the publisher was let in."' "$raw"

@@ -2,7 +2,7 @@
 # Measures spaces on a release build of the server and prints the rows of RESULTS.md: a Markdown
 # table on standard output, every raw result in a file.
 #
-#   bench/spaces.sh [--quick] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
+#   bench/spaces.sh [--quick] [--rounds N] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
 #
 # A full run takes about 4 minutes, a quick one 2. --rows is a list out of
 # "one many voice chat joins memory". Clients run on the second CPU, the server on the first.
@@ -10,41 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=3 seconds=10 many=1000 worlds=50 raw=bench/spaces.jsonl
-rows="one voice chat joins memory many" server="" load="" base=22140
-while [ $# -gt 0 ]; do
-  case $1 in
-    --quick) rounds=1 seconds=5 ;;
-    --raw) raw=$2; shift ;;
-    --server) server=$2; shift ;;
-    --load) load=$2; shift ;;
-    --rows) rows=$2; shift ;;
-    *) sed -n 2,9p "$0"; exit 2 ;;
-  esac
-  shift
-done
-
-target=${CARGO_TARGET_DIR:-target}
-if [ -z "$server" ] || [ -z "$load" ]; then
-  cargo build --quiet --release --workspace
-fi
-server=${server:-$target/release/ringside}
-load=${load:-$target/release/ringside-load}
-ulimit -n "$(ulimit -Hn)"
-server_cpu=0
-client_cpu=$(( $(nproc) > 1 ? 1 : 0 ))
-
-http=$base control=$((base + 1)) media=$((base + 2)) spaces=$((base + 3))
-dir=$(mktemp -d)
-pid=""
-stop() {
-  if [ -n "$pid" ]; then
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    pid=""
-  fi
-}
-trap 'stop; rm -rf "$dir"' EXIT
-: > "$raw"
+rows="one voice chat joins memory many"
+http=22140 control=22141 media=22142 spaces=22143
+quick() { rounds=1 seconds=5; }
+source bench/common.sh
+begin "$@"
 
 start() {
   stop
@@ -59,32 +29,16 @@ start() {
  "streams": {}}
 JSON
   printf '[shards]\nmedia = 1\nhost = "thread"\ncpus = [%s]\n' "$server_cpu" > "$dir/core-pinning.toml"
-  RUST_LOG=error taskset -c "$server_cpu" "$server" serve -c "$dir/config.json" \
-    --pinning "$dir/core-pinning.toml" 2> "$dir/server.log" &
-  pid=$!
-  for _ in $(seq 100); do
-    if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$control/readyz")" = 200 ]; then
-      return
-    fi
-    sleep 0.05
-  done
-  cat "$dir/server.log" >&2
-  echo "the server is not ready" >&2
-  exit 1
+  RUST_LOG=error serve taskset -c "$server_cpu"
 }
-
-wants() { [[ " $rows " == *" $1 "* ]]; }
 
 # play ROW [OPTION...]: from a server that has had no players before.
 play() {
   local row=$1
   shift
-  echo "== $row" >&2
   start
-  "$load" --cpu "$client_cpu" spaces --spaces 127.0.0.1:$spaces --control 127.0.0.1:$control \
-    --pid "$pid" --seconds "$seconds" "$@" 2> "$dir/load.log" > "$dir/line" ||
-    { echo "   something went wrong:" >&2; tail -n 3 "$dir/load.log" "$dir/line" >&2; }
-  jq -c --arg row "$row" '{row: $row} + .' "$dir/line" >> "$raw"
+  measure "$row" spaces --spaces 127.0.0.1:$spaces --control 127.0.0.1:$control --pid "$pid" \
+    --seconds "$seconds" "$@"
 }
 
 for _ in $(seq "$rounds"); do
@@ -110,11 +64,7 @@ fi
 
 echo "| row | runs | delivered/s | lost % | µs per location | messages per datagram | locations p50 ms | p99 ms | µs per chat | chat p99 ms | join to location p50 ms | p99 ms | RSS kB per player | server CPU % | client CPU % | failures |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-jq -rs '
-  def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
-  def column(f): map(f) | map(select(. != null)) | median;
-  def show(digits): if . == null then "" else
-    (. * pow(10; digits) | round / pow(10; digits) | tostring) end;
+jq -rs "$statistics"'
   (reduce .[].row as $r ([]; if index([$r]) then . else . + [$r] end)) as $order
   | . as $all | $order[] as $name | $all | map(select(.row == $name))
   | [ $name, (length | tostring),

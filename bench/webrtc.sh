@@ -12,42 +12,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=3 seconds=8 warmup=2 rates="10 12 14 16 18 20 22" many=1000 joins=600 raw=bench/webrtc.jsonl
-rows="fanout sha1 audio shards saturation latency memory joins harm" server="" load="" base=22040 open=1/20
-while [ $# -gt 0 ]; do
-  case $1 in
-    --quick) rounds=1 seconds=4 warmup=1 rates="10 14 18" many=300 joins=200 ;;
-    --rounds) rounds=$2; shift ;;
-    --raw) raw=$2; shift ;;
-    --server) server=$2; shift ;;
-    --load) load=$2; shift ;;
-    --rows) rows=$2; shift ;;
-    *) sed -n 2,9p "$0"; exit 2 ;;
-  esac
-  shift
-done
-
-target=${CARGO_TARGET_DIR:-target}
-if [ -z "$server" ] || [ -z "$load" ]; then
-  cargo build --quiet --release --workspace
-fi
-server=${server:-$target/release/ringside}
-load=${load:-$target/release/ringside-load}
-ulimit -n "$(ulimit -Hn)"
-server_cpu=0
-client_cpu=$(( $(nproc) > 1 ? 1 : 0 ))
-
-http=$base control=$((base + 1)) media=$((base + 2))
-dir=$(mktemp -d)
-pid=""
-stop() {
-  if [ -n "$pid" ]; then
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    pid=""
-  fi
-}
-trap 'stop; rm -rf "$dir"' EXIT
-: > "$raw"
+rows="fanout sha1 audio shards saturation latency memory joins harm" open=1/20
+http=22040 control=22041 media=22042
+quick() { rounds=1 seconds=4 warmup=1 rates="10 14 18" many=300 joins=200; }
+source bench/common.sh
+begin "$@"
 
 # start [PROFILE [SHARDS]]: what media is protected with, or the server's choice; media shards, all on
 # one CPU.
@@ -64,32 +33,15 @@ start() {
  "streams": {"live": {"source": "push://"}}}
 JSON
   printf '[shards]\nmedia = %s\nhost = "thread"\n' "$shards" > "$dir/core-pinning.toml"
-  RUST_LOG=error taskset -c "$server_cpu" "$server" serve -c "$dir/config.json" --pinning "$dir/core-pinning.toml" \
-    2> "$dir/server.log" &
-  pid=$!
-  for _ in $(seq 100); do
-    if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$control/readyz")" = 200 ]; then
-      return
-    fi
-    sleep 0.05
-  done
-  cat "$dir/server.log" >&2
-  echo "the server is not ready" >&2
-  exit 1
+  RUST_LOG=error serve taskset -c "$server_cpu"
 }
-
-# A run's line goes to the raw file with its label.
-keep() { jq -c --arg row "$1" '{row: $row} + .' >> "$raw"; }
-wants() { [[ " $rows " == *" $1 "* ]]; }
 
 # whep ROW [OPTION...]
 whep() {
   local row=$1
   shift
-  echo "== $row" >&2
-  "$load" --cpu "$client_cpu" whep --http 127.0.0.1:$http --control 127.0.0.1:$control --pid "$pid" \
-    --seconds "$seconds" --warmup "$warmup" --open "$open" "$@" 2> "$dir/load.log" | keep "$row" ||
-    { echo "   something went wrong:" >&2; tail -n 3 "$dir/load.log" >&2; }
+  measure "$row" whep --http 127.0.0.1:$http --control 127.0.0.1:$control --pid "$pid" \
+    --seconds "$seconds" --warmup "$warmup" --open "$open" "$@"
 }
 
 # floor ROW [OPTION...]
@@ -172,11 +124,7 @@ fi
 
 echo "| row | runs | ns per packet | packets/s | CPU % | lost % | not taken here | latency p50 ms | p99 ms | p99.9 ms | join p50 ms | joins/s | CPU-µs per join | RSS kB per subscriber | sent again | failures |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-jq -rs '
-  def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
-  def column(f): map(f) | map(select(. != null)) | median;
-  def show(digits): if . == null then "" else
-    (. * pow(10; digits) | round / pow(10; digits) | tostring) end;
+jq -rs "$statistics"'
   (reduce .[].row as $r ([]; if index([$r]) then . else . + [$r] end)) as $order
   | . as $all | $order[] as $name | $all | map(select(.row == $name))
   | [ $name, (length | tostring),
@@ -196,17 +144,8 @@ jq -rs '
 echo
 echo "| ratio of CPU per packet | |"
 echo "|---|---|"
-ratio() {
-  jq -rs --arg over "$1" --arg under "$2" '
-    def median: sort | if length == 0 then null else .[(length - 1) / 2 | floor] end;
-    (map(select(.row == $over).cpu_ns_per_packet) | median) as $a
-    | (map(select(.row == $under).cpu_ns_per_packet) | median) as $b
-    | if $a == null or $b == null then empty else
-        "| \($over) / \($under) | \($a / $b * 100 | round / 100) |" end
-  ' "$raw"
-}
 for profile in AEAD_AES_128_GCM "AEAD_AES_128_GCM, whole" AES128_CM_HMAC_SHA1_80; do
-  ratio "1 to 200, $profile" "bare loop, $profile"
+  ratio "1 to 200, $profile" "bare loop, $profile" cpu_ns_per_packet
 done
-ratio "audio, 1 to 200" "bare loop, audio"
-ratio "1 to 200, two shards on one CPU" "1 to 200, one shard"
+ratio "audio, 1 to 200" "bare loop, audio" cpu_ns_per_packet
+ratio "1 to 200, two shards on one CPU" "1 to 200, one shard" cpu_ns_per_packet

@@ -469,6 +469,62 @@ fn bombs() -> Vec<Bytes> {
         .collect()
 }
 
+/// A pickle that names one text again and again. As a value it takes half a gigabyte, and one in a
+/// login was made before anybody had shown a password.
+#[test]
+fn commands_are_no_bigger_as_values_than_as_pickles() {
+    let mut table = Table::laid();
+    let text = [&b"X\0\x78\0\0"[..], &[b'a'; 0x7800], &[0x94]].concat();
+    let bomb = |count| {
+        let names = b"h\0".repeat(count);
+        Bytes::from([&b"\x80\x04]("[..], &text, &names, b"e."].concat())
+    };
+    let pickles = |s: &Statistics| s.refused_pickles;
+    let bob = 1;
+    for kind in [Kind::Auth, Kind::Right, Kind::UpdateUserMetadata] {
+        let parts = raw_command(kind, "bob", bomb(1000));
+        table.refuses(bob, Channel::Command, &parts, pickles);
+    }
+    let mut parts = node_parts(&CUBE.into(), &node(1));
+    parts[3] = bomb(1000);
+    table.refuses(bob, Channel::Data, &parts, pickles);
+    parts[3] = bomb(10);
+    table.clients[bob].send(Channel::Data, &parts);
+    table.settle();
+    assert_eq!(pickles(&table.statistics()), 4);
+}
+
+/// What depends on a node that goes is written anew, shorter or longer than it was. The bytes of it
+/// were counted as they had been and taken away as they were then, which ended below nothing.
+#[test]
+fn bytes_are_counted_as_they_are_when_a_node_goes() {
+    let mut table = Table::laid();
+    let bob = 1;
+    let text = [&b"X\0\x10\0\0"[..], &[b'a'; 0x1000], &[0x94]].concat();
+    let lamp = [&b"\x8c\x24"[..], LAMP.as_bytes()].concat();
+    let names = b"h\0".repeat(100);
+    let long: Bytes = [&b"\x80\x04]("[..], &text, &names, &lamp, b"e."]
+        .concat()
+        .into();
+    for n in 0..65 {
+        let new = dict([("new_value", n.into())]);
+        let delta = dict([("values_changed", dict([("root['n']", new)]))]);
+        let mut parts = commit_parts(&CUBE.into(), &node(1), &delta);
+        parts[2] = long.clone();
+        if n == 63 {
+            let gone = command(Kind::Delete, "bob", &LAMP.into());
+            table.clients[bob].send(Channel::Command, &gone);
+            table.settle();
+            assert!(table.statistics().node_bytes > 63 * 100 * 0x1000);
+        }
+        table.clients[bob].send(Channel::Data, &parts);
+        table.settle();
+    }
+    let statistics = table.statistics();
+    assert_eq!((statistics.folded, statistics.nodes), (1, 1));
+    assert!(statistics.node_bytes < 10_000, "{statistics:?}");
+}
+
 /// Everybody gets a table with what all users say of themselves, each second. One who said a lot,
 /// message after message, made it so big that nobody could take it, and all were let go.
 #[test]

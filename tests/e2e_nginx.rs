@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::http::{connect, get};
+use support::rtc::report_of;
+use support::spaces::{BROWSE_MAX, page_command};
 use support::tls::{Files, curl};
 use support::{Background, Server, clips, ffmpeg, free_port, repository, run, scratch, wait_for};
 
@@ -353,16 +355,9 @@ fn the_local_bypass_is_not_had_through_it() {
 #[test]
 fn a_space_is_entered_through_it() {
     let (server, nginx) = behind_nginx(json!({}));
-    let said = run(
-        Command::new("node")
-            .arg(repository().join("tests/browser/space_page.mjs"))
-            .args(["solo", "chromium", &nginx.url("/space.html")])
-            .arg(scratch().join("space-nginx"))
-            .env("RINGSIDE_ANY_CERTIFICATE", "1"),
-        Duration::from_secs(90),
-    );
-    assert!(said.status.success(), "{}", said.stderr);
-    let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
+    let mut command = page_command("solo", "chromium", &nginx.url("/space.html"));
+    command.env("RINGSIDE_ANY_CERTIFICATE", "1");
+    let report = report_of(&mut command, BROWSE_MAX);
     let address = format!("wss://localhost:{}/spaces/", nginx.port);
     assert_eq!(report["address"], address, "{report}");
     assert_eq!(report["isReachable"], true, "{report}");

@@ -107,7 +107,7 @@ fn hls_js_plays_over_http2() {
     assert_plays(&report, HLS_LATENCY_MAX);
     assert_eq!(report["details"]["low"], true, "no parts: {report}");
     // One connection carries what HTTP/1.1 takes several for.
-    let handshakes = secure.metric("tls_handshakes_total");
+    let handshakes = secure.server.metric("tls_handshakes_total");
     assert!((1..=3).contains(&handshakes), "{handshakes} handshakes");
 }
 

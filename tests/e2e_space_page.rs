@@ -11,75 +11,21 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::rtc::{alone, number};
+use support::rtc::{alone, number, report_of};
+use support::spaces::{BROWSE_MAX, Spaces, WORLD, page_command};
 use support::tls::{Files, Secure};
-use support::{
-    Background, Server, free_port, free_ports, http, repository, run, scratch, wait_for,
-};
-
-const BROWSE_MAX: Duration = Duration::from_secs(90);
-const WORLD: &str = "https://example.com/world.json";
+use support::{Background, Server, free_port, free_ports, http, repository, scratch, wait_for};
 
 /// How fast one walks, in metres a second, as `src/streams/page/space/page.js` has it.
 const WALK: f64 = 2.6;
 
-struct Spaces {
-    server: Server,
-    port: u16,
-}
-
-fn spaces(settings: Value) -> Spaces {
-    spaces_edited(settings, |_| {})
-}
-
-fn spaces_edited(settings: Value, more: impl FnOnce(&mut Value)) -> Spaces {
-    let port = free_port();
-    let edit = move |all: &mut Value| {
-        more(all);
-        all["spaces"] = settings.clone();
-        all["spaces"]["interface"] = "127.0.0.1".into();
-        all["spaces"]["port"] = port.into();
-        let protocols = &mut all["config"]["protocols"];
-        let protocols = protocols.as_array_mut().expect("a list");
-        if !protocols.iter().any(|it| it["connector"] == "WebRTC") {
-            protocols.push(json!({"connector": "WebRTC"}));
-        }
-    };
-    let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {});
-    Spaces { server, port }
-}
-
-impl Spaces {
-    fn page(&self) -> String {
-        self.server.url("/space.html")
-    }
-
-    fn players(&self) -> usize {
-        let path = format!("/spaces?space={WORLD}");
-        let listed = http::get(self.server.control, &path).expect("it answers");
-        let listed: Value = serde_json::from_str(&listed.text()).unwrap_or_default();
-        listed["players"].as_array().map_or(0, Vec::len)
-    }
-}
-
-/// A scenario of `tests/browser/space_page.mjs`, with screenshots left in the scratch folder.
-fn command(scenario: &str, browser: &str, url: &str) -> Command {
-    let mut command = Command::new("node");
-    command
-        .arg(repository().join("tests/browser/space_page.mjs"))
-        .args([scenario, browser, url])
-        .arg(scratch().join(format!("space-{scenario}-{browser}")));
-    command
-}
-
 #[track_caller]
 fn scenario(name: &str, browser: &str, url: &str, variables: &[(&str, &str)]) -> Value {
-    let mut command = command(name, browser, url);
-    let said = run(command.envs(variables.iter().copied()), BROWSE_MAX);
-    assert!(said.status.success(), "{name}: {}", said.stderr);
-    let report = scratch().join(format!("space-{name}-{browser}.json"));
-    fs::write(report, &said.stdout).expect("the scratch folder is writable");
-    serde_json::from_str(&said.stdout).expect("one line of JSON")
+    let mut command = page_command(name, browser, url);
+    let report = report_of(command.envs(variables.iter().copied()), BROWSE_MAX);
+    let path = scratch().join(format!("space-{name}-{browser}.json"));
+    fs::write(path, report.to_string()).expect("the scratch folder is writable");
+    report
 }
 
 /// Alice and Bob met, and she left and came back.
@@ -156,7 +102,7 @@ fn two_people_meet_in_the_demo() {
 #[test]
 fn two_people_meet_in_firefox() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let report = scenario("pair", "firefox", &spaces.page(), &[]);
     assert_met(&report);
 }
@@ -164,33 +110,19 @@ fn two_people_meet_in_firefox() {
 /// The page, and a player of generation 2 with its own library. What each saw of the other.
 #[track_caller]
 fn beside_generation_two(name: &str, variables: &[(&str, &str)]) -> (Value, Value) {
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let url = format!("{}?space={WORLD}", spaces.page());
-    let mut command = command("alone", "chromium", &url);
+    let mut command = page_command("alone", "chromium", &url);
     command.envs(variables.iter().copied());
     let mut page = Background::start(name, &mut command);
     wait_for("the page to be in", Duration::from_secs(30), || {
         (spaces.players() == 1).then_some(())
     });
-    let plan = json!({
-        "url": format!("ws://127.0.0.1:{}/", spaces.port),
-        "world": WORLD,
-        "seconds": 8,
-        "players": [{"name": "alice", "dialect": "2", "library": "3.6.82", "voice": true, "at": 1}],
-    });
-    let path = scratch().join(format!("{name}.plan.json"));
-    fs::write(&path, plan.to_string()).expect("the scratch folder is writable");
-    let said = run(
-        Command::new("node")
-            .arg(repository().join("tests/browser/spaces.mjs"))
-            .arg("chromium")
-            .arg(&path)
-            .arg(path.with_extension("png")),
-        BROWSE_MAX,
-    );
-    assert!(said.status.success(), "{name}: {}", said.stderr);
+    let players = json!([
+        {"name": "alice", "dialect": "2", "library": "3.6.82", "voice": true, "at": 1},
+    ]);
+    let player = spaces.browse("chromium", name, &players, 8);
     assert!(page.wait(BROWSE_MAX).success(), "{}", page.log());
-    let player: Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
     let page: Value = serde_json::from_str(&page.log()).expect("one line of JSON");
     let player = player["first"][0].clone();
     let paula = page["me"].to_string();
@@ -236,7 +168,7 @@ fn without_a_microphone_one_walks_hears_and_writes() {
 #[test]
 fn a_connection_that_breaks_is_made_again() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let address = format!("http://127.0.0.1:{}", spaces.port);
     let variables = [("RINGSIDE_SPACES", address.as_str())];
     let report = scenario("broken", "chromium", &spaces.page(), &variables);
@@ -284,7 +216,7 @@ fn a_server_that_is_restarted_is_found_again() {
     let url = format!("http://127.0.0.1:{http}/space.html");
     let mut page = Background::start(
         "space-restarted",
-        &mut command("restarted", "chromium", &url),
+        &mut page_command("restarted", "chromium", &url),
     );
     wait_for("the page to be in", Duration::from_secs(30), || {
         let listed = http::get(control, "/spaces?space=lobby").ok()?.text();
@@ -312,7 +244,7 @@ fn where_media_have_no_way_the_page_says_so() {
     let edit = |all: &mut Value| {
         all["webrtc"]["announced"] = json!(["192.0.2.1"]);
     };
-    let spaces = spaces_edited(json!({}), edit);
+    let spaces = Spaces::start_edited(json!({}), edit);
     let report = scenario("cut", "chromium", &spaces.page(), &[]);
     let banner = report["banner"].as_str().expect("a text");
     assert!(banner.contains("find no way to the server"), "{banner}");
@@ -326,7 +258,7 @@ fn where_media_have_no_way_the_page_says_so() {
 #[test]
 fn many_come_and_go() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let report = scenario("crowd", "chromium", &spaces.page(), &[]);
     let reports = report["reports"].as_array().expect("a list");
     assert_eq!(reports.len(), 4);
@@ -342,12 +274,10 @@ fn many_come_and_go() {
 
 #[test]
 fn the_client_reads_and_writes_the_golden_messages() {
-    let said = run(
-        Command::new("node").arg(repository().join("tests/browser/wire.mjs")),
-        BROWSE_MAX,
-    );
-    assert!(said.status.success(), "{}", said.stderr);
-    assert_eq!(said.stdout.trim(), r#"{"messages":33,"locations":3}"#);
+    let mut command = Command::new("node");
+    command.arg(repository().join("tests/browser/wire.mjs"));
+    let report = report_of(&mut command, BROWSE_MAX);
+    assert_eq!(report, json!({"messages": 33, "locations": 3}));
 }
 
 /// Pages by HTTPS may connect to a server with a certificate only, and have a microphone everywhere.
@@ -371,12 +301,12 @@ fn the_page_comes_by_https() {
 #[test]
 fn the_page_says_why_one_may_not_enter() {
     let _alone = alone();
-    let closed = spaces(json!({"join_key": "a key that nobody knows"}));
+    let closed = Spaces::start(json!({"join_key": "a key that nobody knows"}));
     let report = scenario("refused", "chromium", &closed.page(), &[]);
     let words = report["words"].as_str().expect("a text");
     assert!(words.contains("takes an invitation"), "{words}");
 
-    let full = spaces(json!({"space_players_max": 1}));
+    let full = Spaces::start(json!({"space_players_max": 1}));
     let variables = [("RINGSIDE_FULL", "1")];
     let report = scenario("refused", "chromium", &full.page(), &variables);
     let words = report["words"].as_str().expect("a text");
@@ -385,7 +315,7 @@ fn the_page_says_why_one_may_not_enter() {
 
 #[test]
 fn the_page_is_there_where_spaces_are() {
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let port = spaces.server.http;
     let place = http::get(port, "/space.json").expect("it answers");
     let place: Value = serde_json::from_str(&place.text()).expect("JSON");

@@ -6,67 +6,18 @@
 
 mod support;
 
-use std::fs;
-use std::process::Command;
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use support::http;
 use support::rtc::alone;
-use support::{Server, free_port, http, repository, run, scratch};
+use support::spaces::Spaces;
 
-const BROWSE_MAX: Duration = Duration::from_secs(120);
-const WORLD: &str = "https://example.com/world.json";
-
-struct Spaces {
-    server: Server,
-    port: u16,
-}
-
-fn spaces(settings: Value) -> Spaces {
-    let port = free_port();
-    let edit = move |all: &mut Value| {
-        all["spaces"] = settings.clone();
-        all["spaces"]["interface"] = "127.0.0.1".into();
-        all["spaces"]["port"] = port.into();
-        let protocols = &mut all["config"]["protocols"];
-        let protocols = protocols.as_array_mut().expect("a list");
-        if !protocols.iter().any(|it| it["connector"] == "WebRTC") {
-            protocols.push(json!({"connector": "WebRTC"}));
-        }
-    };
-    let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {});
-    Spaces { server, port }
-}
-
-impl Spaces {
-    /// What players saw after a while, and after the last of them had gone.
-    #[track_caller]
-    fn play(&self, browser: &str, name: &str, players: &Value) -> (Vec<Value>, Vec<Value>) {
-        let plan = json!({
-            "url": format!("ws://127.0.0.1:{}/", self.port),
-            "world": WORLD,
-            "players": players,
-        });
-        let path = scratch().join(format!("spaces-{name}.json"));
-        fs::write(&path, plan.to_string()).expect("the scratch folder is writable");
-        let said = run(
-            Command::new("node")
-                .arg(repository().join("tests/browser/spaces.mjs"))
-                .arg(browser)
-                .arg(&path)
-                .arg(path.with_extension("png")),
-            BROWSE_MAX,
-        );
-        assert!(said.status.success(), "{name}: {}", said.stderr);
-        let report: Value = serde_json::from_str(&said.stdout).expect("one line of JSON");
-        fs::write(path.with_extension("report.json"), report.to_string()).expect("writable");
-        let list = |name: &str| report[name].as_array().expect("a list").clone();
-        (list("first"), list("last"))
-    }
-
-    fn count(&self, path: &str) -> String {
-        http::get(self.port, path).expect("it answers").text()
-    }
+/// What players saw after a while, and after the last of them had gone.
+#[track_caller]
+fn play(browser: &str, name: &str, players: &Value) -> (Vec<Value>, Vec<Value>) {
+    let spaces = Spaces::start(json!({}));
+    let report = spaces.browse(browser, &format!("spaces-{name}"), players, 4);
+    let list = |name: &str| report[name].as_array().expect("a list").clone();
+    (list("first"), list("last"))
 }
 
 /// Everybody has seen everybody else: who they are, what they said and where they are.
@@ -118,13 +69,12 @@ fn hears(player: &Value, others: &[&Value]) {
 #[test]
 fn generations_two_and_three_share_a_space_in_chromium() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
     let players = json!([
         {"name": "alice", "dialect": "2", "library": "3.6.82", "voice": true, "at": 1},
         {"name": "bob", "dialect": "2", "library": "3.6.82", "voice": true, "at": 2},
         {"name": "carol", "dialect": "3b", "library": "3.6.84", "voice": false, "at": 3},
     ]);
-    let (first, last) = spaces.play("chromium", "generations", &players);
+    let (first, last) = play("chromium", "generations", &players);
     everybody_sees_everybody(&first);
     let [alice, bob, carol] = &first[..] else {
         panic!("three");
@@ -139,13 +89,12 @@ fn generations_two_and_three_share_a_space_in_chromium() {
 #[test]
 fn generation_four_is_among_them() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
     let players = json!([
         {"name": "alice", "dialect": "4", "library": "3.6.84", "voice": false, "at": 1},
         {"name": "bob", "dialect": "2", "library": "3.6.82", "voice": true, "at": 2},
         {"name": "carol", "dialect": "4", "library": "3.6.84", "voice": false, "at": 3},
     ]);
-    let (first, last) = spaces.play("chromium", "four", &players);
+    let (first, last) = play("chromium", "four", &players);
     everybody_sees_everybody(&first);
     for one in &last[..2] {
         assert_eq!(one["left"], json!([first[2]["id"]]));
@@ -155,12 +104,11 @@ fn generation_four_is_among_them() {
 #[test]
 fn nobody_hears_who_is_not_listened_to_and_new_libraries_work() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
     let players = json!([
         {"name": "alice", "dialect": "2", "library": "3.24.1", "voice": true, "at": 1},
         {"name": "bob", "dialect": "2", "library": "3.24.1", "voice": true, "deaf": true, "at": 2},
     ]);
-    let (first, _) = spaces.play("chromium", "new-library", &players);
+    let (first, _) = play("chromium", "new-library", &players);
     everybody_sees_everybody(&first);
     hears(&first[0], &[&first[1]]);
     let unheard = &first[1]["sounds"];
@@ -175,32 +123,28 @@ fn nobody_hears_who_is_not_listened_to_and_new_libraries_work() {
 #[test]
 fn firefox_plays_as_well() {
     let _alone = alone();
-    let spaces = spaces(json!({}));
     let players = json!([
         {"name": "alice", "dialect": "3a", "library": "3.6.84", "voice": false, "at": 1},
         {"name": "bob", "dialect": "3b", "library": "3.6.84", "voice": false, "at": 2},
     ]);
-    let (first, last) = spaces.play("firefox", "firefox", &players);
+    let (first, last) = play("firefox", "firefox", &players);
     everybody_sees_everybody(&first);
     assert_eq!(last[0]["left"], json!([first[1]["id"]]));
 }
 
 #[test]
 fn players_are_counted_and_strangers_are_told_where_they_are() {
-    let spaces = spaces(json!({"origins": ["https://example.com"]}));
-    assert_eq!(
-        spaces.count("/player-count/https://example.com/world.json"),
-        "0"
-    );
-    assert_eq!(
-        spaces.count("/player-count/https%3A%2F%2Fexample.com%2Fworld.json"),
-        "0"
-    );
-    assert_eq!(spaces.count("/spaces/7/player-count"), "0");
+    let spaces = Spaces::start(json!({"origins": ["https://example.com"]}));
+    for path in [
+        "/player-count/https://example.com/world.json",
+        "/player-count/https%3A%2F%2Fexample.com%2Fworld.json",
+        "/spaces/7/player-count",
+    ] {
+        let count = http::get(spaces.port, path).expect("it answers");
+        assert_eq!(count.text(), "0", "{path}");
+    }
     assert_eq!(http::get(spaces.port, "/").expect("it answers").status, 404);
     let listed = http::get(spaces.server.control, "/spaces").expect("it answers");
     assert_eq!(listed.text(), r#"{"spaces":[]}"#);
-    let metrics = http::get(spaces.server.control, "/metrics").expect("it answers");
-    let metrics = metrics.text();
-    assert!(metrics.contains("ringside_spaces_players 0"));
+    assert_eq!(spaces.server.metric("spaces_players"), 0);
 }

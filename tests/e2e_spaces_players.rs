@@ -23,54 +23,21 @@ use rtc_client::OPUS;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
-use spaces_client::{Player, WORLD, tcp};
+use spaces_client::{Player, tcp};
+use support::spaces::{Spaces, WORLD};
 use support::tls::Files;
 use support::{Server, free_port, http, wait_for};
 
-struct Spaces {
-    server: Server,
-    port: u16,
-}
-
-fn spaces(settings: Value) -> Spaces {
-    let port = free_port();
-    let edit = move |all: &mut Value| {
-        all["spaces"] = settings.clone();
-        all["spaces"]["interface"] = "127.0.0.1".into();
-        all["spaces"]["port"] = port.into();
-        let protocols = &mut all["config"]["protocols"];
-        let protocols = protocols.as_array_mut().expect("a list");
-        if !protocols.iter().any(|it| it["connector"] == "WebRTC") {
-            protocols.push(json!({"connector": "WebRTC"}));
-        }
-    };
-    let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {});
-    Spaces { server, port }
-}
-
 impl Spaces {
-    /// A metric, summed over its labels.
-    fn metric(&self, name: &str) -> u64 {
-        let answer = http::get(self.server.control, "/metrics").expect("it answers");
-        let text = answer.text();
-        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-        let is_it = |known: &str| known == name || known.starts_with(&format!("{name}{{"));
-        let values = lines.filter(|(known, _)| is_it(known));
-        values
-            .map(|(_, value)| value.parse::<f64>().unwrap() as u64)
-            .sum()
-    }
-
     fn event(&self, event: &str) -> u64 {
-        self.metric(&format!(
-            "ringside_spaces_events_total{{event=\"{event}\"}}"
-        ))
+        let name = format!("spaces_events_total{{event=\"{event}\"}}");
+        self.server.metric(&name)
     }
 
     #[track_caller]
     fn wait_for_metric(&self, name: &str, value: u64) {
         wait_for(&format!("{name} {value}"), Duration::from_secs(20), || {
-            (self.metric(name) == value).then_some(())
+            (self.server.metric(name) == value).then_some(())
         });
     }
 
@@ -80,14 +47,16 @@ impl Spaces {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// Two players who are in and say where they are.
+    /// A player who is in and says where it is.
+    fn player(&self, seed: u64) -> Player {
+        let mut player = Player::connect(self.port, seed);
+        player.enter();
+        player.produce_data();
+        player
+    }
+
     fn two(&self) -> [Player; 2] {
-        [1, 2].map(|seed| {
-            let mut player = Player::connect(self.port, 100 * seed);
-            player.enter();
-            player.produce_data();
-            player
-        })
+        [100, 200].map(|seed| self.player(seed))
     }
 }
 
@@ -119,7 +88,7 @@ fn play(players: &mut [Player], time: Duration, speaks: bool) -> usize {
 
 #[test]
 fn a_player_with_another_certificate_than_it_said_is_not_connected() {
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let mut liar = Player::connect(spaces.port, 1);
     liar.connects = false;
     liar.enter();
@@ -133,7 +102,7 @@ fn a_player_with_another_certificate_than_it_said_is_not_connected() {
     drop(two);
     let end = Instant::now() + Duration::from_secs(60);
     // It receives by its other transport, which is left.
-    while spaces.metric("ringside_spaces_transports_running") > 1 {
+    while spaces.server.metric("spaces_transports_running") > 1 {
         assert!(Instant::now() < end, "a handshake takes 30 s at most");
         liar.step();
     }
@@ -145,7 +114,7 @@ fn a_player_with_another_certificate_than_it_said_is_not_connected() {
 
 #[test]
 fn what_is_out_of_place_is_counted_and_nothing_else_happens() {
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let mut early = Player::connect(spaces.port, 1);
     early.connects = false;
     // Nothing is there to produce by, to consume, to connect, to leave or to speak in.
@@ -171,9 +140,7 @@ fn what_is_out_of_place_is_counted_and_nothing_else_happens() {
     early.until("a producer", |it| {
         (it.count("data_producer_id") == 1).then_some(())
     });
-    let mut other = Player::connect(spaces.port, 2);
-    other.enter();
-    other.produce_data();
+    let other = spaces.player(2);
     early.connect_transport("producer");
     early.until("it is connected after all", |it| {
         it.producer.as_ref()?.client.is_connected().then_some(())
@@ -185,7 +152,7 @@ fn what_is_out_of_place_is_counted_and_nothing_else_happens() {
 
 #[test]
 fn thousands_of_transports_of_one_player_are_two() {
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let mut player = Player::connect(spaces.port, 1);
     player.connects = false;
     player.say("join", json!(WORLD));
@@ -196,10 +163,10 @@ fn thousands_of_transports_of_one_player_are_two() {
     }
     player.until("it is in", |it| it.number);
     // Made one after the other; each takes the place of the one before.
-    spaces.wait_for_metric("ringside_spaces_transports", 2);
+    spaces.wait_for_metric("spaces_transports", 2);
     wait_for("two are left", Duration::from_secs(20), || {
         player.step();
-        (spaces.metric("ringside_spaces_transports_waiting") <= 2).then_some(())
+        (spaces.server.metric("spaces_transports_waiting") <= 2).then_some(())
     });
     assert!(player.count("transport_created") > 500);
     let resident = spaces.server.resident_bytes();
@@ -216,25 +183,25 @@ fn thousands_of_sockets_that_never_join_are_bounded() {
         .find(|line| line.starts_with("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
     let count = soft.unwrap_or(1024).saturating_sub(300).min(3000);
-    let spaces = spaces(json!({"players_max": count}));
+    let spaces = Spaces::start(json!({"players_max": count}));
     let before = spaces.server.resident_bytes();
     let sockets: Vec<Player> = (0..count)
         .map(|seed| Player::connect(spaces.port, seed as u64))
         .collect();
-    assert_eq!(spaces.metric("ringside_spaces_players_idle"), count as u64);
+    assert_eq!(spaces.server.metric("spaces_players_idle"), count as u64);
     let each = (spaces.server.resident_bytes() - before) / count as u64;
     assert!(each < 40_000, "{each} bytes each");
     let refused = Player::over(tcp(spaces.port), 1).err().expect("no room");
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     drop(sockets);
-    spaces.wait_for_metric("ringside_spaces_players", 0);
+    spaces.wait_for_metric("spaces_players", 0);
     let mut player = Player::connect(spaces.port, 1);
     player.enter();
 }
 
 #[test]
 fn a_player_who_is_muted_is_not_heard() {
-    let spaces = spaces(json!({}));
+    let spaces = Spaces::start(json!({}));
     let mut two = spaces.two();
     for player in &mut two {
         player.produce_sound();
@@ -259,20 +226,13 @@ fn a_player_who_is_muted_is_not_heard() {
     play(&mut two, Duration::from_secs(2), true);
     assert!(two[1].sounds() > muted + 50);
     assert_eq!(two[1].count("player_chat"), 0);
-    assert!(spaces.metric("ringside_spaces_audio_packets_delivered_total") > 100);
+    assert!(spaces.server.metric("spaces_audio_packets_delivered_total") > 100);
 }
 
 #[test]
 fn those_who_are_far_away_are_seen_less_often() {
-    let spaces = spaces(json!({"nearest": 1, "others_every_ms": 500}));
-    let mut players: Vec<Player> = (1..=3)
-        .map(|seed| {
-            let mut player = Player::connect(spaces.port, 100 * seed);
-            player.enter();
-            player.produce_data();
-            player
-        })
-        .collect();
+    let spaces = Spaces::start(json!({"nearest": 1, "others_every_ms": 500}));
+    let mut players = [100, 200, 300].map(|seed| spaces.player(seed));
     play(&mut players, Duration::from_secs(2), false);
     let before = players[0].locations().len();
     let said = play(&mut players, Duration::from_secs(4), false);
@@ -284,7 +244,7 @@ fn those_who_are_far_away_are_seen_less_often() {
     let [near, far] = [1, 2].map(|index: usize| seen[&players[index].number.unwrap()]);
     assert!(near * 4 > said * 3, "{seen:?}: all of {said}");
     assert!((4..=12).contains(&far), "{seen:?}: one each half second");
-    assert!(spaces.metric("ringside_spaces_locations_left_out_total") > 10);
+    assert!(spaces.server.metric("spaces_locations_left_out_total") > 10);
 }
 
 /// A player over TLS who trusts one certificate.
@@ -321,7 +281,7 @@ fn secure(port: u16, files: &Files) -> Result<Player, String> {
 #[test]
 fn the_port_speaks_tls_and_takes_another_certificate_while_it_runs() {
     let files = Files::new(&["localhost"]);
-    let spaces = spaces(json!({"cert": files.cert, "key": files.key}));
+    let spaces = Spaces::start(json!({"cert": files.cert, "key": files.key}));
     let mut first = secure(spaces.port, &files).expect("it trusts this one");
     first.say("join", json!(WORLD));
     first.until("it is in", |it| it.number);

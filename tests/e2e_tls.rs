@@ -59,8 +59,8 @@ fn ffmpeg_publishes_and_plays_inside_tls() {
         let count = frames(&url);
         assert!(count >= 50, "{count} frames in 2 s of {url}");
     }
-    assert!(secure.metric("tls_handshakes_total") >= 5);
-    assert!(secure.metric("tls_connections") >= 1);
+    assert!(secure.server.metric("tls_handshakes_total") >= 5);
+    assert!(secure.server.metric("tls_connections") >= 1);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn streams_of_one_connection_do_not_disturb_each_other() {
         .iter()
         .filter(|line| line[2].parse().unwrap_or(0) > 100_000);
     assert_eq!(large.count(), 2, "{}", said.stdout);
-    let connections = secure.metric("tls_handshakes_total");
+    let connections = secure.server.metric("tls_handshakes_total");
     assert!(
         connections <= 4,
         "{connections} connections for 152 requests"
@@ -493,10 +493,10 @@ fn a_slow_handshake_is_closed() {
         );
         assert!(start.elapsed() > Duration::from_millis(800), "{bytes:?}");
     }
-    assert_eq!(secure.metric("tls_handshake_failures_total"), 4);
-    assert_eq!(secure.metric("tls_handshakes_total"), 0);
+    assert_eq!(secure.server.metric("tls_handshake_failures_total"), 4);
+    assert_eq!(secure.server.metric("tls_handshakes_total"), 0);
     wait_for("the places to be free", SEEN, || {
-        (secure.metric("tls_connections") == 0).then_some(())
+        (secure.server.metric("tls_connections") == 0).then_some(())
     });
 }
 
@@ -534,7 +534,7 @@ fn cut_connections_leave_nothing() {
     let files = Files::new(&["localhost"]);
     let secure = Secure::open(&[&files]);
     let _publisher = publish(&secure);
-    let before = secure.metric("tls_connections");
+    let before = secure.server.metric("tls_connections");
     let url = format!("localhost:{}", secure.https);
     for input in [
         "GET /json_clip.js HTT",
@@ -551,13 +551,13 @@ fn cut_connections_leave_nothing() {
         let mut stdin = client.stdin.take().expect("piped above");
         stdin.write_all(input.as_bytes()).expect("it reads");
         wait_for("its connection", SEEN, || {
-            (secure.metric("tls_connections") > before).then_some(())
+            (secure.server.metric("tls_connections") > before).then_some(())
         });
         thread::sleep(Duration::from_millis(500));
         client.kill().expect("it runs");
         client.wait().expect("it was killed");
         wait_for("its end", SEEN, || {
-            (secure.metric("tls_connections") == before).then_some(())
+            (secure.server.metric("tls_connections") == before).then_some(())
         });
     }
     assert!(frames(&secure.url("/clip.mp4")) >= 50);
@@ -602,7 +602,7 @@ fn a_trusted_proxy_names_its_client() {
             secure.server.wait_until_live("clip", &publisher);
             drop(publisher);
             wait_for("the end of it", SEEN, || {
-                (secure.metric("publishers") == 0).then_some(())
+                (secure.server.metric("publishers") == 0).then_some(())
             });
         }
         // Another client, and the proxy itself, are not the one that may.

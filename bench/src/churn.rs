@@ -350,7 +350,7 @@ impl<'a> Churn<'a> {
             deaf: Vec::new(),
             endings: BTreeMap::new(),
             shared: Arc::new(Shared::default()),
-            tally: Rc::new(RefCell::new(Tally::new())),
+            tally: Rc::new(RefCell::new(Tally::default())),
         })
     }
 

@@ -87,7 +87,7 @@ impl Fleet {
             ..Limits::default()
         };
         let kinds = Kind::CONTAINERS.into_iter().chain([Kind::Raw]);
-        let tallies = kinds.map(|kind| (kind, Rc::new(RefCell::new(Tally::new()))));
+        let tallies = kinds.map(|kind| (kind, Rc::new(RefCell::new(Tally::default()))));
         let tallies: Vec<_> = tallies.collect();
         Ok(Self {
             driver: Driver::new(RING, limits)?,

@@ -50,7 +50,7 @@ pub struct Options {
 }
 
 /// What was measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Tally {
     requests: u64,
     body_bytes: u64,
@@ -60,16 +60,6 @@ struct Tally {
 }
 
 impl Tally {
-    fn new() -> Self {
-        Self {
-            requests: 0,
-            body_bytes: 0,
-            time: Times::new(),
-            errors: 0,
-            complaint: None,
-        }
-    }
-
     fn complain(&mut self, reason: &str) {
         self.errors += 1;
         self.complaint.get_or_insert_with(|| reason.to_owned());
@@ -112,7 +102,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> anyhow::Result<bool> {
     shared.is_measuring.store(false, Ordering::Relaxed);
     let after = look()?;
     shared.is_over.store(true, Ordering::Relaxed);
-    let mut total = Tally::new();
+    let mut total = Tally::default();
     for thread in threads {
         let tally = thread.join().expect("clients do not panic")?;
         total.requests += tally.requests;
@@ -179,7 +169,7 @@ fn ask(
     every: Option<Duration>,
     shared: &Arc<Shared>,
 ) -> io::Result<Tally> {
-    let tally = Rc::new(RefCell::new(Tally::new()));
+    let tally = Rc::new(RefCell::new(Tally::default()));
     let paths: Rc<[String]> = paths.into();
     swarm::run(
         plan,

@@ -312,7 +312,7 @@ pub(crate) fn join(threads: Vec<JoinHandle<std::io::Result<Tallies>>>) -> anyhow
 }
 
 pub(crate) fn total(tallies: &Tallies) -> Tally {
-    let mut total = Tally::new();
+    let mut total = Tally::default();
     tallies.iter().for_each(|(_, tally)| total.add(tally));
     total
 }

@@ -12,12 +12,14 @@ const TIME_MAX: Duration = Duration::from_mins(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Times(Histogram<u64>);
 
-impl Times {
-    pub(crate) fn new() -> Self {
+impl Default for Times {
+    fn default() -> Self {
         let max = TIME_MAX.as_micros() as u64;
         Self(Histogram::new_with_max(max, 3).expect("the bounds are ones that it takes"))
     }
+}
 
+impl Times {
     pub(crate) fn record(&mut self, time: Duration) {
         self.0.saturating_record(time.as_micros() as u64);
     }
@@ -50,7 +52,7 @@ fn milliseconds(us: u64) -> Value {
 }
 
 /// The measurements of some viewers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Tally {
     /// From sending a frame to its arrival.
     pub(crate) latency: Times,
@@ -71,19 +73,6 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new() -> Self {
-        Self {
-            latency: Times::new(),
-            gap: Times::new(),
-            first_byte: Times::new(),
-            first_keyframe: Times::new(),
-            stalls: 0,
-            errors: 0,
-            disconnects: 0,
-            complaint: None,
-        }
-    }
-
     pub(crate) fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.gap.add(&other.gap);

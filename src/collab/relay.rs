@@ -7,7 +7,7 @@ use super::order::Order;
 use super::outbox::OWN_BYTES_MAX;
 use super::repository::Full;
 use super::session::{Join, PICKLE, Reception, Session, State};
-use crate::proto::pickle::{self, Dict, Pieces, Rules, Scanner, Value, decode};
+use crate::proto::pickle::{self, Dict, Pieces, Rules, Scanner, Summary, Value, decode};
 use crate::proto::replication::{Channel, Kind, bytes};
 use crate::proto::session_log::Record;
 
@@ -15,6 +15,8 @@ use crate::proto::session_log::Record;
 const UUID_MAX: usize = 64;
 /// Bytes of the longest owner.
 const OWNER_MAX: usize = 256;
+/// Items of a pickle that need not be in it by themselves.
+const EXPANDED_FREE: usize = 1 << 16;
 /// Entries and bytes of what a user says of itself.
 const METADATA_MAX: usize = 256;
 const METADATA_BYTES_MAX: usize = 1 << 20;
@@ -58,9 +60,16 @@ pub(super) fn is_safe_commit(scanner: &mut Scanner, parts: &[Bytes; 4]) -> bool 
 }
 
 fn is_dependencies(scanner: &mut Scanner, part: &[u8]) -> bool {
-    scanner
-        .scan(part, Rules::Plain)
-        .is_ok_and(|summary| matches!(summary.kind, pickle::Kind::List | pickle::Kind::None))
+    scanner.scan(part, Rules::Plain).is_ok_and(|summary| {
+        matches!(summary.kind, pickle::Kind::List | pickle::Kind::None)
+            && is_compact(&summary, part.len())
+    })
+}
+
+/// Whether a pickle of so many bytes, from which values are made here, does not take many times as
+/// many as values: 64 kB can name a text of 32 kB 16 000 times.
+pub(super) fn is_compact(summary: &Summary, count: usize) -> bool {
+    summary.expanded as usize <= EXPANDED_FREE + 2 * count
 }
 
 impl Session {

@@ -256,10 +256,15 @@ impl Repository {
         self.bytes -= node.bytes;
         self.locks -= usize::from(node.owner != COMMON);
         for node in self.nodes.values_mut() {
-            without(&mut node.parts[3], uuid);
+            let (mut before, mut after) = without(&mut node.parts[3], uuid);
+            node.base_bytes = node.base_bytes - before + after;
             for commit in &mut node.commits {
-                without(&mut commit[2], uuid);
+                let (old, new) = without(&mut commit[2], uuid);
+                before += old;
+                after += new;
             }
+            node.bytes = node.bytes - before + after;
+            self.bytes = self.bytes - before + after;
         }
         true
     }
@@ -286,21 +291,25 @@ impl Node {
     }
 }
 
-/// Takes a uuid out of a pickled list.
-fn without(list: &mut Bytes, uuid: &[u8]) {
-    let Some((first, rest)) = uuid.split_first() else {
-        return;
-    };
+/// Takes a uuid out of a pickled list. The list's bytes before and after.
+fn without(list: &mut Bytes, uuid: &[u8]) -> (usize, usize) {
+    let before = list.len();
+    if holds(list, uuid)
+        && let Ok(Value::List(items)) = decode(list, Limits::default())
+    {
+        let is_other = |item: &Value| item.as_text().is_none_or(|text| text.as_bytes() != uuid);
+        let left: Vec<Value> = items.into_iter().filter(is_other).collect();
+        *list = encode(&Value::List(left)).into();
+    }
+    (before, list.len())
+}
+
+/// Whether the name is somewhere in a list.
+fn holds(list: &[u8], uuid: &[u8]) -> bool {
     // Every list of the scene is looked through for each node that goes, so that it matters that
     // most places differ in their first byte already.
-    let is_there = |window: &[u8]| window[0] == *first && window[1..] == *rest;
-    if !list.windows(uuid.len()).any(is_there) {
-        return;
-    }
-    let Ok(Value::List(items)) = decode(list, Limits::default()) else {
-        return;
-    };
-    let is_other = |item: &Value| item.as_text().is_none_or(|text| text.as_bytes() != uuid);
-    let left: Vec<Value> = items.into_iter().filter(is_other).collect();
-    *list = encode(&Value::List(left)).into();
+    uuid.split_first().is_some_and(|(first, rest)| {
+        let mut windows = list.windows(uuid.len());
+        windows.any(|window| window[0] == *first && window[1..] == *rest)
+    })
 }

@@ -13,6 +13,7 @@ use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
 use super::outbox::{Outbox, Overfull};
+use super::relay::is_compact;
 use super::repository::{COMMON, Repository};
 use super::scene::{Change, Scene};
 use super::statistics::Statistics;
@@ -419,7 +420,9 @@ impl Session {
             self.statistics.refused_messages += 1;
             return;
         };
-        if self.scanner.scan(body, Rules::Plain).is_err() || str::from_utf8(owner).is_err() {
+        let scanned = self.scanner.scan(body, Rules::Plain);
+        let is_safe = scanned.is_ok_and(|summary| is_compact(&summary, body.len()));
+        if !is_safe || str::from_utf8(owner).is_err() {
             self.statistics.refused_pickles += 1;
             return;
         }

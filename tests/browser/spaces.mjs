@@ -1,19 +1,20 @@
 // Players in headless Chromium or Firefox, each with the original's own client library and messages,
 // in the original's order.
 //
-//   node spaces.mjs chromium|firefox PLAN.json SCREENSHOT.png
+//   node spaces.mjs chromium|firefox PLAN.json
 //
-// The plan: `url` of the WebSocket, `world`, and `players`: a list of {name, dialect: "2"|"3a"|"3b"|"4",
-// library: "3.6.82"|"3.6.84"|"3.24.1", voice}. Players come one after the other. Prints one JSON line
-// with what each was told and received; exits 1 when something is missing in time.
+// The plan: `url` of the WebSocket, `world`, `seconds` for all to see each other (4 if it is left out),
+// and `players`: a list of {name, dialect: "2"|"3a"|"3b"|"4", library: "3.6.82"|"3.6.84"|"3.24.1",
+// voice, deaf, at: its place}. Players come one after the other. Prints one JSON line with what each
+// was told and received; exits 1 when something is missing in time.
 
 import { createServer } from 'node:http';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import * as esbuild from 'esbuild';
 import * as browsers from './browser.mjs';
 
 const { end, endAfter, sleep } = browsers;
-const [, , browserName, planPath, screenshot] = process.argv;
+const [, , browserName, planPath] = process.argv;
 const plan = JSON.parse(readFileSync(planPath, 'utf8'));
 const seconds = plan.seconds ?? 4;
 endAfter((60 + seconds) * 1000);
@@ -242,7 +243,7 @@ async function player(url, world, one) {
       }, 1000 / 15);
       if (one.voice) {
         const media = await navigator.mediaDevices.getUserMedia({ audio: true });
-        state.producer = await send.produce({ track: media.getAudioTracks()[0] });
+        await send.produce({ track: media.getAudioTracks()[0] });
       }
     },
     join_success(data) {
@@ -289,7 +290,6 @@ async function player(url, world, one) {
     say('get_router_rtp_capabilities', null);
     say('join', world);
   };
-  socket.onclose = () => (state.closed = true);
   state.close = () => socket.close();
 }
 
@@ -305,7 +305,7 @@ async function report() {
       }
     }
     const { name, id, joined, left, names, chats, locations, frames, errors, producer, consumer, tcp } = state;
-    all.push({ name, id, joined, left, names, chats, locations, frames, errors, sounds, tcp, sending: producer && true, receiving: consumer, connection: state.producer?.closed });
+    all.push({ name, id, joined, left, names, chats, locations, frames, errors, sounds, tcp, sending: producer, receiving: consumer });
   }
   return all;
 }
@@ -320,7 +320,7 @@ const bundle = await esbuild.build({
   stdin: { contents: entry, resolveDir: new URL('.', import.meta.url).pathname }, bundle: true, write: false, format: 'iife', platform: 'browser', logLevel: 'error',
 });
 const code = bundle.outputFiles[0].text;
-const page = `<!doctype html><title>players</title><pre id=log></pre><script src=bundle.js></script><script>
+const page = `<!doctype html><title>players</title><script src=bundle.js></script><script>
 const dialects = { ${Object.keys(dialects).map((name) => `'${name}': ${object(dialects[name])}`)} };
 ${buffers} ${fieldsOf} ${three} ${heard} ${four} ${heard4} ${location21} ${player} ${report}
 </script>`;
@@ -341,7 +341,7 @@ try {
   for (let n = 0; n < 100 && !(await browser.evaluate('!!window.libraries && typeof report').catch(() => false)); n++) await sleep(50);
   for (const one of plan.players) {
     await browser.evaluate(`player(${JSON.stringify(plan.url)}, ${JSON.stringify(plan.world)}, ${JSON.stringify(one)})`);
-    await sleep(plan.between ?? 1500);
+    await sleep(1500);
   }
   await browser.evaluate(`window.players.forEach((one, at) => one.say('chat', 'hello from ' + one.name))`);
   await sleep(seconds * 1000);
@@ -349,7 +349,6 @@ try {
   await browser.evaluate(`window.players.at(-1).close()`);
   await sleep(1000);
   const last = await browser.evaluate('report()');
-  writeFileSync(screenshot, Buffer.from(await browser.picture(), 'base64'));
   console.log(JSON.stringify({ first, last }));
   end(0);
 } catch (error) {

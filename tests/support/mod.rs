@@ -25,6 +25,7 @@ pub mod lossy;
 pub mod m3u8;
 pub mod rtc;
 pub mod seccomp;
+pub mod spaces;
 pub mod tls;
 pub mod vlc;
 pub mod watch;
@@ -473,6 +474,26 @@ impl Server {
     pub fn config(&self) -> Value {
         let text = fs::read(&self.config).expect("the configuration can be read");
         serde_json::from_slice(&text).expect("the configuration is JSON")
+    }
+
+    /// A metric, without `ringside_` in front, of all shards and with all labels together. With
+    /// labels in the name, of those alone.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = http::get(self.control, "/metrics")
+            .expect("the status port answers")
+            .text();
+        let samples = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("ringside_")?.strip_prefix(name))
+            .filter(|rest| rest.starts_with(['{', ' ']))
+            .map(|rest| {
+                let value = rest.rsplit(' ').next().expect("a sample has a value");
+                value.parse::<u64>().expect("it is a number")
+            });
+        samples
+            .reduce(|sum, value| sum + value)
+            .unwrap_or_else(|| panic!("no {name}"))
     }
 
     /// Resident memory in bytes.

@@ -16,8 +16,7 @@ use ringside::proto::websocket::{self, ClientHandshake, Message};
 use serde_json::{Value, json};
 
 use super::rtc_client::{Answer, Client, Identity, OPUS};
-
-pub const WORLD: &str = "https://example.com/world.json";
+use super::support::spaces::WORLD;
 
 /// The source of a player's sound.
 pub const VOICE: u32 = 4242;

@@ -108,22 +108,6 @@ impl Secure {
     pub fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.https)
     }
-
-    /// A metric of all shards together.
-    #[track_caller]
-    pub fn metric(&self, name: &str) -> u64 {
-        let text = super::http::get(self.server.control, "/metrics")
-            .expect("the status port answers")
-            .text();
-        text.lines()
-            .filter_map(|line| line.strip_prefix("ringside_")?.strip_prefix(name))
-            .filter(|rest| rest.starts_with(['{', ' ']))
-            .map(|rest| {
-                let value = rest.rsplit(' ').next().expect("a sample has a value");
-                value.parse::<u64>().expect("it is a number")
-            })
-            .sum()
-    }
 }
 
 /// curl, which trusts `root` alone.

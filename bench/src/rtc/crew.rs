@@ -168,7 +168,7 @@ impl<R: Role> Crew<R> {
             shared: Arc::clone(shared),
             driver: Driver::new(RING, limits)?,
             clients: Vec::new(),
-            tally: Tally::new(),
+            tally: Tally::default(),
             joining: 0,
             phase: Phase::Joining,
             measured_from: None,

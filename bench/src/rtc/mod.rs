@@ -267,7 +267,7 @@ fn plan(options: &Options, count: usize, threads: usize) -> Plan {
 }
 
 fn join(threads: Vec<Working>) -> anyhow::Result<Tally> {
-    let mut sum = Tally::new();
+    let mut sum = Tally::default();
     for thread in threads {
         sum.add(&thread.join().expect("clients do not panic")?);
     }

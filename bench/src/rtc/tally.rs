@@ -52,7 +52,7 @@ impl Shared {
 }
 
 /// Sums of some clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Tally {
     /// From the publisher's send to the subscriber's socket.
     pub(super) latency: Times,
@@ -85,30 +85,6 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
-        Self {
-            latency: Times::new(),
-            join: Times::new(),
-            first_packet: Times::new(),
-            jitter: Times::new(),
-            expected: 0,
-            received: 0,
-            nacked: 0,
-            retransmissions: 0,
-            duplicates: 0,
-            plis: 0,
-            refused: 0,
-            harmed: 0,
-            asked: 0,
-            sent_again: 0,
-            keyframes_asked: 0,
-            late_frames: 0,
-            profiles: Vec::new(),
-            dropped_here: 0,
-            complaint: None,
-        }
-    }
-
     pub(super) fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.join.add(&other.join);

@@ -131,7 +131,7 @@ fn run(options: &Options, manner: Manner, out: &mut impl Write) -> anyhow::Resul
     let after = look()?;
     let rss_end = server.map(Process::rss).transpose()?;
     shared.is_over.store(true, Ordering::Relaxed);
-    let mut total = Tally::new();
+    let mut total = Tally::default();
     for thread in threads {
         let tally = thread.join().expect("viewers do not panic");
         total.add(&tally.context("a thread of viewers")?);
@@ -234,7 +234,7 @@ fn spawn(
 
 fn watch(plan: Plan, habits: Habits, shared: &Arc<Shared>) -> io::Result<Tally> {
     let habits = Rc::new(habits);
-    let tally = Rc::new(RefCell::new(Tally::new()));
+    let tally = Rc::new(RefCell::new(Tally::default()));
     swarm::run(
         plan,
         shared,

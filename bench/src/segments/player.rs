@@ -45,7 +45,7 @@ pub(super) struct Habits {
 }
 
 /// What viewers have measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Tally {
     pub(super) playlists: u64,
     pub(super) playlist_bytes: u64,
@@ -71,24 +71,6 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
-        Self {
-            playlists: 0,
-            playlist_bytes: 0,
-            media: 0,
-            media_bytes: 0,
-            stalls: 0,
-            errors: 0,
-            complaint: None,
-            reload: Times::new(),
-            spread: Times::new(),
-            edge: Times::new(),
-            latency: Times::new(),
-            first_media: Times::new(),
-            firsts: HashMap::new(),
-        }
-    }
-
     pub(super) fn add(&mut self, other: &Self) {
         self.playlists += other.playlists;
         self.playlist_bytes += other.playlist_bytes;

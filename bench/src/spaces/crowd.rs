@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::line::{Line, Said};
 use super::options::Options;
-use super::player::{Player, SOUND_EVERY, Says, location_sent};
+use super::player::{Player, Says, location_sent};
 use super::tally::Tally;
 use super::transport::Transport;
 use crate::fleet::RING;
@@ -74,7 +74,7 @@ impl Crowd {
             look_at: now,
             looks: 0,
             window: None,
-            tally: Tally::new(),
+            tally: Tally::default(),
         })
     }
 
@@ -281,7 +281,7 @@ impl Crowd {
                         self.tally.sounds_sent += 1;
                         self.tally.sounds_due += others;
                     }
-                    SOUND_EVERY
+                    media::SOUND_EVERY
                 }
                 Act::Chat => {
                     let mut mark = [0; stamp::SIZE];
@@ -345,8 +345,9 @@ impl Crowd {
         }
         player.may_send = true;
         let mut says = Says::default();
-        if self.options.voice && player.produce_sound(&mut says) {
-            let at = self.turn_of(index, now, SOUND_EVERY);
+        if self.options.voice {
+            player.produce_sound(&mut says);
+            let at = self.turn_of(index, now, media::SOUND_EVERY);
             self.acts.push(Reverse((at, index, Act::Speak)));
         }
         self.say(index, says);

@@ -1,6 +1,6 @@
 //! What a player says, by the messages of generation 2.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringside::base::ids::ConnId;
 use ringside::proto::dtls::Context;
@@ -38,10 +38,8 @@ pub(super) struct Player {
     pub(super) consumer: Option<Transport>,
     /// What the server has offered for the consumer, until there is somebody to hear.
     offered: Option<Value>,
-    produces_sound: bool,
     /// Locations can go.
     pub(super) may_send: bool,
-    pub(super) sequence: u32,
     template: Template,
     ssrc: u32,
     sound: u64,
@@ -75,9 +73,7 @@ impl Player {
             producer: None,
             consumer: None,
             offered: None,
-            produces_sound: false,
             may_send: false,
-            sequence: 0,
             template: Template::new(&TemplateOptions {
                 ssrc,
                 payload_type: PAYLOAD_TYPE,
@@ -154,12 +150,8 @@ impl Player {
         Ok(())
     }
 
-    /// Its transport is connected: it speaks, if it is one who does.
-    pub(super) fn produce_sound(&mut self, says: &mut Says) -> bool {
-        if self.produces_sound {
-            return false;
-        }
-        self.produces_sound = true;
+    /// It will speak.
+    pub(super) fn produce_sound(&self, says: &mut Says) {
         let codec = json!({"mimeType": "audio/opus", "payloadType": PAYLOAD_TYPE,
             "clockRate": 48_000, "channels": 2, "parameters": {}, "rtcpFeedback": []});
         says.say(
@@ -168,20 +160,17 @@ impl Player {
                 "encodings": [{"ssrc": self.ssrc}],
                 "rtcp": {"cname": format!("player{}", self.index), "reducedSize": true}}),
         );
-        true
     }
 
-    /// Sends where it is: in fact when it says so, and how often it has.
+    /// Sends where it is: in fact who it is, and when it says so.
     pub(super) fn send_location(&mut self, now: Instant) -> bool {
         let Some(producer) = &mut self.producer else {
             return false;
         };
-        self.sequence += 1;
         let sent = stamp::nanoseconds_at(now);
         let mut location = [0; LOCATION_BYTES];
         location[1..5].copy_from_slice(&(self.index as u32).to_le_bytes());
         location[5..13].copy_from_slice(&sent.to_le_bytes());
-        location[13..17].copy_from_slice(&self.sequence.to_le_bytes());
         producer.send(now, 0, &location)
     }
 
@@ -221,9 +210,6 @@ pub(super) fn location_sent(bytes: &[u8]) -> Option<u64> {
     let time = location[5..13].first_chunk::<8>()?;
     Some(u64::from_le_bytes(*time))
 }
-
-/// From one location or packet of sound to the next.
-pub(super) const SOUND_EVERY: Duration = media::SOUND_EVERY;
 
 fn connect(side: &str, context: &Context, says: &mut Says) {
     let fingerprint = context.certificate().fingerprint_text();

@@ -3,6 +3,7 @@
 use crate::tally::Times;
 
 /// Sums over all players.
+#[derive(Default)]
 pub(super) struct Tally {
     /// From a location's send to the receiver's socket.
     pub(super) location: Times,
@@ -32,32 +33,4 @@ pub(super) struct Tally {
     pub(super) joined: usize,
     pub(super) failed: usize,
     pub(super) complaint: Option<String>,
-}
-
-impl Tally {
-    pub(super) fn new() -> Self {
-        Self {
-            location: Times::new(),
-            sound: Times::new(),
-            chat: Times::new(),
-            connect_to_location: Times::new(),
-            join_to_location: Times::new(),
-            join: Times::new(),
-            locations_sent: 0,
-            locations_due: 0,
-            locations: 0,
-            sounds_sent: 0,
-            sounds_due: 0,
-            sounds: 0,
-            chats_sent: 0,
-            chats_due: 0,
-            chats: 0,
-            datagrams: 0,
-            unsent: 0,
-            late: 0,
-            joined: 0,
-            failed: 0,
-            complaint: None,
-        }
-    }
 }

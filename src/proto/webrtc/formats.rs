@@ -167,18 +167,8 @@ fn known_format(payload_type: u8, map: &str, parameters: &str) -> Option<Format>
         Kind::Audio => channels.unwrap_or(1) == own,
     };
     (clock == clock_rate && fits).then(|| Format {
-        payload_type,
-        codec,
-        clock_rate,
-        channels: own,
         parameters: parameters.to_owned(),
-        rtx: None,
-        red: None,
-        nack: false,
-        pli: false,
-        fir: false,
-        transport_cc: false,
-        remb: false,
+        ..Format::plain(payload_type, codec, clock_rate, own)
     })
 }
 

@@ -103,6 +103,24 @@ pub struct Format {
 }
 
 impl Format {
+    /// Without parameters, repair and feedback.
+    pub fn plain(payload_type: u8, codec: Codec, clock_rate: u32, channels: u8) -> Self {
+        Self {
+            payload_type,
+            codec,
+            clock_rate,
+            channels,
+            parameters: String::new(),
+            rtx: None,
+            red: None,
+            nack: false,
+            pli: false,
+            fir: false,
+            transport_cc: false,
+            remb: false,
+        }
+    }
+
     /// Whether packets of a payload type hold this format, plain or with older sound in front.
     pub fn carries(&self, payload_type: u8) -> bool {
         self.payload_type == payload_type

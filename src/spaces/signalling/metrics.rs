@@ -113,48 +113,39 @@ pub(super) fn families<'a>(
     host: &Host,
     counted: impl Iterator<Item = &'a Counted> + Clone,
 ) -> Vec<Family> {
-    let gauge = |value: usize| vec![(Vec::new(), value as u64)];
-    let events = host.counters().each();
-    let mut families = vec![
+    let gauges = [
         (
             "spaces_players",
             "Players, those whose place is kept included.",
-            false,
-            gauge(host.players()),
+            host.players(),
         ),
         (
             "spaces_players_idle",
             "Players who are in no space.",
-            false,
-            gauge(host.idle()),
+            host.idle(),
         ),
         (
             "spaces_players_together",
             "Players in the space that has most.",
-            false,
-            gauge(host.together()),
+            host.together(),
         ),
-        (
-            "spaces_open",
-            "Spaces that somebody is in.",
-            false,
-            gauge(host.spaces()),
-        ),
+        ("spaces_open", "Spaces that somebody is in.", host.spaces()),
         (
             "spaces_transports",
             "Transports of players.",
-            false,
-            gauge(host.transports()),
-        ),
-        (
-            "spaces_events_total",
-            "What players did, and what was refused to them.",
-            true,
-            events
-                .map(|(name, value)| (vec![("event", name.to_owned())], value))
-                .collect(),
+            host.transports(),
         ),
     ];
+    let gauge = |(name, what, value)| (name, what, false, vec![(Vec::new(), value as u64)]);
+    let mut families: Vec<Family> = gauges.map(gauge).into();
+    let events = host.counters().each();
+    let events = events.map(|(name, value)| (vec![("event", name.to_owned())], value));
+    families.push((
+        "spaces_events_total",
+        "What players did, and what was refused to them.",
+        true,
+        events.collect(),
+    ));
     families.extend(COLUMNS.iter().map(|(name, what, rises, of)| {
         let shards = counted.clone();
         let samples = shards.map(|it| (vec![("shard", it.shard.0.to_string())], of(it)));

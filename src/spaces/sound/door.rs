@@ -129,20 +129,7 @@ impl Door {
 }
 
 pub(in crate::spaces) fn opus(payload_type: u8) -> Format {
-    Format {
-        payload_type,
-        codec: Codec::Opus,
-        clock_rate: 48_000,
-        channels: 2,
-        parameters: String::new(),
-        rtx: None,
-        red: None,
-        nack: false,
-        pli: false,
-        fir: false,
-        transport_cc: false,
-        remb: false,
-    }
+    Format::plain(payload_type, Codec::Opus, 48_000, 2)
 }
 
 pub(in crate::spaces) fn outgoing(

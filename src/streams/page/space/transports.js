@@ -1,7 +1,7 @@
-// A player's two transports. The server sends no SDP, only what is in one; a browser wants SDP. So the client writes what the
-// server would have said. The server is an ICE-lite agent: it waits for checks at the addresses it
-// names and never begins. The client begins DTLS as well (`setup:passive` is the server's part), and
-// proves with `connectTransport` beforehand which certificate it will show.
+// A player's two transports. The server sends no SDP, only what is in one; a browser wants SDP. So the
+// client writes what the server would have said. The server is an ICE-lite agent: it waits for checks
+// at the addresses it names and never begins. The client begins DTLS as well (`setup:passive` is the
+// server's part), and proves with `connectTransport` beforehand which certificate it will show.
 
 import { DTLS_CLIENT, TCP } from './wire.js';
 
