@@ -159,8 +159,9 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
         .chain(
             config
                 .spaces
-                .is_served
-                .then(|| ("spaces".to_owned(), config.spaces.listen)),
+                .addresses()
+                .filter(|_| config.spaces.is_served)
+                .map(|address| ("spaces".to_owned(), address)),
         )
         .collect()
 }
@@ -268,17 +269,16 @@ impl Server {
         let controller = config.general.controller;
         let control_socket = ring_io::listen(controller, false)
             .with_context(|| format!("the control port {controller}"))?;
-        let spaces = match config.spaces.is_served {
-            false => None,
-            true => {
-                let address = config.spaces.listen;
+        let mut spaces = Vec::new();
+        for address in config.spaces.addresses() {
+            if config.spaces.is_served {
                 let listening = ring_io::listen(address, false)
                     .with_context(|| format!("the port of spaces {address}"))?;
                 let tls = store.tls(address);
                 tracing::info!(%address, tls = tls.is_some(), "spaces");
-                Some(control_shard::SpacesPlan { listening, tls })
+                spaces.push(control_shard::SpacesPlan { listening, tls });
             }
-        };
+        }
         let certificates = certificates::watch(store)?;
         let (commands, orders) = mpsc::channel();
         let control_plan = control_shard::Plan {
