@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -13,20 +14,26 @@ import time
 import urllib.request
 
 HERE = pathlib.Path(__file__).parent
-ROWS = "nodes10 nodes50 deltas50 latency50 join2k join1m stall idle big".split()
+ROWS = (
+    "nodes10 nodes50 deltas50 latency50 join2k join1m stall idle big "
+    "load-nodes10 load-nodes50 load-deltas50 load-latency50 load-join2k load-join1m "
+    "load-both50 log-off log-written log-synced"
+).split()
 options = argparse.ArgumentParser()
 options.add_argument("--quick", action="store_true")
 options.add_argument("--raw", default="bench/collab.jsonl")
 options.add_argument("--server")
+options.add_argument("--load")
 options.add_argument("--rows", default=" ".join(ROWS))
 options = options.parse_args()
 rounds, seconds = (1, 3) if options.quick else (3, 5)
 wanted = options.rows.split()
 cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "ringside-tests"
 target = os.environ.get("CARGO_TARGET_DIR", "target")
-if options.server is None:
-    subprocess.run(["cargo", "build", "--quiet", "--release"], check=True)
-    options.server = f"{target}/release/ringside"
+if options.server is None or options.load is None:
+    subprocess.run(["cargo", "build", "--quiet", "--release", "--workspace"], check=True)
+options.server = options.server or f"{target}/release/ringside"
+options.load = options.load or f"{target}/release/ringside-load"
 server_cpu, client_cpu = "0", str(min(1, os.cpu_count() - 1))
 PORT, CONTROL = 25600, 25610
 raw = open(options.raw, "w")
@@ -35,11 +42,26 @@ raw = open(options.raw, "w")
 GENERATIONS = {"0.9.11": ("zmq3", "0.9.11"), "0.10.3": ("tcp1", "0.10.2")}
 
 
-class Server:
-    """The original in a version, or ringside for clients of that version."""
+def wait_for_ports():
+    """The kernel takes the ring of a process that was killed down after the process, listeners and all."""
+    for _ in range(200):
+        try:
+            for port in (PORT, PORT + 1, PORT + 2, CONTROL):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit("the ports of a server before are not free")
 
-    def __init__(self, name, version):
+
+class Server:
+    """The original in a version, or ringside for clients of that version or of both."""
+
+    def __init__(self, name, version, log="off"):
         self.version = version
+        wait_for_ports()
         self.dir = tempfile.TemporaryDirectory()
         if name == "original":
             command = [
@@ -48,10 +70,16 @@ class Server:
             ]
         else:
             # The load makes its nodes on one CPU, and is silent meanwhile.
-            sessions = [{"port": PORT, "timeout_ms": 60000, "admin_password": "adm", "server_password": "pw"}]
+            session = {"port": PORT, "timeout_ms": 60000, "admin_password": "adm", "server_password": "pw"}
+            session["versions"] = [said for _, said in GENERATIONS.values()]
+            if log != "off":
+                # Beside the programs: a folder for temporary files may be memory.
+                self.dir.cleanup()
+                self.dir = tempfile.TemporaryDirectory(dir=pathlib.Path(options.server).parent)
+                session.update(autosave=f"{self.dir.name}/scene.db", log=log)
             config = {
                 "config": {"controller": {"interface": "127.0.0.1", "port": CONTROL}},
-                "collab": {"interface": "127.0.0.1", "sessions": sessions},
+                "collab": {"interface": "127.0.0.1", "sessions": [session]},
             }
             path = pathlib.Path(self.dir.name) / "config.json"
             path.write_text(json.dumps(config))
@@ -110,6 +138,25 @@ class Server:
         result.update(total_cpu_s=self.cpu() - before, peak_mib=self.memory("VmHWM"))
         return result
 
+    def measure(self, *arguments, clients=2, both=False):
+        """Runs ringside-load with so many clients, of this version or half of each."""
+        shares = [clients // 2, clients - clients // 2] if both else [clients, 0]
+        if not both and GENERATIONS[self.version][0] == "tcp1":
+            shares.reverse()
+        command = [
+            options.load, "--cpu", client_cpu, "collab", "--session", f"127.0.0.1:{PORT}", "--pid", self.pid,
+            "--server-password", "pw", "--admin-password", "adm", "--generation-b", shares[0],
+            "--generation-c", shares[1], *arguments,
+        ]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=400)
+        if not done.stdout:
+            return {"failed": done.stderr.strip()[-200:]}
+        result = json.loads(done.stdout)
+        for name in ("latency_ms", "join_ms", "get_ms"):
+            result.update({f"{name}_{key}": value for key, value in result[name].items()})
+        result.update(peak_mib=self.memory("VmHWM"))
+        return result
+
 
 def idle(server):
     time.sleep(1)
@@ -124,6 +171,20 @@ def join(server, nodes, size):
     if "join_cpu_s" in result:
         result["us_per_get"] = 1e6 * result["join_cpu_s"] / (3 * nodes)
     return result
+
+
+def window(what, server, **clients):
+    return server.measure("--what", what, "--window", 32, "--seconds", seconds, **clients)
+
+
+def steady(per_second, server, **clients):
+    return server.measure("--rate", per_second, "--seconds", 2 * seconds, **clients)
+
+
+def join_late(nodes, size, server):
+    """Three join one after the other, and nobody sends anything."""
+    arguments = ["--rate", 0, "--seconds", 0, "--warmup", 1, "--joins", 3, "--nodes", nodes, "--node-bytes", size]
+    return server.measure(*arguments)
 
 
 def rate(kind, clients, server):
@@ -142,7 +203,22 @@ RUNS = {
         "--mode", "stall", "--clients", 2, "--count", 5000, "--blob", 8192, "--kind", "node"),
     "idle": idle,
     "big": lambda server: server.load("--mib", 500, program="collab_big.py"),
+    "load-nodes10": lambda server: window("node", server, clients=10),
+    "load-nodes50": lambda server: window("node", server, clients=50),
+    "load-deltas50": lambda server: window("change", server, clients=50),
+    "load-latency50": lambda server: steady(50, server, clients=50),
+    "load-join2k": lambda server: join_late(1000, 2048, server),
+    "load-join1m": lambda server: join_late(200, 1 << 20, server),
+    "load-both50": lambda server: window("change", server, clients=50, both=True),
+    # What a log costs: the same changes at the same rate, without one and with either.
+    "log-off": lambda server: steady(2000, server, clients=10, both=True),
+    "log-written": lambda server: steady(2000, server, clients=10, both=True),
+    "log-synced": lambda server: steady(2000, server, clients=10, both=True),
 }
+# Of these the original has none.
+OURS = {"load-both50": "off", "log-off": "off", "log-written": "written", "log-synced": "synced"}
+LOAD = ["cpu_s_per_1000_delivered", "delivered_s", "latency_ms_p50", "latency_ms_p99", "latency_ms_p999", "lost"]
+LATE = ["join_ms_max", "cpu_us_per_get", "get_ms_p50", "peak_mib"]
 COLUMNS = {
     "nodes10": ["cpu_s_per_1000_delivered", "delivered_per_s", "lost"],
     "nodes50": ["cpu_s_per_1000_delivered", "delivered_per_s", "lost"],
@@ -153,7 +229,11 @@ COLUMNS = {
     "stall": ["delivered", "lost", "peak_mib"],
     "idle": ["idle_percent"],
     "big": ["p99_ms_receiving", "p99_ms_sending", "arrived", "peak_mib"],
+    **{row: LATE if "join" in row else LOAD for row in ROWS if row.startswith(("load-", "log-"))},
 }
+unknown = set(wanted) - set(ROWS)
+if unknown:
+    sys.exit(f"no such rows: {sorted(unknown)}; there are {ROWS}")
 
 print("| row | quantity | " + " | ".join(
     f"{name} {version}" for version in GENERATIONS for name in ("original", "ringside")) + " |")
@@ -161,9 +241,9 @@ print("|---|---|" + "---|" * 2 * len(GENERATIONS))
 for row in wanted:
     results = {}
     for number in range(1 if row in ("idle", "big", "stall") else rounds):
-        for version in GENERATIONS:
-            for name in ("original", "ringside"):
-                with Server(name, version) as server:
+        for version in GENERATIONS if row not in OURS else ["0.9.11"]:
+            for name in ("original", "ringside") if row not in OURS else ["ringside"]:
+                with Server(name, version, OURS.get(row, "off")) as server:
                     result = RUNS[row](server)
                 raw.write(json.dumps({"row": row, "server": name, "client": version, **result}) + "\n")
                 raw.flush()
@@ -172,6 +252,8 @@ for row in wanted:
         cells = []
         for version in GENERATIONS:
             for name in ("original", "ringside"):
-                values = [r[column] for r in results[version, name] if r.get(column) is not None]
-                cells.append(f"{statistics.median(values):.5g}" if values else "failed")
+                found = results.get((version, name))
+                values = [r[column] for r in found or [] if r.get(column) is not None]
+                missing = "failed" if found else ""
+                cells.append(f"{statistics.median(values):.5g}" if values else missing)
         print(f"| {row} | {column} | " + " | ".join(cells) + " |", flush=True)

@@ -1,11 +1,13 @@
 //! Load for a ringside server, and what it costs the server.
 //!
 //! [`streams`] publishes and watches, [`segments`] watches by HLS and DASH, [`get`] asks for the
-//! same resources over and over, [`rtc`] publishes and plays by WebRTC, [`spaces`] plays in spaces, [`floor`] and [`floor_srtp`]
+//! same resources over and over, [`rtc`] publishes and plays by WebRTC, [`spaces`] plays in spaces,
+//! [`collab`] works in a collaborative session, [`floor`] and [`floor_srtp`]
 //! are the bare loops to compare with, [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
 //! thread.
 
 pub mod churn;
+pub mod collab;
 mod container;
 mod control;
 mod fleet;

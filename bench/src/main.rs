@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{churn, floor, floor_srtp, get, pin, rtc, segments, spaces, streams};
+use ringside_load::{churn, collab, floor, floor_srtp, get, pin, rtc, segments, spaces, streams};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Whip(rtc::Options),
     /// Be in spaces: locations, chat and sound.
     Spaces(spaces::Options),
+    /// Work in a collaborative session: bring a scene, change it, and come late.
+    Collab(collab::Options),
     /// GET one or several resources over and over.
     Get(get::Options),
     /// Come and go at random, and see whether the server is left as it was.
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
             Command::Whep(options) => rtc::whep(&options, &mut out),
             Command::Whip(options) => rtc::whip(&options, &mut out),
             Command::Spaces(options) => spaces::run(&options, &mut out),
+            Command::Collab(options) => collab::run(&options, &mut out),
             Command::Get(options) => get::run(&options, &mut out),
             Command::Churn(options) => churn::run(&options, &mut out),
             Command::Floor(options) => floor::run(&options, &mut out),

@@ -36,6 +36,10 @@ impl Times {
         milliseconds(self.0.value_at_quantile(share))
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     pub(crate) fn summary(&self) -> Value {
         json!({
             "p50": self.quantile(0.5),

@@ -71,6 +71,7 @@ impl World {
             server_password: Secret::new(""),
             versions: Vec::new(),
             timeout: Duration::from_secs(5),
+            stall: Duration::from_secs(60),
         };
         let mut world = Self {
             session: Session::new(now, options, None, Keeping::new(Mode::File)),

@@ -288,5 +288,6 @@ fn options(session: &CollabSession) -> Options {
         server_password: session.server_password.clone(),
         versions: session.versions.clone(),
         timeout: session.timeout,
+        stall: session.stall,
     }
 }

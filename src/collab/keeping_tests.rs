@@ -50,6 +50,7 @@ impl Stage {
             server_password: Secret::default(),
             versions: Vec::new(),
             timeout: Duration::from_secs(5),
+            stall: Duration::from_secs(60),
         };
         Self {
             session: Session::new(now, options, None, Keeping::new(mode)),

@@ -11,7 +11,8 @@ use crate::proto::replication::Wire;
 /// Bytes that may wait before older messages are replaced by newer ones.
 const COALESCE_BYTES: usize = 64 << 20;
 
-/// Bytes that may wait besides the newest state of each node, which the session stores anyway.
+/// Bytes that may wait besides the newest state of each node, which the session stores anyway, and
+/// besides the biggest message: a change may be bigger than all of this, and has to get through.
 pub(super) const OWN_BYTES_MAX: usize = 64 << 20;
 
 /// Messages that may wait.
@@ -27,6 +28,8 @@ pub(super) struct Outbox {
     bytes: usize,
     coalesce_at: usize,
     next_number: u64,
+    /// Messages among them that are the session's own copy of a node.
+    stored: usize,
     /// A table of users waits.
     has_users: bool,
     /// The message about each user that waits, which is behind the table of users.
@@ -38,6 +41,8 @@ struct Waiting {
     number: u64,
     /// How far the log has to be before it goes out.
     after: u64,
+    /// It is the session's own copy of a node, for one who has asked for it.
+    is_stored: bool,
     message: Rc<Message>,
 }
 
@@ -52,6 +57,7 @@ impl Outbox {
             bytes: 0,
             coalesce_at: COALESCE_BYTES,
             next_number: 0,
+            stored: 0,
             has_users: false,
             metadata: HashMap::new(),
         }
@@ -75,6 +81,31 @@ impl Outbox {
     /// Adds a message that goes out when the log is as far as `after`. How many others it has
     /// replaced, or that there is no room.
     pub(super) fn push(&mut self, message: &Rc<Message>, after: u64) -> Result<usize, Overfull> {
+        self.add(message, after, false)
+    }
+
+    /// The same for a message of what the session stores of a node, which costs it nothing to keep.
+    /// That is so for one node: if more are asked for before it is gone, they count, since what is
+    /// stored may change while they wait.
+    pub(super) fn push_stored(
+        &mut self,
+        messages: &[Rc<Message>],
+        after: u64,
+    ) -> Result<usize, Overfull> {
+        let is_stored = self.stored == 0;
+        let mut replaced = 0;
+        for message in messages {
+            replaced += self.add(message, after, is_stored)?;
+        }
+        Ok(replaced)
+    }
+
+    fn add(
+        &mut self,
+        message: &Rc<Message>,
+        after: u64,
+        is_stored: bool,
+    ) -> Result<usize, Overfull> {
         let mut replaced = 0;
         match &message.subject {
             Subject::Users => {
@@ -100,8 +131,10 @@ impl Outbox {
         self.waiting.push_back(Waiting {
             number: self.next_number,
             after,
+            is_stored,
             message: Rc::clone(message),
         });
+        self.stored += usize::from(is_stored);
         self.next_number += 1;
         if self.bytes > self.coalesce_at || self.waiting.len() > MESSAGES_MAX {
             replaced += self.coalesce()?;
@@ -131,9 +164,13 @@ impl Outbox {
         let mut pieces = Vec::new();
         let mut taken = 0;
         while taken < BATCH_BYTES && self.is_ready(logged) {
-            let Some(Waiting { message, .. }) = self.waiting.pop_front() else {
+            let Some(Waiting {
+                message, is_stored, ..
+            }) = self.waiting.pop_front()
+            else {
                 break;
             };
+            self.stored -= usize::from(is_stored);
             taken += message.bytes();
             self.bytes -= message.bytes();
             match &message.subject {
@@ -174,7 +211,13 @@ impl Outbox {
             }
             stays
         });
+        self.count_stored();
         before - self.waiting.len()
+    }
+
+    fn count_stored(&mut self) {
+        let stored = self.waiting.iter().filter(|waiting| waiting.is_stored);
+        self.stored = stored.count();
     }
 
     /// Removes what a newer whole node makes needless.
@@ -195,19 +238,24 @@ impl Outbox {
                 old.insert(waiting.number);
             }
         }
-        let mut own = 0;
+        let (mut own, mut biggest) = (0, 0);
         let bytes = &mut self.bytes;
         self.waiting.retain(|waiting| {
             let message = &waiting.message;
             let stays = !old.contains(&waiting.number);
             if !stays {
                 *bytes -= message.bytes();
-            } else if !matches!(message.subject, Subject::Node(_)) {
+            } else if !waiting.is_stored && !matches!(message.subject, Subject::Node(_)) {
                 own += message.bytes();
+                biggest = biggest.max(message.bytes());
             }
             stays
         });
-        self.coalesce_at = self.bytes + COALESCE_BYTES;
+        self.count_stored();
+        let own = own - biggest;
+        // Not before there may be too much, and not with each message.
+        let room = OWN_BYTES_MAX.saturating_sub(own);
+        self.coalesce_at = self.bytes + room.clamp(COALESCE_BYTES / 64, COALESCE_BYTES);
         if own > OWN_BYTES_MAX || self.waiting.len() > MESSAGES_MAX {
             return Err(Overfull);
         }

@@ -31,7 +31,36 @@ fn changes_without_a_newer_node_are_not_lost_but_refused() {
     let mut outbox = Outbox::new();
     let change = of(Subject::Commit(uuid("a")), 1 << 20);
     let pushed = (0..200).find(|_| outbox.push(&change, 0) == Err(Overfull));
-    assert_eq!(pushed, Some(63));
+    assert_eq!(pushed, Some(64));
+}
+
+/// A change of more than all that may wait made the server let everybody go who was to get it.
+#[test]
+fn one_message_may_be_bigger_than_what_may_wait() {
+    let mut outbox = Outbox::new();
+    let big = of(Subject::Commit(uuid("a")), OWN_BYTES_MAX + 1);
+    assert_eq!(outbox.push(&of(Subject::None, 10), 0), Ok(0));
+    assert_eq!(outbox.push(&big, 0), Ok(0));
+    assert_eq!(outbox.push(&of(Subject::None, 10), 0), Ok(0));
+    assert_eq!(outbox.push(&big, 0), Err(Overfull));
+}
+
+/// Nobody could fetch a scene with a node of more than what may wait.
+#[test]
+fn the_stored_copy_of_one_node_may_be_of_any_size() {
+    let mut outbox = Outbox::new();
+    let change = of(Subject::Commit(uuid("a")), 10 << 20);
+    let chain = vec![change; 20];
+    assert_eq!(outbox.push_stored(&chain, 0), Ok(0));
+    // Whoever asks for more without having read that is one who reads too slowly.
+    assert_eq!(outbox.push_stored(&chain, 0), Err(Overfull));
+    let mut outbox = Outbox::new();
+    assert_eq!(outbox.push_stored(&chain, 0), Ok(0));
+    while !outbox.take(Wire::Tcp, 0).is_empty() {}
+    assert_eq!((outbox.bytes(), outbox.stored), (0, 0));
+    assert_eq!(outbox.push_stored(&chain, 0), Ok(0));
+    outbox.forget(&uuid("a"));
+    assert_eq!(outbox.stored, 0);
 }
 
 #[test]

@@ -34,9 +34,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Identities that are known at once.
 const CLIENTS_MAX: usize = 1024;
 
-/// How long a client may take nothing of what waits for it.
-const STALL_MAX: Duration = Duration::from_secs(60);
-
 /// What a pickle of a message may ask for.
 pub(super) const PICKLE: Limits = Limits {
     depth_max: 128,
@@ -59,6 +56,8 @@ pub struct Options {
     pub versions: Vec<String>,
     /// How long a client may be silent.
     pub timeout: Duration,
+    /// How long a client may take nothing of what waits for it.
+    pub stall: Duration,
 }
 
 /// Whether there is a scene.
@@ -637,7 +636,7 @@ impl Session {
             if !lane.is_busy || sign.taken != lane.progress.1 {
                 lane.progress = (now, sign.taken);
             }
-            is_stalled |= now.saturating_duration_since(lane.progress.0) > STALL_MAX;
+            is_stalled |= now.saturating_duration_since(lane.progress.0) > self.options.stall;
         }
         let silent = heard.map(|heard| now.saturating_duration_since(heard));
         if client.asked.is_some()
@@ -653,6 +652,28 @@ impl Session {
 
     /// Queues a message for a client.
     pub(super) fn send(&mut self, identity: &Bytes, channel: Channel, message: &Rc<Message>) {
+        let push = |outbox: &mut Outbox, after| outbox.push(message, after);
+        self.send_by(identity, channel, 1, push);
+    }
+
+    /// Queues what the session stores of a node for one who has asked for it.
+    pub(super) fn send_stored(
+        &mut self,
+        identity: &Bytes,
+        channel: Channel,
+        messages: &[Rc<Message>],
+    ) {
+        let push = |outbox: &mut Outbox, after| outbox.push_stored(messages, after);
+        self.send_by(identity, channel, messages.len() as u64, push);
+    }
+
+    fn send_by(
+        &mut self,
+        identity: &Bytes,
+        channel: Channel,
+        count: u64,
+        push: impl FnOnce(&mut Outbox, u64) -> Result<usize, Overfull>,
+    ) {
         let Some(client) = self.clients.get_mut(identity) else {
             return;
         };
@@ -663,11 +684,11 @@ impl Session {
         };
         let lane = &mut client.lanes[channel as usize];
         let was_idle = lane.outbox.is_empty() && !lane.is_busy;
-        let pushed = lane.outbox.push(message, after);
+        let pushed = push(&mut lane.outbox, after);
         if was_idle && let Some(conn) = lane.conn {
             self.dirty.push(conn);
         }
-        self.statistics.sent += 1;
+        self.statistics.sent += count;
         match pushed {
             Ok(replaced) => self.statistics.coalesced += replaced as u64,
             Err(Overfull) => {

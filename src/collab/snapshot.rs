@@ -247,13 +247,16 @@ impl Session {
             data = Value::List(parts.into_iter().map(Value::Bytes).collect());
             commits.clone_from(&node.commits);
         }
-        for commit in commits {
-            let subject = Subject::Commit(commit[1].clone());
-            self.send(identity, Channel::Data, &Message::relayed(subject, &commit));
+        let commits: Vec<_> = commits
+            .iter()
+            .map(|commit| Message::relayed(Subject::Commit(commit[1].clone()), commit))
+            .collect();
+        if !commits.is_empty() {
+            self.send_stored(identity, Channel::Data, &commits);
         }
         let value = dict([("STATE", "SET".into()), ("DATA", data)]);
         let message = Message::of_server(Kind::Snapshot, Subject::None, &value);
-        self.send(identity, Channel::Command, &message);
+        self.send_stored(identity, Channel::Command, &[message]);
     }
 
     /// A user has the whole scene. Its first data may tell that before its message does, which comes

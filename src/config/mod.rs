@@ -661,6 +661,7 @@ mod tests {
         assert_eq!(session.port, 6000);
         assert!(session.admin_password.matches("admin"));
         assert_eq!((session.autosave_keep, session.log), (10, CollabLog::Off));
+        assert_eq!(session.stall, Duration::from_secs(60));
         assert_eq!(config.http_options().header_bytes_max, 4096);
         assert_eq!(config.limits.connections_max, 5);
         assert_eq!(config.delivery.merge, Merge::Fixed);

@@ -204,6 +204,9 @@ pub struct CollabSession {
     pub versions: Vec<String>,
     /// `timeout_ms`: how long a client may be silent. 100 to 600 000, default 5000.
     pub timeout: Duration,
+    /// `stall_ms`: how long a client may take nothing of what waits for it. 1000 to 600 000, default
+    /// 60 000.
+    pub stall: Duration,
     /// `autosave`: the file that the scene is kept in, and restored from at the start; empty for none.
     pub autosave: String,
     /// `autosave_s`: the longest that a change is not in the file; 1 to 86 400 seconds, default 120.
@@ -490,6 +493,7 @@ impl CollabSession {
             server_password: node.get("server_password").secret()?,
             versions: node.get("versions").texts()?,
             timeout: node.get("timeout_ms").millis(100..=600_000, 5000)?,
+            stall: node.get("stall_ms").millis(1000..=600_000, 60_000)?,
             autosave,
             autosave_interval: Duration::from_secs(node.get("autosave_s").number(1..=86_400, 120)?),
             autosave_keep: node.get("autosave_keep").number(0..=1000_u64, 10)? as usize,

@@ -23,6 +23,7 @@ pub(crate) fn options() -> Options {
         server_password: Secret::new("pw"),
         versions: vec!["0.9.11".to_owned(), "0.10.2".to_owned()],
         timeout: Duration::from_secs(3),
+        stall: Duration::from_secs(60),
     }
 }
 

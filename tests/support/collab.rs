@@ -1,6 +1,6 @@
-//! A small client of collaborative sessions: generation C, as much of it as the tests need.
+//! A small client of collaborative sessions, of generations B and C: as much of it as the tests need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -8,18 +8,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringside::proto::deepdiff::fold;
 use ringside::proto::pickle::{Dict, Limits, Value, decode, encode};
-use ringside::proto::replication::Kind;
+use ringside::proto::replication::{self, ClientConnection, Event, Kind, Wire, frame};
 
 use super::{is_nothing, wait_for};
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
-/// A connection with what has come and is not a whole message yet.
+/// A connection, and messages that have come by it.
 #[derive(Debug)]
 pub struct Channel {
     stream: TcpStream,
-    input: Vec<u8>,
+    wire: Wire,
+    connection: ClientConnection,
+    is_open: bool,
+    messages: VecDeque<Vec<Bytes>>,
 }
 
 /// A client that has logged in.
@@ -80,87 +83,114 @@ pub fn change(uuid: &str, n: i64) -> Vec<Bytes> {
 }
 
 impl Channel {
+    /// A connection to a session whose first port this is.
     #[track_caller]
-    fn open(port: u16, identity: &[u8; 16], role: u8) -> Self {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the session listens");
+    fn open(port: u16, wire: Wire, channel: replication::Channel, identity: &str) -> Self {
+        let offset = match wire {
+            Wire::Zmtp => channel as u16,
+            Wire::Tcp => 0,
+        };
+        let stream = TcpStream::connect(("127.0.0.1", port + offset));
+        let stream = stream.expect("the session listens");
         stream.set_nodelay(true).expect("a socket option");
-        let mut hello = vec![0, 0, 0, 16];
-        hello.extend_from_slice(identity);
-        hello.push(role);
-        stream.write_all(&hello).expect("it is open");
-        Self {
+        let mut channel = Self {
             stream,
-            input: Vec::new(),
-        }
+            wire,
+            connection: ClientConnection::new(wire, channel, identity),
+            is_open: false,
+            messages: VecDeque::new(),
+        };
+        channel.exchange(&[]).expect("it is open");
+        wait_for("the handshake", ANSWER_MAX, || {
+            if !channel.is_open {
+                channel.read(ANSWER_MAX).expect("it is open");
+            }
+            channel.is_open.then_some(())
+        });
+        channel
     }
 
     pub fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
-        let mut message = (parts.len() as u32).to_be_bytes().to_vec();
-        for part in parts {
-            message.extend_from_slice(&(part.len() as u32).to_be_bytes());
-            message.extend_from_slice(part);
+        let parts: Vec<_> = parts.iter().map(|part| vec![part.clone()]).collect();
+        for piece in frame(self.wire, &parts) {
+            self.stream.write_all(&piece)?;
         }
-        self.stream.write_all(&message)
+        Ok(())
     }
 
     /// The next message, if one comes in time; an error where the connection has ended.
     pub fn receive(&mut self, limit: Duration) -> io::Result<Option<Vec<Bytes>>> {
         let until = Instant::now() + limit;
         loop {
-            if let Some(message) = self.take() {
+            if let Some(message) = self.messages.pop_front() {
                 return Ok(Some(message));
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(None);
             }
-            self.stream.set_read_timeout(Some(left))?;
-            let mut piece = vec![0; 1 << 16];
-            match self.stream.read(&mut piece) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.input.extend_from_slice(&piece[..count]),
-                Err(error) if is_nothing(&error) => {}
-                Err(error) => return Err(error),
-            }
+            self.read(left)?;
         }
     }
 
-    fn take(&mut self) -> Option<Vec<Bytes>> {
-        let number = |input: &[u8], at: usize| {
-            let bytes = input.get(at..at + 4)?;
-            Some(u32::from_be_bytes(bytes.try_into().expect("four bytes")) as usize)
-        };
-        let count = number(&self.input, 0)?;
-        let mut at = 4;
-        let mut parts = Vec::new();
-        for _ in 0..count {
-            let length = number(&self.input, at)?;
-            let bytes = self.input.get(at + 4..at + 4 + length)?;
-            parts.push(Bytes::copy_from_slice(bytes));
-            at += 4 + length;
+    /// Reads what has come, once. How many bytes that is; 0 where nothing comes in time.
+    pub fn read(&mut self, limit: Duration) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(limit))?;
+        let mut piece = vec![0; 1 << 16];
+        match self.stream.read(&mut piece) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => self.exchange(&piece[..count]).map(|()| count),
+            Err(error) if is_nothing(&error) => Ok(0),
+            Err(error) => Err(error),
         }
-        self.input.drain(..at);
-        Some(parts)
+    }
+
+    /// Takes bytes that have come, and sends what the connection says to them.
+    fn exchange(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.connection.handle_input(bytes);
+        while let Some(bytes) = self.connection.poll_transmit() {
+            self.stream.write_all(&bytes)?;
+        }
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                Event::Opened { .. } => self.is_open = true,
+                Event::Message(parts) => self.messages.push_back(parts),
+                Event::Failed(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(())
     }
 }
 
 impl Client {
-    /// Logs in as an administrator. What the server has answered.
+    /// Logs in as an administrator of generation C. What the server has answered.
     #[track_caller]
     pub fn log_in(port: u16, name: &str) -> (Self, String) {
-        let mut identity = [0; 16];
-        ringside::io::fill_random(&mut identity).expect("the kernel gives random bytes");
+        Self::log_in_by(Wire::Tcp, port, name)
+    }
+
+    /// The same, of either generation.
+    #[track_caller]
+    pub fn log_in_by(wire: Wire, port: u16, name: &str) -> (Self, String) {
+        let mut random = [0; 8];
+        ringside::io::fill_random(&mut random).expect("the kernel gives random bytes");
+        let identity = format!("{:016x}", u64::from_ne_bytes(random));
+        let open = |channel| Channel::open(port, wire, channel, &identity);
         let mut client = Self {
             name: name.to_owned(),
-            command: Channel::open(port, &identity, b'C'),
-            data: Channel::open(port, &identity, b'D'),
+            command: open(replication::Channel::Command),
+            data: open(replication::Channel::Data),
+        };
+        let version = match wire {
+            Wire::Zmtp => "0.9.11",
+            Wire::Tcp => "0.10.2",
         };
         let asked = dict([
             ("AUTH_TYPE", "ADMIN".into()),
             ("AUTH_ID", name.into()),
             ("S_PWD", "".into()),
             ("A_PWD", "adm".into()),
-            ("VERSION", "0.10.2".into()),
+            ("VERSION", version.into()),
         ]);
         client.command(Kind::Auth, &asked);
         let answer = client.until(Kind::Auth, |_| true);

@@ -19,7 +19,7 @@ const STRANGER: Limits = Limits {
 };
 
 /// What a client may send afterwards: a part of 512 MiB, as the original takes it.
-const USER: Limits = Limits {
+pub(super) const USER: Limits = Limits {
     parts_max: 16,
     message_bytes_max: (512 << 20) + (4 << 20),
 };

@@ -6,11 +6,13 @@
 //!
 //! Left out: versions up to 0.1.31 with four ports.
 
+mod client;
 mod connection;
 mod frame;
 mod kind;
 mod tcp;
 
+pub use client::ClientConnection;
 pub use connection::{Connection, Error, Event, Port};
 pub use frame::{Part, bytes, frame};
 pub use kind::Kind;

@@ -45,8 +45,17 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(limits: Limits) -> Self {
+        Self::at(What::Identity, limits)
+    }
+
+    /// Reads what a server sends, which does not say who it is.
+    pub(super) fn of_server(limits: Limits) -> Self {
+        Self::at(What::Parts, limits)
+    }
+
+    fn at(what: What, limits: Limits) -> Self {
         Self {
-            state: State::Number(What::Identity, [0; 4], 0),
+            state: State::Number(what, [0; 4], 0),
             limits,
             current: Vec::new(),
             parts: Vec::new(),

@@ -1,7 +1,8 @@
 //! ZMTP 3, the wire of `ZeroMQ`, with the NULL mechanism: greeting, commands and frames, sans-IO.
 //!
 //! Only what a server needs whose peers are `DEALER` and `PUSH` sockets: it waits for the peer's
-//! `READY` before it says its own, because what it is depends on what the peer is.
+//! `READY` before it says its own, because what it is depends on what the peer is. A client for loads
+//! and tests is the same session, which says its own at once.
 //!
 //! Left out: PLAIN and CURVE, ZMTP 1 and 2, and heartbeats of its own.
 

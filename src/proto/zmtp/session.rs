@@ -54,11 +54,11 @@ pub struct Peer {
 
 /// What this side says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Own {
+pub struct Own<'a> {
     /// Its `Socket-Type`.
-    pub socket_type: &'static str,
+    pub socket_type: &'a str,
     /// Its `Identity`.
-    pub identity: &'static str,
+    pub identity: &'a str,
 }
 
 /// What has happened.
@@ -118,8 +118,8 @@ impl Session {
         self.limits = limits;
     }
 
-    /// Answers [`Event::Ready`].
-    pub fn ready(&mut self, own: Own) {
+    /// Answers [`Event::Ready`]. A client, whose kind depends on nothing, says it at once.
+    pub fn ready(&mut self, own: Own<'_>) {
         let mut body = b"\x05READY".to_vec();
         for (name, value) in [("Socket-Type", own.socket_type), ("Identity", own.identity)] {
             body.push(name.len() as u8);

@@ -1,0 +1,114 @@
+//! A client's side of one connection, for loads and tests. The server's side is [`Connection`].
+//!
+//! [`Connection`]: super::Connection
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::connection::{Error, Event, USER};
+use super::tcp::Reader;
+use super::{Channel, Wire};
+use crate::proto::zmtp::{self, Own};
+
+#[derive(Debug)]
+enum State {
+    Zmtp(Box<zmtp::Session>),
+    Tcp(Box<Reader>),
+}
+
+/// One connection, the peer being a server.
+///
+/// Nothing but what [`ClientConnection::poll_transmit`] gives may be sent before
+/// [`Event::Opened`]: ZMTP takes no message before both sides have said who they are.
+#[derive(Debug)]
+pub struct ClientConnection {
+    channel: Channel,
+    state: State,
+    out: VecDeque<Bytes>,
+    events: VecDeque<Event>,
+}
+
+impl ClientConnection {
+    /// A connection to the port of `channel`, of the client with this identity, which is alike for
+    /// all its connections and at most 255 bytes long.
+    pub fn new(wire: Wire, channel: Channel, identity: &str) -> Self {
+        let mut events = VecDeque::new();
+        let mut out = VecDeque::new();
+        let state = match wire {
+            Wire::Zmtp => {
+                let mut session = zmtp::Session::new(USER);
+                session.ready(Own {
+                    socket_type: "DEALER",
+                    identity,
+                });
+                State::Zmtp(Box::new(session))
+            }
+            Wire::Tcp => {
+                let mut hello = (identity.len() as u32).to_be_bytes().to_vec();
+                hello.extend_from_slice(identity.as_bytes());
+                hello.push(match channel {
+                    Channel::Command => b'C',
+                    Channel::Data => b'D',
+                    Channel::Ttl => b'T',
+                });
+                out.push_back(hello.into());
+                // The server says nothing of itself.
+                events.push_back(Event::Opened {
+                    wire,
+                    channel,
+                    identity: Bytes::new(),
+                });
+                State::Tcp(Box::new(Reader::of_server(USER)))
+            }
+        };
+        Self {
+            channel,
+            state,
+            out,
+            events,
+        }
+    }
+
+    /// Bytes that have arrived.
+    pub fn handle_input(&mut self, bytes: &[u8]) {
+        match &mut self.state {
+            State::Zmtp(session) => session.handle_input(bytes),
+            State::Tcp(reader) => reader.handle_input(bytes),
+        }
+    }
+
+    /// The next bytes to send.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        match &mut self.state {
+            State::Zmtp(session) => session.poll_transmit(),
+            State::Tcp(_) => self.out.pop_front(),
+        }
+    }
+
+    /// The next event. [`Event::Opened`] has the server's identity.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        match &mut self.state {
+            State::Tcp(reader) => reader.poll_event(),
+            State::Zmtp(session) => Some(match session.poll_event()? {
+                zmtp::Event::Ready(peer) if peer.socket_type != b"ROUTER" => {
+                    Event::Failed(Error::SocketType)
+                }
+                zmtp::Event::Ready(peer) => Event::Opened {
+                    wire: Wire::Zmtp,
+                    channel: self.channel,
+                    identity: peer.identity.into(),
+                },
+                zmtp::Event::Message(parts) => Event::Message(parts),
+                zmtp::Event::Failed(error) => Event::Failed(error.into()),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
