@@ -331,6 +331,28 @@ fn whoever_asks_for_what_is_gone_gets_another_catalogue() {
 }
 
 #[test]
+fn a_removal_is_told_again_to_whom_an_older_node_has_brought_it_back() {
+    let (mut stage, alice, bob) = laid();
+    alice.say(&mut stage, Kind::Delete, &CUBE.into());
+    alice.say(&mut stage, Kind::Delete, &LAMP.into());
+    assert_eq!(bob.heard(&mut stage).len(), 2);
+    // Somebody has made it again meanwhile.
+    bob.push(&mut stage, &plain(LAMP, 7));
+    stage.advance(stage.now + Duration::from_secs(3));
+    assert_eq!(bob.heard(&mut stage), [(Kind::Delete, CUBE.into())]);
+    assert!(alice.heard(&mut stage).is_empty(), "she has removed it");
+    // Of so many some are told early.
+    for n in 0..4100 {
+        let uuid = format!("bbbbbbbb-0000-4000-8000-{n:012}");
+        bob.push(&mut stage, &plain(&uuid, n));
+        bob.say(&mut stage, Kind::Delete, &uuid.as_str().into());
+    }
+    assert_eq!(alice.heard(&mut stage).len(), 4104);
+    stage.advance(stage.now + Duration::from_secs(3));
+    assert_eq!(alice.heard(&mut stage).len(), 4096);
+}
+
+#[test]
 fn an_empty_scene_that_nobody_has_is_begun_anew() {
     let (mut stage, alice, bob) = laid();
     for uuid in [CUBE, LAMP] {

@@ -20,6 +20,16 @@ const TABLE_EVERY: Duration = Duration::from_millis(50);
 /// has made the offer has not noted that yet, which it does once the offer is sent.
 const ANSWER_AFTER: Duration = Duration::from_millis(250);
 
+/// When a removal is told again: it overtakes nodes that were sent before, which bring back to a client
+/// what is gone.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Removals that wait to be told again; the first one goes out early where there are more.
+const AGAIN_MAX: usize = 4096;
+
+/// A removal that is told again: when, who has removed, and what.
+pub(super) type Again = (Instant, Bytes, Bytes);
+
 /// A node that a client was sent while it fetches the scene. Commands overtake nodes, which come by
 /// another connection: what happens to the node meanwhile is told once the client asks for more.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -222,6 +232,33 @@ impl Session {
             }
         };
         self.send(identity, Channel::Command, &message);
+    }
+
+    /// A node was removed.
+    pub(super) fn tell_again(&mut self, now: Instant, from: &Bytes, uuid: &Bytes) {
+        let again = (now + AGAIN_AFTER, from.clone(), uuid.clone());
+        self.again.push_back(again);
+        if self.again.len() > AGAIN_MAX {
+            self.tell_first_again();
+        }
+    }
+
+    /// Tells again what is due.
+    pub(super) fn take_again(&mut self, now: Instant) {
+        while self.again.front().is_some_and(|(due, _, _)| *due <= now) {
+            self.tell_first_again();
+        }
+    }
+
+    fn tell_first_again(&mut self) {
+        let Some((_, from, uuid)) = self.again.pop_front() else {
+            return;
+        };
+        if self.repository.node(&uuid).is_none() {
+            let text = Value::Text(String::from_utf8_lossy(&uuid).into_owned());
+            let message = Message::of_server(Kind::Delete, Subject::None, &text);
+            self.tell_others(Some(&from), &message);
+        }
     }
 
     /// Tells all users what has changed in the table of users, which in generation A is the only way

@@ -271,7 +271,7 @@ impl Session {
         }
     }
 
-    pub(super) fn delete(&mut self, from: &Bytes, parts: &[Bytes]) {
+    pub(super) fn delete(&mut self, now: Instant, from: &Bytes, parts: &[Bytes]) {
         let uuid = match decode(&parts[2], PICKLE) {
             Ok(Value::Text(text)) if is_uuid(text.as_bytes()) => Bytes::from(text),
             Ok(_) | Err(_) => {
@@ -285,6 +285,9 @@ impl Session {
         }
         if self.repository.delete(&uuid) {
             self.keep(|| Record::Delete(uuid.clone()));
+            if self.generation_of(from) == Generation::A {
+                self.tell_again(now, from, &uuid);
+            }
         }
         for identity in self.users.clone() {
             // What still waits for it would bring the node back behind the message that it goes.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::fold::{FoldJob, Folded};
-use super::four_ports::Given;
+use super::four_ports::{Again, Given};
 use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
@@ -213,6 +213,8 @@ pub struct Session {
     pub(super) scanner: Scanner,
     pub(super) statistics: Statistics,
     next_tick: Instant,
+    /// Removals that are told again.
+    pub(super) again: VecDeque<Again>,
     /// The next table of users, where it cannot wait for the tick.
     pub(super) next_table: Option<Instant>,
     /// When the last one was sent because something in it had changed.
@@ -245,6 +247,7 @@ impl Session {
             scanner: Scanner::new(PICKLE),
             statistics: Statistics::default(),
             next_tick: now + TICK,
+            again: VecDeque::new(),
             next_table: None,
             last_table: None,
             dirty: Vec::new(),
@@ -467,7 +470,7 @@ impl Session {
             Kind::Snapshot => self.snapshot(identity, body),
             Kind::ServerSnapshot => self.server_snapshot(now, identity, body),
             Kind::Right => self.right(identity, parts),
-            Kind::Delete => self.delete(identity, parts),
+            Kind::Delete => self.delete(now, identity, parts),
             Kind::Kick => self.kick(identity, body),
             Kind::UpdateUserMetadata => self.metadata(now, identity, parts),
             Kind::Commit | Kind::Node | Kind::Disconnect | Kind::UpdateClientsState => {
@@ -584,12 +587,13 @@ impl Session {
         let offers = self.clients.values();
         let offers = offers.filter_map(|client| client.offered.as_ref().map(|(due, _)| *due));
         let tick = (!self.clients.is_empty()).then_some(self.next_tick);
-        let table = self.next_table;
+        let again = self.again.front().map(|(due, _, _)| *due);
+        let soon = [self.next_table, again].into_iter().flatten();
         leaving
             .chain(logins)
             .chain(offers)
             .chain(tick)
-            .chain(table)
+            .chain(soon)
             .min()
     }
 
@@ -620,6 +624,7 @@ impl Session {
         self.give_up_data(now);
         self.take_logins(now);
         self.take_offers(now);
+        self.take_again(now);
         if self.keeping.is_late(now) {
             self.statistics.log_late += 1;
             tracing::warn!(

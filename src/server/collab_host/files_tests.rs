@@ -125,6 +125,24 @@ fn logs_go_on_from_the_file() {
 }
 
 #[test]
+fn logs_of_generation_a_know_the_types_and_hold_nothing_else() {
+    let files = files("typed");
+    let Record::Node([uuid, owner, dependencies, data]) = node(A) else {
+        panic!("no node");
+    };
+    let kind = Bytes::from_static(b"BlObject");
+    let typed = Record::Typed([kind, uuid, owner, dependencies, data]);
+    let records = [Record::Begin, typed.clone(), Record::Complete];
+    write_log(&files, 1, false, &records);
+    let found = files.restore(None);
+    assert!(found.scene.is_complete());
+    assert_eq!(found.scene.nodes(), 1);
+    // A node of another generation ends what can be read.
+    write_log(&files, 2, false, &[node(&self::uuid(1)), typed]);
+    assert_eq!(files.restore(None).scene.nodes(), 1);
+}
+
+#[test]
 fn logs_alone_are_a_scene() {
     let files = files("alone");
     write_log(&files, 1, false, &[Record::Begin, node(A)]);
