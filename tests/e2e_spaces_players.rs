@@ -16,7 +16,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rtc_client::OPUS;
@@ -175,6 +177,7 @@ fn thousands_of_transports_of_one_player_are_two() {
 
 #[test]
 fn thousands_of_sockets_that_never_join_are_bounded() {
+    const PARTS: usize = 8;
     // As many as this process may open, and as come within the minute after which the server would
     // ask the first of them whether it is still there.
     let limits = fs::read_to_string("/proc/self/limits").expect("Linux");
@@ -182,12 +185,22 @@ fn thousands_of_sockets_that_never_join_are_bounded() {
         .lines()
         .find(|line| line.starts_with("Max open files"));
     let soft = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
-    let count = soft.unwrap_or(1024).saturating_sub(300).min(3000);
+    let count = soft.unwrap_or(1024).saturating_sub(300).min(10_000);
     let spaces = Spaces::start(json!({"players_max": count}));
     let before = spaces.server.resident_bytes();
-    let sockets: Vec<Player> = (0..count)
-        .map(|seed| Player::connect(spaces.port, seed as u64))
-        .collect();
+    let connect = |seeds: Range<usize>| {
+        let players = seeds.map(|seed| Player::connect(spaces.port, seed as u64));
+        players.collect::<Vec<Player>>()
+    };
+    let sockets: Vec<Vec<Player>> = thread::scope(|scope| {
+        let connect = &connect;
+        let parts = (0..PARTS).map(|part| part * count / PARTS..(part + 1) * count / PARTS);
+        let threads: Vec<_> = parts
+            .map(|part| scope.spawn(move || connect(part)))
+            .collect();
+        let done = threads.into_iter().map(|it| it.join());
+        done.collect::<Result<_, _>>().expect("all connect")
+    });
     assert_eq!(spaces.server.metric("spaces_players_idle"), count as u64);
     let each = (spaces.server.resident_bytes() - before) / count as u64;
     assert!(each < 40_000, "{each} bytes each");
@@ -300,20 +313,26 @@ fn the_port_speaks_tls_and_takes_another_certificate_while_it_runs() {
 }
 
 #[test]
-fn spaces_have_the_port_that_the_configuration_says() {
+fn spaces_have_the_ports_that_the_configuration_says() {
     // 8080 is the port of streams unless those have another one; here spaces get it.
     let port = free_port();
+    let more = [free_port(), free_port()];
     let edit = |all: &mut Value| {
         let protocols = &mut all["config"]["protocols"];
         *protocols = json!([{"connector": "WebRTC"}]);
-        all["spaces"] = json!({"interface": "127.0.0.1", "port": port});
+        all["spaces"] = json!({"interface": "127.0.0.1", "port": port, "more_ports": more});
     };
     let server = Server::start_edited(json!({}), edit, |_| {});
-    let mut player = Player::connect(port, 1);
-    player.enter();
-    let count = http::get(port, &format!("/player-count/{WORLD}")).expect("it answers");
-    assert_eq!(count.text(), "1");
+    let ports = [port, more[0], more[1]];
+    let mut players = Vec::new();
+    for (seed, port) in ports.into_iter().enumerate() {
+        let mut player = Player::connect(port, seed as u64);
+        player.enter();
+        players.push(player);
+        let count = http::get(port, &format!("/player-count/{WORLD}")).expect("it answers");
+        assert_eq!(count.text(), (seed + 1).to_string());
+    }
     let listed = http::get(server.control, "/spaces").expect("it answers");
     let listed: Value = serde_json::from_str(&listed.text()).expect("JSON");
-    assert_eq!(listed["spaces"][0]["players"], 1);
+    assert_eq!(listed["spaces"][0]["players"], 3);
 }

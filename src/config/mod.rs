@@ -576,6 +576,10 @@ mod tests {
              found 70000"
         );
         assert_eq!(
+            error(r#"{"spaces":{"more_ports":[1,2,3,4,5,6,7,8,9]}}"#),
+            "config.json:1:25: spaces.more_ports: expected at most 8 ports, found a list"
+        );
+        assert_eq!(
             error("[]"),
             "config.json:1:1: the file: expected an object: { ... }, found a list"
         );
@@ -644,13 +648,15 @@ mod tests {
     #[test]
     fn the_sections_of_ours_are_read() {
         let Loaded { config, notices } = read(
-            r#"{"webrtc":{"port":20000,"announced":["192.0.2.1"]},"collab":{"sessions":[{"port":6000}]},
+            r#"{"webrtc":{"port":20000,"announced":["192.0.2.1"]},"spaces":{"more_ports":[443,8080]},"collab":{"sessions":[{"port":6000}]},
                 "limits":{"http_header_bytes_max":4096,"connections_max":5},
                 "delivery":{"merge":"fixed","merge_ms_max":20},
                 "tls":{"certificates":[{"cert":"c.pem","key":"k.pem"}]},
                 "config":{"triggers":{"USER_NEW":[{"handler":"/bin/true"}]}}}"#,
         );
         assert_eq!(config.webrtc.announced.len(), 1);
+        let ports: Vec<u16> = config.spaces.addresses().map(|it| it.port()).collect();
+        assert_eq!(ports, [4000, 443, 8080]);
         let session = &config.collab.as_ref().unwrap().sessions[0];
         assert_eq!(session.port, 6000);
         assert!(session.admin_password.matches("admin"));

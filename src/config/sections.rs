@@ -9,6 +9,9 @@ use super::node::{Fault, Node};
 use super::notice::Notice;
 use super::secret::Secret;
 
+/// Further ports of spaces.
+const MORE_PORTS_MAX: usize = 8;
+
 /// `account.NAME`: who may use the API.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
@@ -144,7 +147,9 @@ pub struct Spaces {
     pub is_served: bool,
     /// `interface` and `port`; default 0.0.0.0:4000.
     pub listen: SocketAddr,
-    /// `cert` and `key`, or `SSL_CERT` and `SSL_KEY`: the port speaks TLS.
+    /// `more_ports`: further ports of the same interface, such as 443; at most 8.
+    pub more_ports: Vec<u16>,
+    /// `cert` and `key`, or `SSL_CERT` and `SSL_KEY`: the ports speak TLS.
     pub certificate: Option<Certificate>,
     /// `url`: where clients find the port from outside, if that is elsewhere: `wss://HOST/PATH`, or a
     /// path at the host that the page comes from. `/space.json` tells it; empty by default.
@@ -184,7 +189,8 @@ pub struct Collab {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CollabSession {
     /// The first of three ports: commands, data, signs of life. Clients of generation C (0.9.12 and later)
-    /// use the first only. 1 to 65 532, default 5555.
+    /// use the first only, clients of generation A (0.1) also the one behind the third, which is left out
+    /// where something else of the configuration has it. 1 to 65 532, default 5555.
     pub port: u16,
     /// `tls_port`: one more port, where the same is spoken inside TLS; 0, the default, for none.
     pub tls_port: Option<u16>,
@@ -398,11 +404,19 @@ impl Media {
 }
 
 impl Spaces {
+    /// Where players come: `listen` first.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let more = self.more_ports.iter();
+        let more = more.map(|port| SocketAddr::new(self.listen.ip(), *port));
+        [self.listen].into_iter().chain(more)
+    }
+
     pub(super) fn read(node: &Node<'_>) -> Result<Self, Fault> {
         node.members()?;
         Ok(Self {
             is_served: !node.is_absent(),
             listen: listen(node, 4000)?,
+            more_ports: read_more_ports(&node.get("more_ports"))?,
             certificate: Certificate::read_of_connector(node)?,
             url: read_socket_url(&node.get("url"))?,
             origins: node.get("origins").texts()?,
@@ -417,6 +431,15 @@ impl Spaces {
             others_every: node.get("others_every_ms").millis(50..=10_000, 500)?,
         })
     }
+}
+
+fn read_more_ports(node: &Node<'_>) -> Result<Vec<u16>, Fault> {
+    let items = node.items()?;
+    if items.len() > MORE_PORTS_MAX {
+        return Err(node.fault(format!("at most {MORE_PORTS_MAX} ports")));
+    }
+    let port = |item: &Node<'_>| item.number(1..=u16::MAX, 0);
+    items.iter().map(port).collect()
 }
 
 fn read_socket_url(node: &Node<'_>) -> Result<String, Fault> {

@@ -151,7 +151,10 @@ fn wanted(config: &Config) -> Vec<(Purpose, SocketAddr, Vec<Certificate>)> {
         .certificate
         .iter()
         .filter(|_| spaces.is_served)
-        .map(|own| (Purpose::Spaces, spaces.listen, vec![own.clone()]));
+        .flat_map(|own| {
+            let addresses = spaces.addresses();
+            addresses.map(|address| (Purpose::Spaces, address, vec![own.clone()]))
+        });
     let collab = config.collab.iter().flat_map(|collab| {
         collab.sessions.iter().filter_map(|session| {
             let address = SocketAddr::new(collab.interface, session.tls_port?);

@@ -63,7 +63,7 @@ pub(super) enum Command {
     Drain,
 }
 
-/// The port of spaces.
+/// A port of spaces.
 #[derive(Debug)]
 pub(super) struct SpacesPlan {
     pub(super) listening: OwnedFd,
@@ -75,8 +75,8 @@ pub(super) struct SpacesPlan {
 pub(super) struct Plan {
     pub(super) mesh: Mesh<Message>,
     pub(super) listening: OwnedFd,
-    /// Where players come, if spaces are served.
-    pub(super) spaces: Option<SpacesPlan>,
+    /// Where players come; nowhere if no spaces are served.
+    pub(super) spaces: Vec<SpacesPlan>,
     pub(super) config: Arc<Config>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) notices: Vec<Notice>,
@@ -109,8 +109,7 @@ pub(super) struct ControlShard {
 
 /// Where players come.
 struct SpacesPort {
-    listener: ListenerIndex,
-    tls: Option<Arc<ServerConfig>>,
+    listeners: Vec<(ListenerIndex, Option<Arc<ServerConfig>>)>,
     signalling: Signalling,
 }
 
@@ -128,9 +127,9 @@ impl ControlShard {
     /// Makes the shard's ring. Called on its own thread.
     pub(super) fn new(plan: Plan) -> io::Result<Self> {
         // Players are established; whoever only connects makes room for the next.
-        let players_max = match plan.spaces.is_some() {
-            true => plan.config.spaces.players_max as usize,
-            false => 0,
+        let players_max = match plan.spaces.is_empty() {
+            true => 0,
+            false => plan.config.spaces.players_max as usize,
         };
         let limits = Limits {
             connections_max: CONNECTIONS_MAX + players_max,
@@ -140,9 +139,12 @@ impl ControlShard {
         let mut driver = Driver::new(plan.ring, limits)?;
         driver.adopt_listener(plan.listening);
         let shards = plan.mesh.me().0;
-        let spaces = plan.spaces.map(|spaces| SpacesPort {
-            listener: driver.adopt_listener(spaces.listening),
-            tls: spaces.tls,
+        let listeners = plan.spaces.into_iter();
+        let listeners: Vec<_> = listeners
+            .map(|port| (driver.adopt_listener(port.listening), port.tls))
+            .collect();
+        let spaces = (!listeners.is_empty()).then(|| SpacesPort {
+            listeners,
             signalling: Signalling::new(&plan.config, shards),
         });
         plan.mesh.publish_ring(driver.ring_fd());
@@ -208,9 +210,10 @@ impl ControlShard {
         while let Some(occurrence) = self.driver.poll() {
             match occurrence {
                 Occurrence::Accepted { listener, fd, peer } => {
-                    match self.spaces.as_ref().map(|port| port.listener) {
-                        Some(spaces) if spaces == listener => self.accept_player(now, fd, peer),
-                        Some(_) | None => self.accept(now, fd, peer),
+                    let ports = self.spaces.iter().flat_map(|port| &port.listeners);
+                    match ports.into_iter().find(|port| port.0 == listener) {
+                        Some((_, tls)) => self.accept_player(now, fd, peer, tls.clone()),
+                        None => self.accept(now, fd, peer),
                     }
                 }
                 Occurrence::Event(conn, event) => self.handle_event(conn, event),
@@ -373,7 +376,13 @@ impl ControlShard {
             .extend(conn.zip(own).map(|(conn, own)| (conn, own.ip())));
     }
 
-    fn accept_player(&mut self, now: Instant, fd: OwnedFd, peer: SocketAddr) {
+    fn accept_player(
+        &mut self,
+        now: Instant,
+        fd: OwnedFd,
+        peer: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+    ) {
         let Some(port) = &mut self.spaces else {
             return;
         };
@@ -383,7 +392,7 @@ impl ControlShard {
             ..http::Options::clone(&self.http_options)
         });
         let inner = Inner::Http(http_options, http2_options);
-        let session = self.opening.begin_for(now, peer, port.tls.as_ref(), inner);
+        let session = self.opening.begin_for(now, peer, tls.as_ref(), inner);
         if let Some(conn) = session.and_then(|session| self.driver.open(fd, peer, session)) {
             port.signalling.opened(conn);
         }

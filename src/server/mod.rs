@@ -159,13 +159,56 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
         .chain(
             config
                 .spaces
-                .is_served
-                .then(|| ("spaces".to_owned(), config.spaces.listen)),
+                .addresses()
+                .filter(|_| config.spaces.is_served)
+                .map(|address| ("spaces".to_owned(), address)),
         )
         .collect()
 }
 
 fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
+    let mut services: Vec<(Service, SocketAddr)> = certain_services(config).collect();
+    let is_free = |port: u16| {
+        let spaces = config.spaces.is_served.then_some(config.spaces.listen);
+        let mut others = services.iter().map(|(_, address)| *address);
+        others.all(|other| other.port() != port)
+            && config.general.controller.port() != port
+            && spaces.is_none_or(|spaces| spaces.port() != port)
+    };
+    // Only clients of generation A come to the fourth port of a session. Whoever has something else
+    // there, as before these were served, keeps it.
+    let fourth: Vec<(Service, SocketAddr)> = collab_ports(config, &[Port::Fourth])
+        .filter(|(_, address)| is_free(address.port()))
+        .collect();
+    services.extend(fourth);
+    services.into_iter()
+}
+
+/// These ports of each collaborative session.
+fn collab_ports(
+    config: &Config,
+    ports: &'static [Port],
+) -> impl Iterator<Item = (Service, SocketAddr)> {
+    config.collab.iter().flat_map(move |collab| {
+        let sessions = collab.sessions.iter().enumerate();
+        sessions.flat_map(move |(place, session)| {
+            ports.iter().map(move |port| {
+                let number = session.port
+                    + match port {
+                        Port::First => 0,
+                        Port::Second => 1,
+                        Port::Third => 2,
+                        Port::Fourth => 3,
+                    };
+                let place = collab::door::Place(place);
+                let service = Service::Collab { place, port: *port };
+                (service, SocketAddr::new(collab.interface, number))
+            })
+        })
+    })
+}
+
+fn certain_services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
     let http = config
         .protocols
         .http
@@ -184,22 +227,17 @@ fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
         };
         (service, rtmp.listen)
     });
-    let collab = config.collab.iter().flat_map(|collab| {
+    let secure = config.collab.iter().flat_map(|collab| {
         let sessions = collab.sessions.iter().enumerate();
-        sessions.flat_map(move |(place, session)| {
-            let ports = [Port::First, Port::Second, Port::Third];
-            let secure = session.tls_port.map(|number| (number, Port::First));
-            (session.port..)
-                .zip(ports)
-                .chain(secure)
-                .map(move |(number, port)| {
-                    let address = SocketAddr::new(collab.interface, number);
-                    let place = collab::door::Place(place);
-                    (Service::Collab { place, port }, address)
-                })
+        sessions.filter_map(move |(place, session)| {
+            let address = SocketAddr::new(collab.interface, session.tls_port?);
+            let place = collab::door::Place(place);
+            let port = Port::First;
+            Some((Service::Collab { place, port }, address))
         })
     });
-    http.chain(https).chain(rtmp).chain(collab)
+    let collab = collab_ports(config, &[Port::First, Port::Second, Port::Third]);
+    http.chain(https).chain(rtmp).chain(collab).chain(secure)
 }
 
 /// A running server.
@@ -268,17 +306,16 @@ impl Server {
         let controller = config.general.controller;
         let control_socket = ring_io::listen(controller, false)
             .with_context(|| format!("the control port {controller}"))?;
-        let spaces = match config.spaces.is_served {
-            false => None,
-            true => {
-                let address = config.spaces.listen;
+        let mut spaces = Vec::new();
+        for address in config.spaces.addresses() {
+            if config.spaces.is_served {
                 let listening = ring_io::listen(address, false)
                     .with_context(|| format!("the port of spaces {address}"))?;
                 let tls = store.tls(address);
                 tracing::info!(%address, tls = tls.is_some(), "spaces");
-                Some(control_shard::SpacesPlan { listening, tls })
+                spaces.push(control_shard::SpacesPlan { listening, tls });
             }
-        };
+        }
         let certificates = certificates::watch(store)?;
         let (commands, orders) = mpsc::channel();
         let control_plan = control_shard::Plan {

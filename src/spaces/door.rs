@@ -30,7 +30,7 @@ const EARLY_MAX: usize = 64;
 
 /// How long messages may wait before they are looked at while those to receivers gather anyway: a
 /// round that wakes for one packet costs 10 µs.
-const PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What players' transports need to know of this server.
 #[derive(Clone, Debug)]

@@ -138,7 +138,7 @@ impl Transport {
 
 /// A player.
 pub struct Player {
-    wire: Box<dyn Wire>,
+    wire: Box<dyn Wire + Send>,
     session: websocket::Session,
     pub identity: Identity,
     /// What it was told, but for what is done about it here.
@@ -160,7 +160,7 @@ impl Player {
     }
 
     /// One that is connected in a certain way; the error is the server's answer.
-    pub fn over(mut wire: impl Wire + 'static, seed: u64) -> Result<Self, String> {
+    pub fn over(mut wire: impl Wire + Send + 'static, seed: u64) -> Result<Self, String> {
         let (mut handshake, request) = ClientHandshake::new("localhost", "/", "", true, seed);
         let text = |error: io::Error| error.to_string();
         wire.write_all(&request).map_err(text)?;
