@@ -159,6 +159,7 @@ fn a_session_file_goes_through_cpython_unchanged() {
     let mut users = Dict::new();
     users.set("alice", random(&mut Prng::new(3), 2));
     let node = |n: u64| Node {
+        type_name: None,
         uuid: format!("node {n}").into(),
         owner: Bytes::from_static(b"COMMON"),
         dependencies: encode(&Value::List(vec!["node 0".into()])).into(),

@@ -5,7 +5,7 @@
 #   tests/run.sh fast      without the end-to-end tests
 #   tests/run.sh install   only install
 #
-# What it installs: Debian packages, Python packages (a newer FFmpeg, aiortc, and two versions of
+# What it installs: Debian packages, Python packages (a newer FFmpeg, aiortc, and three versions of
 # the package replication, each in a place of its own) in virtual environments under ~/.cache/ringside-tests, and npm packages under tests/browser/node_modules.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -64,11 +64,16 @@ export RINGSIDE_FFMPEG9
 "$RINGSIDE_FFMPEG9" -hide_banner -version | sed -n 1p
 
 section "the original clients of collaborative sessions"
-for version in 0.9.11 0.10.3; do
+for version in 0.1.26 0.9.11 0.10.3; do
   client=${XDG_CACHE_HOME:-$HOME/.cache}/ringside-tests/replication-$version
-  if ! "$client/bin/python" -c 'import replication, deepdiff' 2>/dev/null; then
+  if ! "$client/bin/python" -c 'import replication.interface, deepdiff' 2>/dev/null; then
     python3 -m venv --clear "$client" || /usr/bin/python3 -m venv --clear "$client"
     "$client/bin/pip" install --quiet --disable-pip-version-check "replication==$version" deepdiff==8.1.1
+    if [ "$version" = 0.1.26 ]; then
+      # It asks for a name that Python has moved with 3.10.
+      echo 'import collections, collections.abc; collections.MutableMapping = collections.abc.MutableMapping' \
+        >"$("$client/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/moved_names.pth"
+    fi
   fi
 done
 

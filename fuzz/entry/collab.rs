@@ -3,7 +3,8 @@
 //! run, and the session stays consistent.
 //!
 //! Each message is: who (2 bits) and channel (the third bit), count of parts, then each part behind
-//! two bytes with its length.
+//! two bytes with its length. The first one's highest bit says that the clients are of generation A,
+//! whose nodes have a channel of their own.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -19,7 +20,9 @@ const CUBE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "stranger"];
 
 pub(crate) fn run(data: &[u8]) {
-    let mut world = World::new();
+    let is_four = data.first().is_some_and(|first| first & 0x80 != 0);
+    let wire = if is_four { Wire::FourPorts } else { Wire::Tcp };
+    let mut world = World::new(wire);
     let mut rest = data;
     while let Some((head, after)) = rest.split_first_chunk::<2>() {
         rest = after;
@@ -35,7 +38,11 @@ pub(crate) fn run(data: &[u8]) {
         }
         world.say(
             usize::from(head[0] & 3),
-            usize::from(head[0] >> 2 & 1),
+            match (head[0] >> 2 & 1, wire) {
+                (0, _) => Channel::Command as usize,
+                (_, Wire::FourPorts) => Channel::Push as usize,
+                (_, Wire::Zmtp | Wire::Tcp) => Channel::Data as usize,
+            },
             parts,
         );
     }
@@ -43,6 +50,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 struct World {
+    wire: Wire,
     session: Session,
     kept: Scene,
     scanner: Scanner,
@@ -55,11 +63,11 @@ fn dict<const N: usize>(entries: [(&str, Value); N]) -> Value {
 }
 
 fn conn(who: usize, channel: usize) -> ConnId {
-    ConnId((who * 3 + channel) as u64)
+    ConnId((who * Channel::COUNT + channel) as u64)
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(wire: Wire) -> Self {
         #[expect(
             clippy::disallowed_methods,
             reason = "there is no driver to take the time from"
@@ -74,6 +82,7 @@ impl World {
             stall: Duration::from_secs(60),
         };
         let mut world = Self {
+            wire,
             session: Session::new(now, options, None, Keeping::new(Mode::File)),
             kept: Scene::default(),
             scanner: Scanner::default(),
@@ -81,10 +90,9 @@ impl World {
         };
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         for (who, name) in NAMES.iter().enumerate() {
-            let channels = [Channel::Command, Channel::Data, Channel::Ttl];
-            for (number, channel) in channels.into_iter().enumerate() {
+            for channel in [Channel::Command, Channel::Data, Channel::Ttl] {
                 let identity = Bytes::from_static(name.as_bytes());
-                let peer = (Wire::Tcp, channel, identity);
+                let (peer, number) = ((wire, channel, identity), channel as usize);
                 assert!(world.session.opened(now, conn(who, number), address, peer));
             }
         }
@@ -96,10 +104,16 @@ impl World {
             let login = dict([
                 ("AUTH_TYPE", kind.into()),
                 ("AUTH_ID", (*name).into()),
+                ("PWD", password.clone()),
                 ("A_PWD", password),
                 ("VERSION", "0.10.2".into()),
             ]);
             world.command(who, Kind::Auth, &login);
+            if wire == Wire::FourPorts {
+                let peer = (wire, Channel::Push, Bytes::from_static(name.as_bytes()));
+                let conn = conn(who, Channel::Push as usize);
+                assert!(world.session.opened(now, conn, address, peer));
+            }
             if who == 0 {
                 world.give_scene();
             }
@@ -128,21 +142,41 @@ impl World {
             ]))
             .into(),
         ];
-        let data = Value::List(node.map(Value::Bytes).into());
+        let [_, uuid, owner, dependencies, data] = node.clone().map(Value::Bytes);
+        let data = match self.wire {
+            Wire::Tcp | Wire::Zmtp => Value::List(node.map(Value::Bytes).into()),
+            Wire::FourPorts => dict([
+                ("type", Value::Bytes(Bytes::from_static(b"Thing"))),
+                ("uuid", uuid),
+                ("owner", owner),
+                ("dependencies", dependencies),
+                ("data", data),
+            ]),
+        };
         let init = dict([("STATE", "INIT".into()), ("NODES", uuids)]);
         self.command(0, Kind::ServerSnapshot, &init);
+        if self.wire == Wire::FourPorts {
+            // An answer to that waits.
+            self.now += Duration::from_millis(300);
+            self.session.tick(self.now, |_| None);
+            self.take();
+        }
         let set = dict([("STATE", "SET".into()), ("DATA", data)]);
         self.command(0, Kind::ServerSnapshot, &set);
         self.command(0, Kind::ServerSnapshot, &dict([("STATE", "END".into())]));
     }
 
     fn command(&mut self, who: usize, kind: Kind, said: &Value) {
-        let parts = vec![
-            Bytes::copy_from_slice(&kind.part()),
-            Bytes::from_static(NAMES[who].as_bytes()),
-            encode(said).into(),
-        ];
-        self.say(who, 0, parts);
+        let owner = Bytes::from_static(NAMES[who].as_bytes());
+        let said = encode(said).into();
+        let parts = match self.wire {
+            Wire::Tcp | Wire::Zmtp => vec![Bytes::copy_from_slice(&kind.part()), owner, said],
+            Wire::FourPorts => {
+                let name = kind.name().expect("a name");
+                vec![owner, Bytes::from_static(name.as_bytes()), said]
+            }
+        };
+        self.say(who, Channel::Command as usize, parts);
     }
 
     fn say(&mut self, who: usize, channel: usize, parts: Vec<Bytes>) {
@@ -170,6 +204,12 @@ impl World {
 
     fn examine(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
+        if self.wire == Wire::FourPorts {
+            while !rest.is_empty() {
+                let parts = take_message(&mut rest);
+                self.examine_named(&parts);
+            }
+        }
         while !rest.is_empty() {
             let count = take_number(&mut rest);
             let parts: Vec<&[u8]> = (0..count)
@@ -202,13 +242,28 @@ impl World {
         }
     }
 
+    fn examine_named(&mut self, parts: &[&[u8]]) {
+        let pickle = match parts {
+            // The head of a node.
+            [_, _, _, _, _, dependencies] => dependencies,
+            [b"PING"] => return,
+            [_, name, said] => {
+                assert!(Kind::named(name).is_some());
+                said
+            }
+            [data] => data,
+            _ => panic!("{} parts", parts.len()),
+        };
+        assert!(self.scanner.scan(pickle, Rules::Plain).is_ok());
+    }
+
     fn end(&mut self) {
         let statistics = self.session.statistics();
         assert_eq!(statistics.queued_bytes, 0);
         assert_eq!(self.kept.nodes() as u64, statistics.nodes);
         assert_eq!(self.kept.bytes() as u64, statistics.node_bytes);
         for who in 0..NAMES.len() {
-            for channel in 0..3 {
+            for channel in 0..Channel::COUNT {
                 self.session.closed(self.now, conn(who, channel));
             }
         }
@@ -226,4 +281,25 @@ fn take_number(rest: &mut &[u8]) -> usize {
     let (count, after) = rest.split_first_chunk::<4>().expect("four bytes");
     *rest = after;
     u32::from_be_bytes(*count) as usize
+}
+
+/// The parts of a message of ZMTP.
+fn take_message<'a>(rest: &mut &'a [u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    loop {
+        let flags = rest[0];
+        let (count, after) = match flags & 2 {
+            0 => (usize::from(rest[1]), &rest[2..]),
+            _ => {
+                let count = rest[1..9].try_into().expect("eight bytes");
+                (u64::from_be_bytes(count) as usize, &rest[9..])
+            }
+        };
+        let (part, after) = after.split_at(count);
+        parts.push(part);
+        *rest = after;
+        if flags & 1 == 0 {
+            return parts;
+        }
+    }
 }

@@ -4,13 +4,13 @@
 
 use std::time::Instant;
 
-use ringside::proto::replication::{Connection, Event, Port};
+use ringside::proto::replication::{Channel, Connection, Event, Port};
 
 pub(crate) fn run(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
     };
-    let port = [Port::First, Port::Second, Port::Third][usize::from(first & 3).min(2)];
+    let port = [Port::First, Port::Second, Port::Third, Port::Fourth][usize::from(first & 3)];
     let whole = events(port, rest, rest.len().max(1));
     let cut = events(port, rest, usize::from(first >> 2) + 1);
     assert_eq!(whole, cut);
@@ -32,6 +32,12 @@ fn events(port: Port, data: &[u8], piece: usize) -> Vec<Event> {
                 !matches!(events.last(), Some(Event::Failed(_))),
                 "nothing follows a failure"
             );
+            if let Event::Opened { channel, .. } = &event
+                && *channel == Channel::Push
+            {
+                // What follows waits for that.
+                connection.trust();
+            }
             if matches!(event, Event::Message(_)) {
                 assert!(matches!(events.first(), Some(Event::Opened { .. })));
             }

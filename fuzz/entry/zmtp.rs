@@ -32,7 +32,7 @@ fn events(data: &[u8], piece: usize) -> (Vec<Event>, Vec<u8>) {
                     assert!(peer.socket_type.len() + peer.identity.len() <= 1024);
                     session.ready(Own {
                         socket_type: "ROUTER",
-                        identity: "",
+                        identity: Some(""),
                     });
                 }
                 Event::Message(parts) => {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::session::{Join, Session, State};
 use crate::proto::http::{Method, Request, Response};
-use crate::proto::replication::{Channel, Wire};
+use crate::proto::replication::{Channel, Generation, Wire};
 
 /// Nodes and locks that are shown of one session.
 const SHOWN_MAX: usize = 1000;
@@ -131,6 +131,10 @@ impl Session {
                 State::Filling { .. } => "filling",
                 State::Active => "active",
             },
+            "generation": self.generation().map(|generation| match generation {
+                Generation::A => "A",
+                Generation::Later => "B and C",
+            }),
             "version": self.version,
             "users": statistics.users,
             "connections": statistics.connections,
@@ -159,6 +163,7 @@ impl Session {
                     "transport": match client.wire {
                         Wire::Zmtp => "zmtp",
                         Wire::Tcp => "tcp",
+                        Wire::FourPorts => "zmtp, four ports",
                     },
                     "state": match user.join {
                         Join::Lobby => "lobby",

@@ -8,7 +8,7 @@ use super::message::{Message, Subject, dict};
 use super::session::{Client, PICKLE, Session, State};
 use super::tries::network;
 use crate::proto::pickle::{Dict, Value, decode};
-use crate::proto::replication::{Channel, Kind, Wire};
+use crate::proto::replication::{Channel, Generation, Kind, Wire};
 
 /// Bytes of the longest name.
 const NAME_MAX: usize = 256;
@@ -23,13 +23,10 @@ impl Session {
         let version = match (&self.version, wire) {
             (Some(version), _) => version.as_str(),
             (None, Some(Wire::Tcp)) => VERSION_TCP,
-            (None, Some(Wire::Zmtp) | None) => VERSION_ZMTP,
+            (None, Some(Wire::Zmtp | Wire::FourPorts) | None) => VERSION_ZMTP,
         };
         let value = dict([
-            (
-                "private",
-                (!no_password(self.options.server_password.expose())).into(),
-            ),
+            ("private", self.is_private().into()),
             ("version", version.into()),
         ]);
         let message = Message::of_server(Kind::RequestServerInfo, Subject::None, &value);
@@ -90,13 +87,34 @@ impl Session {
             self.refuse_login(identity, "FAILED: client already logged in");
             return;
         }
-        if let Err(refusal) = self.check(&asked, &name, is_admin) {
-            if let (Refusal::Password(_), Some(client)) = (&refusal, self.clients.get(identity)) {
-                self.tries.failed(now, client.address);
+        let generation = self.generation_of(identity);
+        let is_admin = match self.check(generation, &asked, &name, is_admin) {
+            Ok(is_admin) => is_admin,
+            Err(Refusal::Password(reason)) => {
+                if let Some(client) = self.clients.get(identity) {
+                    self.tries.failed(now, client.address);
+                }
+                self.refuse_login(identity, &reason);
+                return;
             }
-            let (Refusal::Password(reason) | Refusal::Other(reason)) = &refusal;
-            self.refuse_login(identity, reason);
-            return;
+            Err(Refusal::Generation(reason)) => {
+                self.statistics.refused_generations += 1;
+                tracing::info!(
+                    port = self.options.port,
+                    user = %String::from_utf8_lossy(&name),
+                    reason,
+                    "a user cannot come to the collaborative session"
+                );
+                self.refuse_login(identity, &reason);
+                return;
+            }
+            Err(Refusal::Other(reason)) => {
+                self.refuse_login(identity, &reason);
+                return;
+            }
+        };
+        if generation == Generation::A {
+            self.forget_empty_scene();
         }
         let version = asked
             .of("VERSION")
@@ -117,7 +135,7 @@ impl Session {
         };
         let has_data = client.lanes[Channel::Data as usize].conn.is_some();
         match client.wire {
-            Wire::Zmtp => {
+            Wire::Zmtp | Wire::FourPorts => {
                 self.tell_users();
                 self.answer_login(identity);
             }
@@ -170,7 +188,14 @@ impl Session {
         self.send(identity, Channel::Command, &message);
     }
 
-    fn check(&self, asked: &Dict, name: &[u8], is_admin: bool) -> Result<(), Refusal> {
+    /// Whether somebody may come in, and whether as an administrator.
+    fn check(
+        &self,
+        generation: Generation,
+        asked: &Dict,
+        name: &[u8],
+        is_admin: bool,
+    ) -> Result<bool, Refusal> {
         let refuse = |reason: &str| Err(Refusal::Other(reason.to_owned()));
         if name.is_empty() || name.len() > NAME_MAX || name == b"COMMON" || name == b"server" {
             return refuse("FAILED: this name cannot be used");
@@ -179,22 +204,31 @@ impl Session {
             return refuse("FAILED: client already logged in");
         }
         let given = |key| asked.of(key).and_then(Value::as_text).unwrap_or_default();
-        if is_admin && !self.options.admin_password.matches(given("A_PWD")) {
-            return Err(Refusal::Password("FAILED: wrong admin password".to_owned()));
-        }
-        if !no_password(self.options.server_password.expose())
-            && !self.options.server_password.matches(given("S_PWD"))
-        {
-            return Err(Refusal::Password(
-                "FAILED: wrong server password".to_owned(),
-            ));
-        }
+        let is_admin = match generation {
+            Generation::A => self.check_password(given("PWD"), is_admin)?,
+            Generation::Later => {
+                self.check_passwords(given("A_PWD"), given("S_PWD"), is_admin)?;
+                is_admin
+            }
+        };
         let version = given("VERSION");
+        match self.generation() {
+            Some(there) if there != generation => {
+                let there = match there {
+                    Generation::A => "0.1, with which others do not go together",
+                    Generation::Later => "0.9 and later",
+                };
+                return Err(Refusal::Generation(format!(
+                    "FAILED: wrong client version ({version}, but this session is of {there})"
+                )));
+            }
+            Some(_) | None => {}
+        }
         let is_listed = self.options.versions.iter().any(|listed| listed == version);
         let wanted = match (self.options.versions.is_empty(), &self.version) {
             (true, Some(first)) if first != version => first.clone(),
             (false, _) if !is_listed => self.options.versions.join(", "),
-            (true | false, _) => return Ok(()),
+            (true | false, _) => return Ok(is_admin),
         };
         refuse(&format!(
             "FAILED: wrong client version ({version} != {wanted})"
@@ -202,10 +236,42 @@ impl Session {
     }
 }
 
+impl Session {
+    fn check_passwords(&self, admin: &str, server: &str, is_admin: bool) -> Result<(), Refusal> {
+        let refuse = |reason: &str| Err(Refusal::Password(reason.to_owned()));
+        if is_admin && !self.options.admin_password.matches(admin) {
+            return refuse("FAILED: wrong admin password");
+        }
+        if self.is_private() && !self.options.server_password.matches(server) {
+            return refuse("FAILED: wrong server password");
+        }
+        Ok(())
+    }
+
+    /// A client of generation A has one password to give, and says that it is an administrator if it
+    /// gives any: which of the two it is makes the difference.
+    fn check_password(&self, given: &str, is_admin: bool) -> Result<bool, Refusal> {
+        let is_admins = self.options.admin_password.matches(given);
+        let is_servers = self.options.server_password.matches(given);
+        match (is_admin, self.is_private()) {
+            (true, _) if is_admins => Ok(true),
+            (_, true) if is_servers => Ok(false),
+            (false, false) => Ok(false),
+            (true | false, _) => Err(Refusal::Password("FAILED: wrong password".to_owned())),
+        }
+    }
+
+    fn is_private(&self) -> bool {
+        !no_password(self.options.server_password.expose())
+    }
+}
+
 /// Why a login is refused.
 enum Refusal {
     /// A password is wrong, which may be a guess.
     Password(String),
+    /// The session is of clients that it could not understand.
+    Generation(String),
     /// Anything else.
     Other(String),
 }

@@ -33,6 +33,7 @@ pub(super) struct Message {
     count: usize,
     zmtp: OnceCell<Vec<Bytes>>,
     tcp: OnceCell<Vec<Bytes>>,
+    four_ports: OnceCell<Vec<Bytes>>,
 }
 
 impl Message {
@@ -49,6 +50,7 @@ impl Message {
             count,
             zmtp: OnceCell::new(),
             tcp: OnceCell::new(),
+            four_ports: OnceCell::new(),
         })
     }
 
@@ -104,6 +106,7 @@ impl Message {
         let cell = match wire {
             Wire::Zmtp => &self.zmtp,
             Wire::Tcp => &self.tcp,
+            Wire::FourPorts => &self.four_ports,
         };
         cell.get_or_init(|| frame(wire, &self.parts))
     }

@@ -8,6 +8,7 @@
 mod admin;
 pub mod door;
 mod fold;
+mod four_ports;
 mod keeping;
 mod login;
 mod message;

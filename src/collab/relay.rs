@@ -1,5 +1,7 @@
 //! What users send to each other: nodes, changes, locks, and what they say of themselves.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::message::{Message, Subject, dict};
@@ -8,11 +10,13 @@ use super::outbox::OWN_BYTES_MAX;
 use super::repository::Full;
 use super::session::{Join, PICKLE, Reception, Session, State};
 use crate::proto::pickle::{self, Dict, Pieces, Rules, Scanner, Summary, Value, decode};
-use crate::proto::replication::{Channel, Kind, bytes};
+use crate::proto::replication::{Channel, Generation, Kind, bytes};
 use crate::proto::session_log::Record;
 
 /// Bytes of the longest uuid.
 const UUID_MAX: usize = 64;
+/// Bytes of the longest name of a type.
+const TYPE_MAX: usize = 256;
 /// Bytes of the longest owner.
 const OWNER_MAX: usize = 256;
 /// Items of a pickle that need not be in it by themselves.
@@ -23,15 +27,23 @@ const METADATA_BYTES_MAX: usize = 1 << 20;
 /// Bytes of what all users say: a table of all of it goes to each of them.
 const TABLE_BYTES_MAX: usize = OWN_BYTES_MAX / 4;
 
-/// The message that gives nodes to somebody.
-pub(super) fn right(uuids: &[Bytes], owner: &str) -> Value {
-    let uuids = uuids
-        .iter()
-        .map(|uuid| Value::Text(String::from_utf8_lossy(uuid).into_owned()));
-    dict([
-        ("uuid", Value::List(uuids.collect())),
-        ("owner", owner.into()),
-    ])
+/// What gives nodes to somebody: one message, or one for each node in generation A.
+pub(super) fn rights(generation: Generation, uuids: &[Bytes], owner: &str) -> Vec<Value> {
+    let text = |uuid: &Bytes| Value::Text(String::from_utf8_lossy(uuid).into_owned());
+    let said = |uuids| dict([("uuid", uuids), ("owner", owner.into())]);
+    match generation {
+        Generation::A => uuids.iter().map(text).map(said).collect(),
+        Generation::Later => vec![said(Value::List(uuids.iter().map(text).collect()))],
+    }
+}
+
+/// What is kept of a whole node.
+pub(super) fn node_record(generation: Generation, parts: &[Bytes; 5]) -> Record {
+    let [_, node @ ..] = parts.clone();
+    match generation {
+        Generation::A => Record::Typed(parts.clone()),
+        Generation::Later => Record::Node(node),
+    }
 }
 
 pub(super) fn is_uuid(part: &[u8]) -> bool {
@@ -39,16 +51,30 @@ pub(super) fn is_uuid(part: &[u8]) -> bool {
 }
 
 /// Whether the parts of a whole node may go to clients, and into a file that is read again.
-pub(super) fn is_safe_node(scanner: &mut Scanner, parts: &[Bytes; 5]) -> bool {
+pub(super) fn is_safe_node(
+    scanner: &mut Scanner,
+    generation: Generation,
+    parts: &[Bytes; 5],
+) -> bool {
     let [kind, uuid, owner, dependencies, data] = parts;
-    Kind::read(kind) == Some(Kind::Node)
+    let is_of_kind = match generation {
+        Generation::A => is_type(kind),
+        Generation::Later => Kind::read(kind) == Some(Kind::Node),
+    };
+    is_of_kind
         && is_uuid(uuid)
         && owner.len() <= OWNER_MAX
         && str::from_utf8(owner).is_ok()
         && is_dependencies(scanner, dependencies)
-        && scanner
-            .scan(data, Rules::Plain)
-            .is_ok_and(|summary| summary.kind == pickle::Kind::Dict)
+        && scanner.scan(data, Rules::Plain).is_ok_and(|summary| {
+            // What the data of generation A are is left to the type.
+            generation == Generation::A || summary.kind == pickle::Kind::Dict
+        })
+}
+
+/// Whether a part is the name of a type of generation A.
+pub(super) fn is_type(part: &[u8]) -> bool {
+    !part.is_empty() && part.len() <= TYPE_MAX && str::from_utf8(part).is_ok()
 }
 
 /// The same of a change.
@@ -72,10 +98,15 @@ pub(super) fn is_compact(summary: &Summary, count: usize) -> bool {
     summary.expanded as usize <= EXPANDED_FREE + 2 * count
 }
 
+/// Whoever locks or removes something waits for the echo, but in generation A it has done so itself.
+fn unechoed(generation: Generation, from: &Bytes) -> Option<&Bytes> {
+    (generation == Generation::A).then_some(from)
+}
+
 impl Session {
     /// Whether the parts of a whole node may go to clients.
-    pub(super) fn may_pass(&mut self, parts: &[Bytes; 5]) -> bool {
-        let is_safe = is_safe_node(&mut self.scanner, parts);
+    pub(super) fn may_pass(&mut self, generation: Generation, parts: &[Bytes; 5]) -> bool {
+        let is_safe = is_safe_node(&mut self.scanner, generation, parts);
         self.statistics.refused_pickles += u64::from(!is_safe);
         is_safe
     }
@@ -100,14 +131,20 @@ impl Session {
             self.statistics.refused_messages += 1;
             return;
         }
-        let kind = parts.first().and_then(|part| Kind::read(part));
+        let generation = self.generation_of(identity);
+        let kind = match generation {
+            // Nothing else comes by that connection.
+            Generation::A => Some(Kind::Node),
+            Generation::Later => parts.first().and_then(|part| Kind::read(part)),
+        };
+        let was_empty = self.repository.len() == 0;
         let (subject, stored) = match kind {
             Some(Kind::Node) => {
                 let Ok(node) = <[Bytes; 5]>::try_from(parts.clone()) else {
                     self.statistics.refused_messages += 1;
                     return;
                 };
-                if !self.may_pass(&node) {
+                if !self.may_pass(generation, &node) {
                     return;
                 }
                 let owner = &node[2];
@@ -141,8 +178,11 @@ impl Session {
         };
         match stored {
             Ok(true) => {
-                self.keep_stored(&subject, &parts);
+                self.keep_stored(generation, &subject, &parts);
                 self.spread(identity, &parts, subject);
+                if was_empty {
+                    self.offer_first(identity);
+                }
             }
             Ok(false) => self.statistics.refused_messages += 1,
             Err(Full) => self.disconnect(identity, "the scene is too big for the server"),
@@ -150,15 +190,15 @@ impl Session {
     }
 
     /// Has a node or a change kept, and folds the node's changes if they have become many.
-    fn keep_stored(&mut self, subject: &Subject, parts: &[Bytes]) {
+    fn keep_stored(&mut self, generation: Generation, subject: &Subject, parts: &[Bytes]) {
         self.keep(|| match parts {
             [_, uuid, dependencies, delta] => {
                 Record::Commit([uuid, dependencies, delta].map(Bytes::clone))
             }
-            [_, parts @ ..] => {
-                Record::Node(parts.to_vec().try_into().expect("a node has five parts"))
+            _ => {
+                let node = parts.to_vec().try_into().expect("a node has five parts");
+                node_record(generation, &node)
             }
-            [] => unreachable!("what is stored has parts"),
         });
         if let Subject::Commit(uuid) = subject
             && let Some(job) = self.repository.fold_job(uuid)
@@ -193,10 +233,11 @@ impl Session {
             return;
         };
         let owner = asked.of("owner").and_then(Value::as_text);
-        let uuids: Option<Vec<&str>> = asked
-            .of("uuid")
-            .and_then(Value::as_items)
-            .and_then(|items| items.iter().map(Value::as_text).collect());
+        let generation = self.generation_of(identity);
+        let uuids: Option<Vec<&str>> = asked.of("uuid").and_then(|uuids| match generation {
+            Generation::A => uuids.as_text().map(|uuid| vec![uuid]),
+            Generation::Later => uuids.as_items()?.iter().map(Value::as_text).collect(),
+        });
         let (Some(owner), Some(uuids)) = (owner, uuids) else {
             self.statistics.refused_messages += 1;
             return;
@@ -215,17 +256,22 @@ impl Session {
         if known.is_empty() {
             self.statistics.refused_messages += 1;
         } else if known.len() == uuids.len() {
-            self.tell_others(None, &Message::relayed(Subject::None, parts));
+            let but = unechoed(generation, identity);
+            self.tell_others(but, &Message::relayed(Subject::None, parts));
         } else {
-            let value = right(&known, owner);
-            self.tell_others(
-                None,
-                &Message::of_server(Kind::Right, Subject::None, &value),
-            );
+            self.tell_rights(generation, &known, owner);
         }
     }
 
-    pub(super) fn delete(&mut self, parts: &[Bytes]) {
+    /// Tells all users that nodes have another owner.
+    pub(super) fn tell_rights(&mut self, generation: Generation, uuids: &[Bytes], owner: &str) {
+        for value in rights(generation, uuids, owner) {
+            let message = Message::of_server(Kind::Right, Subject::None, &value);
+            self.tell_others(None, &message);
+        }
+    }
+
+    pub(super) fn delete(&mut self, from: &Bytes, parts: &[Bytes]) {
         let uuid = match decode(&parts[2], PICKLE) {
             Ok(Value::Text(text)) if is_uuid(text.as_bytes()) => Bytes::from(text),
             Ok(_) | Err(_) => {
@@ -245,7 +291,8 @@ impl Session {
             self.forget(&identity, &uuid);
         }
         // Clients repeat themselves, and wait for an echo each time.
-        self.tell_others(None, &Message::relayed(Subject::None, parts));
+        let but = unechoed(self.generation_of(from), from);
+        self.tell_others(but, &Message::relayed(Subject::None, parts));
     }
 
     pub(super) fn kick(&mut self, identity: &Bytes, body: &Bytes) {
@@ -266,7 +313,7 @@ impl Session {
         }
     }
 
-    pub(super) fn metadata(&mut self, identity: &Bytes, parts: &[Bytes]) {
+    pub(super) fn metadata(&mut self, now: Instant, identity: &Bytes, parts: &[Bytes]) {
         let all = self.metadata_bytes();
         let Some(user) = self.user(identity) else {
             return;
@@ -305,6 +352,13 @@ impl Session {
             user.metadata.set(key.clone(), value.clone());
         }
         user.metadata_bytes = own;
+        if self.generation_of(identity) == Generation::A {
+            self.tell_users_soon(now);
+            return;
+        }
+        let Some(user) = self.user(identity) else {
+            return;
+        };
         let message = Message::metadata(&user.name.clone(), update, parts);
         self.tell_others(Some(identity), &message);
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::fold::{self, FoldJob, Folded};
 use crate::proto::pickle::{Limits, Value, decode, encode};
+use crate::proto::replication::{Generation, Kind};
 
 /// The owner of what nobody has locked.
 pub(super) const COMMON: &[u8] = b"COMMON";
@@ -24,7 +25,8 @@ const COST: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) owner: Bytes,
-    /// The five parts of its last whole message.
+    /// The five parts of its last whole message; in generation A the type's name is in the place of
+    /// the number.
     pub(super) parts: [Bytes; 5],
     /// The four parts of each change since.
     pub(super) commits: Vec<[Bytes; 4]>,
@@ -65,6 +67,11 @@ impl Repository {
 
     pub(super) fn locks(&self) -> usize {
         self.locks
+    }
+
+    /// Whose nodes they are, if there are any: all of a scene are of one generation.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.nodes.values().next().map(Node::generation)
     }
 
     pub(super) fn node(&self, uuid: &[u8]) -> Option<&Node> {
@@ -275,6 +282,14 @@ impl Repository {
 }
 
 impl Node {
+    pub(super) fn generation(&self) -> Generation {
+        match Kind::read(&self.parts[0]) {
+            Some(_) => Generation::Later,
+            // A number is no UTF-8, and a name is.
+            None => Generation::A,
+        }
+    }
+
     /// Bytes that it takes, with its changes.
     pub(super) fn size(&self) -> usize {
         self.bytes

@@ -10,6 +10,7 @@ use super::relay::{is_safe_commit, is_safe_node, is_uuid};
 use super::repository::{COMMON, Repository};
 use super::session::PICKLE;
 use crate::proto::pickle::{Dict, Scanner};
+use crate::proto::replication::Generation;
 use crate::proto::session_file::{self, Change as FileChange, Error, Limits, NODE_NUMBER, Writer};
 use crate::proto::session_log::{Mark, Record};
 
@@ -88,10 +89,22 @@ impl Scene {
     pub fn replay(&mut self, record: &Record, scanner: &mut Scanner) -> bool {
         let is_safe = match record {
             Record::Begin | Record::Complete | Record::Delete(_) => true,
-            Record::Node(parts) => is_safe_node(scanner, &node_parts(parts)),
+            Record::Node(parts) => {
+                self.takes(Generation::Later)
+                    && is_safe_node(scanner, Generation::Later, &node_parts(parts))
+            }
+            Record::Typed(parts) => {
+                self.takes(Generation::A) && is_safe_node(scanner, Generation::A, parts)
+            }
             Record::Commit(parts) => is_safe_commit(scanner, &commit_parts(parts)),
         };
         is_safe && self.record(record)
+    }
+
+    /// All nodes of a scene are of one generation.
+    fn takes(&self, generation: Generation) -> bool {
+        let there = self.repository.generation();
+        there.is_none_or(|there| there == generation)
     }
 
     fn record(&mut self, record: &Record) -> bool {
@@ -99,6 +112,7 @@ impl Scene {
             Record::Begin => *self = Self::default(),
             Record::Complete => self.is_complete = true,
             Record::Node(parts) => return self.repository.set(node_parts(parts)).is_ok(),
+            Record::Typed(parts) => return self.repository.set(parts.clone()).is_ok(),
             Record::Commit(parts) => return self.repository.commit(commit_parts(parts)).is_ok(),
             Record::Delete(uuid) => {
                 self.repository.delete(uuid);
@@ -129,7 +143,19 @@ impl Scene {
             let [uuid, _, dependencies, data] = parts;
             // Whoever had locked it is not here.
             let owner = Bytes::from_static(COMMON);
-            let record = Record::Node([uuid, owner, dependencies, data]);
+            let (generation, record) = match &node.type_name {
+                None => (
+                    Generation::Later,
+                    Record::Node([uuid, owner, dependencies, data]),
+                ),
+                Some(name) => (
+                    Generation::A,
+                    Record::Typed([own(name), uuid, owner, dependencies, data]),
+                ),
+            };
+            if !scene.takes(generation) {
+                return Err(Error::Node(n));
+            }
             if !scene.record(&record) {
                 return Err(Error::TooLong);
             }
@@ -148,8 +174,9 @@ impl Scene {
         let mut writer = Writer::new(out)?;
         let mut changes = Vec::new();
         for node in self.repository.nodes() {
-            let [_, uuid, _, dependencies, data] = &node.parts;
+            let [kind, uuid, _, dependencies, data] = &node.parts;
             let mut written = session_file::Node {
+                type_name: (node.generation() == Generation::A).then(|| kind.clone()),
                 uuid: uuid.clone(),
                 owner: Bytes::from_static(COMMON),
                 dependencies: dependencies.clone(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::fold::{FoldJob, Folded};
+use super::four_ports::Given;
 use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
@@ -21,7 +22,7 @@ use super::tries::Tries;
 use crate::base::ids::ConnId;
 use crate::config::Secret;
 use crate::proto::pickle::{Dict, Limits, Rules, Scanner, Value};
-use crate::proto::replication::{Channel, Kind, Wire};
+use crate::proto::replication::{Channel, Generation, Kind, Wire};
 use crate::proto::session_log::Record;
 
 /// How long a user's connection may be away before the user has left: ZeroMQ connects again by
@@ -125,9 +126,17 @@ pub(super) struct User {
     latency: i64,
     /// It says that its data connection is to come first.
     pub(super) waits_for_data: Option<Instant>,
+    /// What a client of generation A was sent last of the scene that it fetches.
+    pub(super) given: Option<Given>,
 }
 
 impl User {
+    /// Forgets what was to come once it has the scene.
+    pub(super) fn hold_nothing(&mut self) {
+        self.held = Outbox::new();
+        self.held_nodes.clear();
+    }
+
     /// Milliseconds that its last sign of life took.
     pub(super) fn latency(&self) -> i64 {
         self.latency
@@ -170,10 +179,12 @@ pub(super) enum Reception {
 pub(super) struct Client {
     pub(super) wire: Wire,
     pub(super) address: IpAddr,
-    pub(super) lanes: [Lane; 3],
+    pub(super) lanes: [Lane; Channel::COUNT],
     pub(super) user: Option<User>,
     /// A login that waits for its time, because others from its address have failed.
     pub(super) login: Option<(Instant, Bytes)>,
+    /// It offers a scene, which is looked at a moment later.
+    pub(super) offered: Option<(Instant, Bytes)>,
     /// It has begun to send signs of life, and was last asked for one at that time.
     pub(super) asked: Option<Instant>,
     closed: Option<Instant>,
@@ -202,6 +213,10 @@ pub struct Session {
     pub(super) scanner: Scanner,
     pub(super) statistics: Statistics,
     next_tick: Instant,
+    /// The next table of users, where it cannot wait for the tick.
+    pub(super) next_table: Option<Instant>,
+    /// When the last one was sent because something in it had changed.
+    pub(super) last_table: Option<Instant>,
     dirty: Vec<ConnId>,
     closing: Vec<ConnId>,
     pub(super) trusted: Vec<ConnId>,
@@ -230,6 +245,8 @@ impl Session {
             scanner: Scanner::new(PICKLE),
             statistics: Statistics::default(),
             next_tick: now + TICK,
+            next_table: None,
+            last_table: None,
             dirty: Vec::new(),
             closing: Vec::new(),
             trusted: Vec::new(),
@@ -323,6 +340,10 @@ impl Session {
         address: IpAddr,
         (wire, channel, identity): (Wire, Channel, Bytes),
     ) -> bool {
+        if channel == Channel::Push && self.user(&identity).is_none() {
+            self.turn_away(&identity);
+            return false;
+        }
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&identity) {
             self.statistics.refused_connections += 1;
             return false;
@@ -333,7 +354,7 @@ impl Session {
             .or_insert_with(|| Client {
                 wire,
                 address,
-                lanes: [(); 3].map(|()| Lane {
+                lanes: [(); Channel::COUNT].map(|()| Lane {
                     conn: None,
                     outbox: Outbox::new(),
                     is_busy: false,
@@ -341,14 +362,17 @@ impl Session {
                 }),
                 user: None,
                 login: None,
+                offered: None,
                 asked: None,
                 closed: None,
             });
         // A client that connects again does so from where it is; an identity is no password.
-        if client.address != address || client.wire != wire {
+        let spoken = client.wire_with(wire, channel);
+        let Some(spoken) = spoken.filter(|_| client.address == address) else {
             self.statistics.refused_connections += 1;
             return false;
-        }
+        };
+        client.wire = spoken;
         let lane = &mut client.lanes[channel as usize];
         lane.is_busy = false;
         lane.progress = (now, 0);
@@ -367,7 +391,7 @@ impl Session {
         match channel {
             Channel::Command => self.told_giving(&identity),
             Channel::Data => self.data_opened(&identity),
-            Channel::Ttl => {}
+            Channel::Ttl | Channel::Push => {}
         }
         true
     }
@@ -381,6 +405,11 @@ impl Session {
         match channel {
             Channel::Ttl => self.sign_of_life(now, &identity, &parts),
             Channel::Command => self.command(now, &identity, &parts),
+            Channel::Push => self.data(&identity, parts),
+            // Nothing comes by the connection that generation A listens at.
+            Channel::Data if self.generation_of(&identity) == Generation::A => {
+                self.statistics.refused_messages += 1;
+            }
             Channel::Data => self.data(&identity, parts),
         }
     }
@@ -411,10 +440,12 @@ impl Session {
     }
 
     fn command(&mut self, now: Instant, identity: &Bytes, parts: &[Bytes]) {
-        let [first, owner, body] = parts else {
+        let Some(parts) = self.numbered(identity, parts) else {
             self.statistics.refused_messages += 1;
             return;
         };
+        let parts = &parts;
+        let [first, owner, body] = parts;
         let Some(kind) = Kind::read(first) else {
             self.statistics.refused_messages += 1;
             return;
@@ -434,11 +465,11 @@ impl Session {
             Kind::Auth => self.ask_login(now, identity, body),
             _ if !is_user => self.turn_away(identity),
             Kind::Snapshot => self.snapshot(identity, body),
-            Kind::ServerSnapshot => self.server_snapshot(identity, body),
+            Kind::ServerSnapshot => self.server_snapshot(now, identity, body),
             Kind::Right => self.right(identity, parts),
-            Kind::Delete => self.delete(parts),
+            Kind::Delete => self.delete(identity, parts),
             Kind::Kick => self.kick(identity, body),
-            Kind::UpdateUserMetadata => self.metadata(identity, parts),
+            Kind::UpdateUserMetadata => self.metadata(now, identity, parts),
             Kind::Commit | Kind::Node | Kind::Disconnect | Kind::UpdateClientsState => {
                 self.statistics.refused_messages += 1;
             }
@@ -468,7 +499,8 @@ impl Session {
         let lane = &mut client.lanes[channel as usize];
         lane.conn = None;
         lane.is_busy = false;
-        if channel != Channel::Ttl || client.lanes.iter().all(|lane| lane.conn.is_none()) {
+        let is_needed = matches!(channel, Channel::Command | Channel::Data);
+        if is_needed || client.lanes.iter().all(|lane| lane.conn.is_none()) {
             client.closed.get_or_insert(now);
         }
         if client.user.is_none() && client.lanes.iter().all(|lane| lane.conn.is_none()) {
@@ -549,8 +581,16 @@ impl Session {
         });
         let logins = self.clients.values();
         let logins = logins.filter_map(|client| client.login.as_ref().map(|(due, _)| *due));
+        let offers = self.clients.values();
+        let offers = offers.filter_map(|client| client.offered.as_ref().map(|(due, _)| *due));
         let tick = (!self.clients.is_empty()).then_some(self.next_tick);
-        leaving.chain(logins).chain(tick).min()
+        let table = self.next_table;
+        leaving
+            .chain(logins)
+            .chain(offers)
+            .chain(tick)
+            .chain(table)
+            .min()
     }
 
     /// The time of [`Session::deadline`] has come. `signs` tells of a connection.
@@ -579,6 +619,7 @@ impl Session {
         }
         self.give_up_data(now);
         self.take_logins(now);
+        self.take_offers(now);
         if self.keeping.is_late(now) {
             self.statistics.log_late += 1;
             tracing::warn!(
@@ -586,6 +627,9 @@ impl Session {
                 "the log of the collaborative session is late: messages go out before they are logged"
             );
             self.dirty.append(&mut self.gated);
+        }
+        if self.next_table.is_some_and(|due| now >= due) {
+            self.tell_users_soon(now);
         }
         if now < self.next_tick {
             return;
@@ -609,7 +653,8 @@ impl Session {
         self.tell_users();
     }
 
-    /// Whether both connections that a user needs are there.
+    /// Whether both connections that a user needs are there. The one that nodes of generation A come
+    /// by is not known before the first node.
     fn is_whole(&self, identity: &Bytes) -> bool {
         self.clients
             .get(identity)
@@ -680,7 +725,7 @@ impl Session {
         // Signs of life do not wait for a disk.
         let after = match channel {
             Channel::Ttl => 0,
-            Channel::Command | Channel::Data => self.keeping.position(),
+            Channel::Command | Channel::Data | Channel::Push => self.keeping.position(),
         };
         let lane = &mut client.lanes[channel as usize];
         let was_idle = lane.outbox.is_empty() && !lane.is_busy;
@@ -743,7 +788,9 @@ impl Session {
         let Some(client) = self.clients.get_mut(identity) else {
             return;
         };
-        client.lanes[Channel::Data as usize].outbox.forget(node);
+        if !client.user.as_ref().is_some_and(|user| user.is_given(node)) {
+            client.lanes[Channel::Data as usize].outbox.forget(node);
+        }
         if let Some(user) = &mut client.user {
             user.held.forget(node);
             user.held_nodes.remove(node);
@@ -805,6 +852,7 @@ impl Session {
             metadata_bytes: 0,
             latency: 999,
             waits_for_data: None,
+            given: None,
         });
         let conns = client.lanes.iter().filter_map(|lane| lane.conn);
         self.trusted.extend(conns);
@@ -862,6 +910,7 @@ impl Session {
             return;
         };
         let name = user.name;
+        let generation = client.wire.generation();
         tracing::info!(
             port = self.options.port,
             user = %String::from_utf8_lossy(&name),
@@ -884,9 +933,7 @@ impl Session {
             self.repository.own(uuid, &common);
         }
         if !owned.is_empty() && name != COMMON {
-            let value = super::relay::right(&owned, "COMMON");
-            let message = Message::of_server(Kind::Right, Subject::None, &value);
-            self.tell_others(None, &message);
+            self.tell_rights(generation, &owned, "COMMON");
         }
         self.tell_users();
     }

@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 use std::mem;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::four_ports;
 use super::message::{Message, Subject, dict};
-use super::relay::is_uuid;
+use super::relay::{is_uuid, node_record};
 use super::repository::{Full, NODES_MAX};
 use super::session::{Join, PICKLE, Session, State};
 use crate::proto::pickle::{Dict, Value, decode};
-use crate::proto::replication::{Channel, Kind};
+use crate::proto::replication::{Channel, Generation, Kind};
 use crate::proto::session_log::Record;
 
 /// Stands in the catalogue of an empty scene: clients cannot deal with an empty one. Whoever
@@ -22,12 +24,15 @@ const NOTHING: &str = "00000000-0000-4000-8000-000000000000";
 const GIVING_SECONDS: u8 = 3;
 
 impl Session {
-    pub(super) fn server_snapshot(&mut self, identity: &Bytes, body: &Bytes) {
+    pub(super) fn server_snapshot(&mut self, now: Instant, identity: &Bytes, body: &Bytes) {
         let Ok(Value::Dict(asked)) = decode(body, PICKLE) else {
             self.statistics.refused_messages += 1;
             return;
         };
         match asked.of("STATE").and_then(Value::as_text) {
+            Some("INIT") if self.generation_of(identity) == Generation::A => {
+                self.offer_scene(now, identity, body);
+            }
             Some("INIT") => self.begin_filling(identity, &asked),
             Some("SET") => self.fill(identity, &asked),
             Some("END") => self.end_filling(identity),
@@ -35,7 +40,7 @@ impl Session {
         }
     }
 
-    fn begin_filling(&mut self, identity: &Bytes, asked: &Dict) {
+    pub(super) fn begin_filling(&mut self, identity: &Bytes, asked: &Dict) {
         let uuids: Option<HashSet<Bytes>> = asked
             .of("NODES")
             .and_then(Value::as_items)
@@ -81,11 +86,13 @@ impl Session {
     }
 
     fn fill(&mut self, identity: &Bytes, asked: &Dict) {
-        let parts: Option<Vec<Bytes>> = asked
-            .of("DATA")
-            .and_then(Value::as_items)
-            .and_then(|items| items.iter().map(|item| item.as_bytes().cloned()).collect());
-        let Some(parts) = parts.and_then(|parts| <[Bytes; 5]>::try_from(parts).ok()) else {
+        let generation = self.generation_of(identity);
+        let data = asked.of("DATA");
+        let parts = match generation {
+            Generation::A => data.and_then(Value::as_dict).and_then(four_ports::given),
+            Generation::Later => data.and_then(Value::as_items).and_then(given),
+        };
+        let Some(parts) = parts else {
             self.statistics.refused_messages += 1;
             return;
         };
@@ -98,17 +105,17 @@ impl Session {
             self.statistics.refused_messages += 1;
             return;
         }
-        if !self.may_pass(&parts) {
+        if !self.may_pass(generation, &parts) {
             self.disconnect(identity, "a node holds what no client may be sent");
             return;
         }
-        let [_, kept @ ..] = parts.clone();
+        let record = node_record(generation, &parts);
         let uuid = parts[1].clone();
         if self.repository.set(parts) == Err(Full) {
             self.disconnect(identity, "the scene is too big for the server");
             return;
         }
-        self.keep(|| Record::Node(kept));
+        self.keep(|| record);
         if let State::Filling { missing, .. } = &mut self.state {
             missing.remove(&uuid);
             if missing.is_empty() {
@@ -199,14 +206,24 @@ impl Session {
     }
 
     /// Sends the catalogue.
-    fn offer(&mut self, identity: &Bytes) {
+    pub(super) fn offer(&mut self, identity: &Bytes) {
         let catalogue = self.repository.catalogue();
+        if catalogue.is_empty() && self.generation_of(identity) == Generation::A {
+            self.offer_later(identity);
+            return;
+        }
         let Some(user) = self.user(identity) else {
             return;
         };
         user.join = Join::Catalogue {
             missing: catalogue.iter().cloned().collect(),
         };
+        // All that there is comes with the catalogue.
+        user.hold_nothing();
+        self.send_catalogue(identity, &catalogue);
+    }
+
+    pub(super) fn send_catalogue(&mut self, identity: &Bytes, catalogue: &[Bytes]) {
         let mut names: Vec<Value> = catalogue
             .iter()
             .map(|uuid| Value::Text(String::from_utf8_lossy(uuid).into_owned()))
@@ -222,6 +239,10 @@ impl Session {
     /// Sends one node as it was at first, and before it what has changed since on the data
     /// connection: a client keeps that until it has everything.
     fn give(&mut self, identity: &Bytes, id: &str) {
+        let generation = self.generation_of(identity);
+        if generation == Generation::A {
+            self.correct_given(identity);
+        }
         let Some(user) = self.user(identity) else {
             return;
         };
@@ -238,6 +259,10 @@ impl Session {
                 self.statistics.refused_messages += 1;
                 return;
             }
+        }
+        if generation == Generation::A {
+            self.give_node(identity, id);
+            return;
         }
         let mut data = Value::Bytes(Bytes::from_static(b"removed"));
         let mut commits = Vec::new();
@@ -262,6 +287,9 @@ impl Session {
     /// A user has the whole scene. Its first data may tell that before its message does, which comes
     /// by another connection.
     pub(super) fn end_join(&mut self, identity: &Bytes) {
+        if self.generation_of(identity) == Generation::A {
+            self.correct_given(identity);
+        }
         let Some(user) = self.user(identity) else {
             return;
         };
@@ -277,4 +305,10 @@ impl Session {
             }
         }
     }
+}
+
+/// The five parts of a node that is given.
+fn given(items: &[Value]) -> Option<[Bytes; 5]> {
+    let parts: Option<Vec<Bytes>> = items.iter().map(|item| item.as_bytes().cloned()).collect();
+    parts?.try_into().ok()
 }

@@ -27,6 +27,8 @@ pub struct Statistics {
     pub logins: u64,
     /// Logins that have not.
     pub refused_logins: u64,
+    /// Logins among them of clients that the session's users could not understand.
+    pub refused_generations: u64,
     /// Messages refused because a pickle could run something, or is none.
     pub refused_pickles: u64,
     /// Messages refused that nobody may send who has not logged in.
@@ -119,6 +121,12 @@ pub const COLUMNS: &[Column] = &[
         "Refused logins to collaborative sessions.",
         true,
         |s| s.refused_logins,
+    ),
+    (
+        "collab_refused_generations_total",
+        "Refused logins of clients whose messages the session's users could not understand.",
+        true,
+        |s| s.refused_generations,
     ),
     (
         "collab_refused_pickles_total",

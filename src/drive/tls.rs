@@ -60,6 +60,7 @@ pub const ALPN_COLLAB: &[&[u8]] = &[
     b"ringside-collab",
     b"ringside-collab-data",
     b"ringside-collab-ttl",
+    b"ringside-collab-fourth",
 ];
 
 /// What to say to a browser that was given `http://` for this port.
@@ -107,7 +108,8 @@ impl Inner {
                 let port = match place {
                     Some(0) => Port::First,
                     Some(1) => Port::Second,
-                    Some(_) => Port::Third,
+                    Some(2) => Port::Third,
+                    Some(_) => Port::Fourth,
                     None => port,
                 };
                 ServerSession::Replication(Box::new(Connection::new(now, port)))

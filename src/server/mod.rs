@@ -167,6 +167,48 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
 }
 
 fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
+    let mut services: Vec<(Service, SocketAddr)> = certain_services(config).collect();
+    let is_free = |port: u16| {
+        let spaces = config.spaces.is_served.then_some(config.spaces.listen);
+        let mut others = services.iter().map(|(_, address)| *address);
+        others.all(|other| other.port() != port)
+            && config.general.controller.port() != port
+            && spaces.is_none_or(|spaces| spaces.port() != port)
+    };
+    // Only clients of generation A come to the fourth port of a session. Whoever has something else
+    // there, as before these were served, keeps it.
+    let fourth: Vec<(Service, SocketAddr)> = collab_ports(config, &[Port::Fourth])
+        .filter(|(_, address)| is_free(address.port()))
+        .collect();
+    services.extend(fourth);
+    services.into_iter()
+}
+
+/// These ports of each collaborative session.
+fn collab_ports(
+    config: &Config,
+    ports: &'static [Port],
+) -> impl Iterator<Item = (Service, SocketAddr)> {
+    config.collab.iter().flat_map(move |collab| {
+        let sessions = collab.sessions.iter().enumerate();
+        sessions.flat_map(move |(place, session)| {
+            ports.iter().map(move |port| {
+                let number = session.port
+                    + match port {
+                        Port::First => 0,
+                        Port::Second => 1,
+                        Port::Third => 2,
+                        Port::Fourth => 3,
+                    };
+                let place = collab::door::Place(place);
+                let service = Service::Collab { place, port: *port };
+                (service, SocketAddr::new(collab.interface, number))
+            })
+        })
+    })
+}
+
+fn certain_services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
     let http = config
         .protocols
         .http
@@ -185,22 +227,17 @@ fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
         };
         (service, rtmp.listen)
     });
-    let collab = config.collab.iter().flat_map(|collab| {
+    let secure = config.collab.iter().flat_map(|collab| {
         let sessions = collab.sessions.iter().enumerate();
-        sessions.flat_map(move |(place, session)| {
-            let ports = [Port::First, Port::Second, Port::Third];
-            let secure = session.tls_port.map(|number| (number, Port::First));
-            (session.port..)
-                .zip(ports)
-                .chain(secure)
-                .map(move |(number, port)| {
-                    let address = SocketAddr::new(collab.interface, number);
-                    let place = collab::door::Place(place);
-                    (Service::Collab { place, port }, address)
-                })
+        sessions.filter_map(move |(place, session)| {
+            let address = SocketAddr::new(collab.interface, session.tls_port?);
+            let place = collab::door::Place(place);
+            let port = Port::First;
+            Some((Service::Collab { place, port }, address))
         })
     });
-    http.chain(https).chain(rtmp).chain(collab)
+    let collab = collab_ports(config, &[Port::First, Port::Second, Port::Third]);
+    http.chain(https).chain(rtmp).chain(collab).chain(secure)
 }
 
 /// A running server.

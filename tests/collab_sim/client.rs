@@ -86,7 +86,7 @@ pub(crate) fn hello(wire: Wire, channel: Channel, identity: &[u8]) -> Vec<u8> {
             hello.extend(identity);
             hello.push(b"CDT"[channel as usize]);
         }
-        Wire::Zmtp => {
+        Wire::Zmtp | Wire::FourPorts => {
             hello.extend(b"\xff\0\0\0\0\0\0\0\x11\x7f\x03\x01NULL");
             hello.resize(64, 0);
             let mut ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0".to_vec();
@@ -110,7 +110,7 @@ impl Client {
     ) -> Self {
         let identity: Bytes = [number.to_be_bytes(), [7; 8]].concat().into();
         let links = [0, 1, 2].map(|channel| match wire {
-            Wire::Zmtp => stage.connect(PORTS[channel], wire),
+            Wire::Zmtp | Wire::FourPorts => stage.connect(PORTS[channel], wire),
             Wire::Tcp => stage.connect(Port::First, wire),
         });
         let mut client = Self {
@@ -154,7 +154,7 @@ impl Client {
     /// One of its connections breaks and is made again.
     pub(crate) fn reconnect(&mut self, stage: &mut Stage, channel: usize) {
         let port = match self.wire {
-            Wire::Zmtp => PORTS[channel],
+            Wire::Zmtp | Wire::FourPorts => PORTS[channel],
             Wire::Tcp => Port::First,
         };
         let old = std::mem::replace(&mut self.links[channel], stage.connect(port, self.wire));

@@ -3,6 +3,8 @@
 
 #[allow(dead_code, reason = "not every test uses all of it")]
 pub(crate) mod client;
+#[allow(dead_code, reason = "not every test uses all of it")]
+pub(crate) mod four;
 pub(crate) mod reader;
 #[allow(dead_code, reason = "not every test uses all of it")]
 pub(crate) mod stage;

@@ -38,7 +38,7 @@ impl Reader {
         self.bytes.extend_from_slice(bytes);
         let mut messages = Vec::new();
         let next = match self.wire {
-            Wire::Zmtp => Self::next_zmtp,
+            Wire::Zmtp | Wire::FourPorts => Self::next_zmtp,
             Wire::Tcp => Self::next_tcp,
         };
         while let Some(message) = next(self) {

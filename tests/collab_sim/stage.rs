@@ -16,6 +16,7 @@ use super::reader::Reader;
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Connection,
+    address: IpAddr,
     reader: Reader,
     /// The client reads. What is sent to it otherwise stays on its way.
     pub(crate) is_reading: bool,
@@ -46,9 +47,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(now: Instant, options: Options) -> Self {
+        Self::with_scene(now, options, None)
+    }
+
+    /// A session that begins with a scene.
+    pub(crate) fn with_scene(now: Instant, options: Options, scene: Option<Scene>) -> Self {
         Self {
-            session: Session::new(now, options, None, Keeping::new(Mode::File)),
-            kept: Scene::default(),
+            kept: scene.clone().unwrap_or_default(),
+            session: Session::new(now, options, scene, Keeping::new(Mode::File)),
             now,
             links: BTreeMap::new(),
             next: 1,
@@ -61,6 +67,7 @@ impl Stage {
         self.next += 1;
         let link = Link {
             connection: Connection::new(self.now, port),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             reader: Reader::new(wire),
             is_reading: true,
             waiting: Vec::new(),
@@ -83,7 +90,15 @@ impl Stage {
             return;
         };
         link.connection.handle_input(self.now, bytes);
+        link.address = address;
+        self.events(conn);
+        self.pump();
+    }
+
+    /// What a connection has to tell.
+    fn events(&mut self, conn: ConnId) {
         self.transmit(conn);
+        let address = self.links[&conn].address;
         while let Some(event) = self
             .links
             .get_mut(&conn)
@@ -110,7 +125,6 @@ impl Stage {
                 }
             }
         }
-        self.pump();
     }
 
     /// A client closes a connection, or loses it.
@@ -161,6 +175,7 @@ impl Stage {
             while let Some(conn) = self.session.poll_trusted() {
                 if let Some(link) = self.links.get_mut(&conn) {
                     link.connection.trust();
+                    self.events(conn);
                 }
             }
             let mut is_idle = true;

@@ -203,9 +203,7 @@ impl World {
         let channel = [Channel::Command, Channel::Data][self.prng.below(2) as usize];
         let port = match (wire, channel) {
             (Wire::Zmtp, Channel::Data) => Port::Second,
-            (Wire::Tcp | Wire::Zmtp, Channel::Command | Channel::Data | Channel::Ttl) => {
-                Port::First
-            }
+            (Wire::Tcp | Wire::Zmtp | Wire::FourPorts, _) => Port::First,
         };
         let link = self.stage.connect(port, wire);
         let mut bytes = hello(wire, channel, &self.prng.next_u64().to_be_bytes());

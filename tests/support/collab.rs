@@ -87,7 +87,7 @@ impl Channel {
     #[track_caller]
     fn open(port: u16, wire: Wire, channel: replication::Channel, identity: &str) -> Self {
         let offset = match wire {
-            Wire::Zmtp => channel as u16,
+            Wire::Zmtp | Wire::FourPorts => channel as u16,
             Wire::Tcp => 0,
         };
         let stream = TcpStream::connect(("127.0.0.1", port + offset));
@@ -182,7 +182,7 @@ impl Client {
             data: open(replication::Channel::Data),
         };
         let version = match wire {
-            Wire::Zmtp => "0.9.11",
+            Wire::Zmtp | Wire::FourPorts => "0.9.11",
             Wire::Tcp => "0.10.2",
         };
         let asked = dict([

@@ -88,11 +88,11 @@ pub fn free_port() -> u16 {
     panic!("no free port between 12000 and 32000");
 }
 
-/// The first of three ports in a row, which nobody else is given.
+/// The first of four ports in a row, which nobody else is given.
 pub fn free_ports() -> u16 {
-    let mut ports = [0; 3];
-    while ports[1] != ports[0] + 1 || ports[2] != ports[1] + 1 {
-        ports = [ports[1], ports[2], free_port()];
+    let mut ports = [0; 4];
+    while (1..4).any(|n| ports[n] != ports[n - 1] + 1) {
+        ports = [ports[1], ports[2], ports[3], free_port()];
     }
     ports[0]
 }

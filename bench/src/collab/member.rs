@@ -101,7 +101,7 @@ impl Member {
             false => ("CLIENT", Value::None),
         };
         let version = match self.wire {
-            Wire::Zmtp => &options.version_b,
+            Wire::Zmtp | Wire::FourPorts => &options.version_b,
             Wire::Tcp => &options.version_c,
         };
         let login = dict([
@@ -127,7 +127,7 @@ impl Member {
                 self.says_on_ttl(b"PONG");
                 Outcome::None
             }
-            Channel::Data => Outcome::None,
+            Channel::Data | Channel::Push => Outcome::None,
             Channel::Command => self.hear_command(now, parts, scene).unwrap_or_else(|| {
                 self.stage = Stage::Gone;
                 Outcome::Failed("a command is not understood".to_owned())

@@ -23,6 +23,7 @@ enum State {
 /// [`Event::Opened`]: ZMTP takes no message before both sides have said who they are.
 #[derive(Debug)]
 pub struct ClientConnection {
+    wire: Wire,
     channel: Channel,
     state: State,
     out: VecDeque<Bytes>,
@@ -36,11 +37,12 @@ impl ClientConnection {
         let mut events = VecDeque::new();
         let mut out = VecDeque::new();
         let state = match wire {
-            Wire::Zmtp => {
+            Wire::Zmtp | Wire::FourPorts => {
                 let mut session = zmtp::Session::new(USER);
+                let is_push = channel == Channel::Push;
                 session.ready(Own {
-                    socket_type: "DEALER",
-                    identity,
+                    socket_type: if is_push { "PUSH" } else { "DEALER" },
+                    identity: (!is_push).then_some(identity),
                 });
                 State::Zmtp(Box::new(session))
             }
@@ -51,6 +53,7 @@ impl ClientConnection {
                     Channel::Command => b'C',
                     Channel::Data => b'D',
                     Channel::Ttl => b'T',
+                    Channel::Push => unreachable!("this wire has three connections"),
                 });
                 out.push_back(hello.into());
                 // The server says nothing of itself.
@@ -63,10 +66,18 @@ impl ClientConnection {
             }
         };
         Self {
+            wire,
             channel,
             state,
             out,
             events,
+        }
+    }
+
+    fn server_type(&self) -> &'static [u8] {
+        match self.channel {
+            Channel::Command | Channel::Data | Channel::Ttl => b"ROUTER",
+            Channel::Push => b"PULL",
         }
     }
 
@@ -94,11 +105,11 @@ impl ClientConnection {
         match &mut self.state {
             State::Tcp(reader) => reader.poll_event(),
             State::Zmtp(session) => Some(match session.poll_event()? {
-                zmtp::Event::Ready(peer) if peer.socket_type != b"ROUTER" => {
+                zmtp::Event::Ready(peer) if peer.socket_type != self.server_type() => {
                     Event::Failed(Error::SocketType)
                 }
                 zmtp::Event::Ready(peer) => Event::Opened {
-                    wire: Wire::Zmtp,
+                    wire: self.wire,
                     channel: self.channel,
                     identity: peer.identity.into(),
                 },

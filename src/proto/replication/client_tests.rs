@@ -71,7 +71,7 @@ fn a_server_of_another_kind_is_none() {
     let mut other = zmtp::Session::new(USER);
     other.ready(Own {
         socket_type: "PUB",
-        identity: "",
+        identity: Some(""),
     });
     while let Some(bytes) = other.poll_transmit() {
         client.handle_input(&bytes);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::four_ports::Pairs;
 use super::tcp::Reader;
 use super::{Channel, Wire};
 use crate::proto::zmtp::{self, Limits, Own};
@@ -34,8 +35,10 @@ pub enum Port {
     First,
     /// The second one: data.
     Second,
-    /// The third one: signs of life.
+    /// The third one: signs of life, or nodes from a client of generation A.
     Third,
+    /// The fourth one: signs of life of generation A.
+    Fourth,
 }
 
 /// Why a connection is of no use.
@@ -56,6 +59,9 @@ pub enum Error {
     /// A socket of a kind that has no business at this port.
     #[error("the socket's type is not served at this port")]
     SocketType,
+    /// What generation A sends as nodes are none.
+    #[error("a node does not come in two messages")]
+    Pair,
     /// ZMTP is not spoken well.
     #[error("{0}")]
     Zmtp(#[from] zmtp::Error),
@@ -88,11 +94,27 @@ enum State {
     Failed,
 }
 
+/// A connection that nodes come by.
+#[derive(Debug, Default)]
+struct Push {
+    pairs: Pairs,
+    identity: Option<Bytes>,
+    /// A node's data may be more than a stranger may send: it waits until the client is known to have
+    /// logged in, which takes no longer than the round that the first message came in.
+    is_trusted: bool,
+    held: Vec<u8>,
+}
+
+/// Bytes that wait so.
+const HELD_MAX: usize = 4 << 20;
+
 /// One connection, this side being the server.
 #[derive(Debug)]
 pub struct Connection {
     port: Port,
     state: State,
+    /// What nodes come by, whose sockets do not say whose they are: their first message does.
+    push: Option<Push>,
     limits: Limits,
     until: Option<Instant>,
     heard: Instant,
@@ -108,6 +130,7 @@ impl Connection {
         Self {
             port,
             state: State::New,
+            push: None,
             limits: STRANGER,
             until: Some(now + HANDSHAKE),
             heard: now,
@@ -124,6 +147,11 @@ impl Connection {
             State::Zmtp(session) => session.set_limits(USER),
             State::Tcp(reader) => reader.set_limits(USER),
             State::New | State::Failed => {}
+        }
+        if let Some(push) = &mut self.push {
+            push.is_trusted = true;
+            let held = std::mem::take(&mut push.held);
+            self.handle_zmtp(&held);
         }
     }
 
@@ -150,12 +178,31 @@ impl Connection {
             };
         }
         match &mut self.state {
-            State::Zmtp(session) => {
-                session.handle_input(bytes);
-                self.take_zmtp_events();
-            }
+            State::Zmtp(_) => self.handle_zmtp(bytes),
             State::Tcp(reader) => reader.handle_input(bytes),
             State::New | State::Failed => {}
+        }
+    }
+
+    fn handle_zmtp(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.is_over {
+            if let Some(push) = &mut self.push
+                && push.identity.is_some()
+                && !push.is_trusted
+            {
+                if push.held.len() + rest.len() > HELD_MAX {
+                    self.is_over = true;
+                    self.events.push_back(Event::Failed(Error::Size));
+                    return;
+                }
+                push.held.extend_from_slice(rest);
+                return;
+            }
+            if let State::Zmtp(session) = &mut self.state {
+                rest = session.handle_some(rest);
+            }
+            self.take_zmtp_events();
         }
     }
 
@@ -205,8 +252,17 @@ impl Connection {
     fn take_zmtp_events(&mut self) {
         while let State::Zmtp(session) = &mut self.state {
             let event = match session.poll_event() {
-                Some(zmtp::Event::Ready(peer)) => self.ready(peer),
-                Some(zmtp::Event::Message(parts)) => Event::Message(parts),
+                Some(zmtp::Event::Ready(peer)) => match self.ready(peer) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                Some(zmtp::Event::Message(parts)) => match &mut self.push {
+                    None => Event::Message(parts),
+                    Some(push) => match push.message(parts) {
+                        Some(event) => event,
+                        None => continue,
+                    },
+                },
                 // The session has nothing more to tell, but may have to say why.
                 Some(zmtp::Event::Failed(error)) => {
                     self.until = None;
@@ -222,33 +278,44 @@ impl Connection {
         }
     }
 
-    fn ready(&mut self, peer: zmtp::Peer) -> Event {
+    /// `None` where the first message is to say whose the connection is.
+    fn ready(&mut self, peer: zmtp::Peer) -> Option<Event> {
         let State::Zmtp(session) = &mut self.state else {
-            return self.failed(Error::Greeting);
+            return Some(self.failed(Error::Greeting));
         };
+        if (self.port, peer.socket_type.as_slice()) == (Port::Third, b"PUSH") {
+            session.ready(Own {
+                socket_type: "PULL",
+                identity: None,
+            });
+            self.until = None;
+            self.push = Some(Push::default());
+            return None;
+        }
         if peer.socket_type != b"DEALER" {
             session.refuse("this port serves DEALER sockets");
-            return Event::Failed(Error::SocketType);
+            return Some(Event::Failed(Error::SocketType));
         }
-        if peer.identity.is_empty() || peer.identity.len() > IDENTITY_MAX {
+        if !is_identity(&peer.identity) {
             session.refuse("a client has an identity");
-            return Event::Failed(Error::SocketType);
+            return Some(Event::Failed(Error::SocketType));
         }
-        let (channel, identity) = match self.port {
-            Port::First => (Channel::Command, "SERVER_COMMAND"),
-            Port::Second => (Channel::Data, "SERVER_PUSH"),
-            Port::Third => (Channel::Ttl, ""),
+        let (wire, channel, identity) = match self.port {
+            Port::First => (Wire::Zmtp, Channel::Command, "SERVER_COMMAND"),
+            Port::Second => (Wire::Zmtp, Channel::Data, "SERVER_PUSH"),
+            Port::Third => (Wire::Zmtp, Channel::Ttl, ""),
+            Port::Fourth => (Wire::FourPorts, Channel::Ttl, ""),
         };
         session.ready(Own {
             socket_type: "ROUTER",
-            identity,
+            identity: Some(identity),
         });
         self.until = None;
-        Event::Opened {
-            wire: Wire::Zmtp,
+        Some(Event::Opened {
+            wire,
             channel,
             identity: peer.identity.into(),
-        }
+        })
     }
 
     fn fail(&mut self, error: Error) {
@@ -262,6 +329,33 @@ impl Connection {
         self.state = State::Failed;
         Event::Failed(error)
     }
+}
+
+impl Push {
+    fn message(&mut self, parts: Vec<Bytes>) -> Option<Event> {
+        let Ok((sender, node)) = self.pairs.take(parts) else {
+            return Some(Event::Failed(Error::Pair));
+        };
+        let Some(sender) = sender else {
+            return node.map(Event::Message);
+        };
+        match &self.identity {
+            None if is_identity(&sender) => {
+                self.identity = Some(sender.clone());
+                Some(Event::Opened {
+                    wire: Wire::FourPorts,
+                    channel: Channel::Push,
+                    identity: sender,
+                })
+            }
+            Some(identity) if *identity == sender => None,
+            None | Some(_) => Some(Event::Failed(Error::Pair)),
+        }
+    }
+}
+
+fn is_identity(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.len() <= IDENTITY_MAX
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn strangers_send_little() {
 fn nothing_of_whoever_is_refused_is_taken() {
     let mut input = zmtp_input(b"PUSH");
     input.extend(b"\0\x02hi\0\x02ho");
-    let mut connection = Connection::new(start(), Port::Third);
+    let mut connection = Connection::new(start(), Port::Second);
     connection.handle_input(start(), &input);
     connection.handle_input(start(), b"\0\x02hi");
     let failed = Event::Failed(Error::SocketType);
@@ -130,6 +130,78 @@ fn nothing_of_whoever_is_refused_is_taken() {
     // It is told why.
     let sent: Vec<Bytes> = std::iter::from_fn(|| connection.poll_transmit()).collect();
     assert!(sent.concat().windows(5).any(|name| name == b"ERROR"));
+}
+
+/// What a client of generation A sends with a node of so many bytes.
+fn pushed(sender: &'static [u8], count: usize) -> Vec<u8> {
+    let head = [
+        sender,
+        b"cube",
+        b"COMMON",
+        b"Thing",
+        b"\x80\x04K\x01.",
+        b"]",
+    ]
+    .map(part);
+    let data = [vec![Bytes::from(vec![5; count])]];
+    [
+        frame(Wire::Zmtp, &head).concat(),
+        frame(Wire::Zmtp, &data).concat(),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_socket_without_identity_says_whose_it_is_with_its_first_node() {
+    let (mut connection, event) = opened(Port::Third, &zmtp_input(b"PUSH"));
+    assert_eq!((event, connection.poll_timeout()), (None, None));
+    let sent: Vec<Bytes> = std::iter::from_fn(|| connection.poll_transmit()).collect();
+    assert_eq!(
+        sent.concat()[64..],
+        *b"\x04\x1a\x05READY\x0bSocket-Type\0\0\0\x04PULL"
+    );
+    // What follows waits until it is known whether the sender has logged in.
+    connection.handle_input(start(), &pushed(b"me", 100_000));
+    let opened = Event::Opened {
+        wire: Wire::FourPorts,
+        channel: Channel::Push,
+        identity: Bytes::from_static(b"me"),
+    };
+    assert_eq!(connection.poll_event(), Some(opened));
+    connection.handle_input(start(), &pushed(b"me", 1));
+    assert_eq!(connection.poll_event(), None);
+    connection.trust();
+    for count in [100_000, 1] {
+        let Some(Event::Message(node)) = connection.poll_event() else {
+            panic!("no node");
+        };
+        assert_eq!(
+            node[..2],
+            [Bytes::from_static(b"Thing"), Bytes::from_static(b"cube")]
+        );
+        assert_eq!(node[4].len(), count);
+    }
+    connection.handle_input(start(), &pushed(b"you", 1));
+    assert_eq!(connection.poll_event(), Some(Event::Failed(Error::Pair)));
+    connection.handle_input(start(), &pushed(b"me", 1));
+    assert_eq!(connection.poll_event(), None, "nothing follows a failure");
+}
+
+#[test]
+fn what_waits_for_a_login_has_an_end() {
+    let (mut connection, _) = opened(Port::Third, &zmtp_input(b"PUSH"));
+    connection.handle_input(start(), &pushed(b"me", 1));
+    assert!(matches!(
+        connection.poll_event(),
+        Some(Event::Opened { .. })
+    ));
+    connection.handle_input(start(), &vec![0; HELD_MAX - 100]);
+    assert_eq!(connection.poll_event(), None);
+    connection.handle_input(start(), &[0; 200]);
+    assert_eq!(connection.poll_event(), Some(Event::Failed(Error::Size)));
+    let (mut connection, _) = opened(Port::Third, &zmtp_input(b"PUSH"));
+    connection.handle_input(start(), &pushed(b"", 1));
+    assert_eq!(connection.poll_event(), Some(Event::Failed(Error::Pair)));
 }
 
 #[test]
@@ -148,7 +220,7 @@ fn refuses_others() {
         Error::Greeting
     );
     assert_eq!(
-        failed(opened(Port::Third, &zmtp_input(b"PUSH")).1),
+        failed(opened(Port::Fourth, &zmtp_input(b"PUSH")).1),
         Error::SocketType
     );
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Wire;
+use super::{Wire, four_ports};
 use crate::proto::zmtp;
 
 /// One part of a message, in the pieces that it is made of.
@@ -13,30 +13,62 @@ const SHARED_BYTES_MIN: usize = 4096;
 
 /// A message on a wire. Big pieces stay shared memory, whoever gets them.
 pub fn frame(wire: Wire, parts: &[Part]) -> Vec<Bytes> {
-    let mut done = Vec::new();
-    let mut small = Vec::new();
-    if wire == Wire::Tcp {
-        small.extend_from_slice(&(parts.len() as u32).to_be_bytes());
-    }
-    for (place, part) in parts.iter().enumerate() {
-        let count: usize = part.iter().map(Bytes::len).sum();
-        match wire {
-            Wire::Zmtp => zmtp::part_head(count, place + 1 < parts.len(), &mut small),
-            Wire::Tcp => small.extend_from_slice(&(count as u32).to_be_bytes()),
-        }
-        for piece in part {
-            if piece.len() < SHARED_BYTES_MIN {
-                small.extend_from_slice(piece);
-            } else {
-                done.push(std::mem::take(&mut small).into());
-                done.push(piece.clone());
+    let mut framed = Framed::default();
+    match wire {
+        Wire::Zmtp => framed.zmtp(parts),
+        Wire::Tcp => framed.tcp(parts),
+        Wire::FourPorts => {
+            for message in four_ports::messages(parts) {
+                framed.zmtp(&message);
             }
         }
     }
-    if !small.is_empty() {
-        done.push(small.into());
+    framed.finish()
+}
+
+#[derive(Default)]
+struct Framed {
+    done: Vec<Bytes>,
+    small: Vec<u8>,
+}
+
+impl Framed {
+    fn zmtp(&mut self, parts: &[Part]) {
+        for (place, part) in parts.iter().enumerate() {
+            zmtp::part_head(bytes(part), place + 1 < parts.len(), &mut self.small);
+            self.part(part);
+        }
     }
-    done
+
+    fn tcp(&mut self, parts: &[Part]) {
+        self.number(parts.len());
+        for part in parts {
+            self.number(bytes(part));
+            self.part(part);
+        }
+    }
+
+    fn number(&mut self, number: usize) {
+        self.small.extend_from_slice(&(number as u32).to_be_bytes());
+    }
+
+    fn part(&mut self, part: &Part) {
+        for piece in part {
+            if piece.len() < SHARED_BYTES_MIN {
+                self.small.extend_from_slice(piece);
+            } else {
+                self.done.push(std::mem::take(&mut self.small).into());
+                self.done.push(piece.clone());
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        if !self.small.is_empty() {
+            self.done.push(self.small.into());
+        }
+        self.done
+    }
 }
 
 /// How many bytes the pieces have together.

@@ -44,7 +44,32 @@ const NUMBERS: &[(Kind, u8)] = &[
     (Kind::RequestServerInfo, 14),
 ];
 
+/// What generation A says instead of a number.
+const NAMES: &[(Kind, &str)] = &[
+    (Kind::Delete, "RepDeleteCommand"),
+    (Kind::Right, "RepRightCommand"),
+    (Kind::Snapshot, "RepSnapshotCommand"),
+    (Kind::ServerSnapshot, "RepServerSnapshotCommand"),
+    (Kind::Auth, "RepAuthCommand"),
+    (Kind::Disconnect, "RepDisconnectCommand"),
+    (Kind::Kick, "RepKickCommand"),
+    (Kind::UpdateClientsState, "RepUpdateClientsState"),
+    (Kind::UpdateUserMetadata, "RepUpdateUserMetadata"),
+];
+
 impl Kind {
+    /// Reads a name of generation A.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        let found = NAMES.iter().find(|(_, wanted)| wanted.as_bytes() == name);
+        found.map(|(kind, _)| *kind)
+    }
+
+    /// The name in generation A, if it has one.
+    pub fn name(self) -> Option<&'static str> {
+        let found = NAMES.iter().find(|(kind, _)| *kind == self);
+        found.map(|(_, name)| *name)
+    }
+
     /// Reads the first part: the pickle of a small number, which all clients write alike.
     pub fn read(part: &[u8]) -> Option<Self> {
         let &[0x80, 4, b'K', number, b'.'] = part else {
@@ -74,6 +99,12 @@ mod tests {
             assert_eq!(kind.part(), [0x80, 4, 0x4b, *number, 0x2e]);
             assert_eq!(Kind::read(&kind.part()), Some(*kind));
         }
+        for (kind, name) in NAMES {
+            assert_eq!(kind.name(), Some(*name));
+            assert_eq!(Kind::named(name.as_bytes()), Some(*kind));
+        }
+        assert_eq!(Kind::named(b"RepConfigCommand"), None, "nobody sends it");
+        assert_eq!(Kind::RequestServerInfo.name(), None);
         assert_eq!(Kind::read(b"\x80\x04K\x03."), None);
         assert_eq!(Kind::read(b"\x80\x04K\x02"), None);
     }

@@ -2,6 +2,9 @@
 //! `{'nodes': [[part, part, part, part, part]...], 'users': {...}}`. A node's parts are those of
 //! its message: number, uuid, owner, pickled dependencies, pickled data.
 //!
+//! A node of generation A has the name of its type instead of the number. Its own add-on writes
+//! files of another form, which are not read here.
+//!
 //! The server adds `'ringside': {'changes': [[uuid, dependencies, delta]...], 'log': [scene, next]}`,
 //! which the add-on passes over: changes that no whole node holds, and where the log goes on.
 //!
@@ -77,6 +80,8 @@ pub enum Error {
 /// One node: the parts of its message behind the number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
+    /// What generation A says in the number's place.
+    pub type_name: Option<Bytes>,
     /// Its identifier, as text.
     pub uuid: Bytes,
     /// Its owner's name.
@@ -148,7 +153,7 @@ impl<W: Write> Writer<W> {
         }
         let number = Bytes::from_static(NODE_NUMBER);
         let parts = [
-            &number,
+            node.type_name.as_ref().unwrap_or(&number),
             &node.uuid,
             &node.owner,
             &node.dependencies,
@@ -282,14 +287,19 @@ fn node(item: &Value, limits: Limits, scanner: &mut Scanner) -> Option<Node> {
     let [number, uuid, owner, dependencies, data] = item.as_items()? else {
         return None;
     };
-    if number.as_bytes()?.as_ref() != NODE_NUMBER {
-        return None;
-    }
+    let type_name = match number.as_bytes()?.as_ref() == NODE_NUMBER {
+        true => None,
+        false => Some(name(number, limits).filter(|name| !name.is_empty())?),
+    };
     Some(Node {
+        type_name: type_name.clone(),
         uuid: name(uuid, limits)?,
         owner: name(owner, limits)?,
         dependencies: pickled(dependencies, &[Kind::List, Kind::None], scanner)?,
-        data: pickled(data, &[Kind::Dict], scanner)?,
+        data: match type_name {
+            None => pickled(data, &[Kind::Dict], scanner)?,
+            Some(_) => safe(data, scanner)?.1,
+        },
     })
 }
 
@@ -328,9 +338,14 @@ fn name(value: &Value, limits: Limits) -> Option<Bytes> {
 }
 
 fn pickled(value: &Value, kinds: &[Kind], scanner: &mut Scanner) -> Option<Bytes> {
+    let (kind, bytes) = safe(value, scanner)?;
+    kinds.contains(&kind).then_some(bytes)
+}
+
+fn safe(value: &Value, scanner: &mut Scanner) -> Option<(Kind, Bytes)> {
     let bytes = value.as_bytes()?;
     let summary = scanner.scan(bytes, Rules::Plain).ok()?;
-    kinds.contains(&summary.kind).then(|| bytes.clone())
+    Some((summary.kind, bytes.clone()))
 }
 
 #[cfg(test)]
@@ -341,6 +356,7 @@ mod tests {
         let mut users = Dict::new();
         users.set("alice", Dict::new());
         let node = |n: u8| Node {
+            type_name: (n == 2).then(|| Bytes::from_static(b"BlScene")),
             uuid: format!("00000000-0000-4000-8000-0000000000{n:02}").into(),
             owner: Bytes::from_static(b"COMMON"),
             dependencies: Bytes::from_static(b"\x80\x04]."),
@@ -401,9 +417,16 @@ mod tests {
         let read = Session::read(&hostile.to_bytes(), Limits::default());
         assert_eq!(read, Err(Error::Node(1)));
         let mut list = session();
-        list.nodes[2].data = Bytes::from_static(b"\x80\x04].");
+        list.nodes[1].data = Bytes::from_static(b"\x80\x04].");
         let read = Session::read(&list.to_bytes(), Limits::default());
-        assert_eq!(read, Err(Error::Node(2)), "data is a dict");
+        assert_eq!(read, Err(Error::Node(1)), "data is a dict");
+        let mut typed = session();
+        typed.nodes[2].data = Bytes::from_static(b"\x80\x04].");
+        let read = Session::read(&typed.to_bytes(), Limits::default());
+        assert_eq!(read, Ok(typed.clone()), "the type knows what its data are");
+        typed.nodes[2].data = Bytes::from_static(b"\x80\x04cos\nsystem\n\x8c\x02id\x85R.");
+        let read = Session::read(&typed.to_bytes(), Limits::default());
+        assert_eq!(read, Err(Error::Node(2)));
         let mut change = session();
         change.changes[0].delta = Bytes::from_static(b"\x80\x04cos\nsystem\n\x8c\x02id\x85R.");
         let read = Session::read(&change.to_bytes(), Limits::default());

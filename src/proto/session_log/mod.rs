@@ -22,8 +22,8 @@ const MAGIC: &[u8; 8] = b"RSCOLLB1";
 /// The flag of a log before which records are missing.
 const FOLLOWS_GAP: u8 = 1;
 
-/// A delete has one part, a change three, a node four.
-const PARTS_MAX: usize = 4;
+/// A delete has one part, a change three, a node four or, in generation A, five.
+const PARTS_MAX: usize = 5;
 
 /// What tells a scene from all others: random bytes from the time it was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -89,6 +89,8 @@ pub enum Record {
     Commit([Bytes; 3]),
     /// A node goes: uuid.
     Delete(Bytes),
+    /// A whole node of generation A: type, uuid, owner, dependencies, data.
+    Typed([Bytes; 5]),
 }
 
 impl Record {
@@ -99,6 +101,7 @@ impl Record {
             Self::Node(_) => 3,
             Self::Commit(_) => 4,
             Self::Delete(_) => 5,
+            Self::Typed(_) => 6,
         }
     }
 
@@ -109,6 +112,7 @@ impl Record {
             Self::Node(parts) => parts,
             Self::Commit(parts) => parts,
             Self::Delete(uuid) => std::slice::from_ref(uuid),
+            Self::Typed(parts) => parts,
         }
     }
 
@@ -143,6 +147,7 @@ impl Record {
                 let [uuid] = <[Bytes; 1]>::try_from(parts).ok()?;
                 Some(Self::Delete(uuid))
             }
+            (6, _) => parts.try_into().ok().map(Self::Typed),
             _ => None,
         }
     }
@@ -253,6 +258,13 @@ mod tests {
             Record::Complete,
             Record::Commit([part("a"), part("]"), part("")]),
             Record::Delete(part("a")),
+            Record::Typed([
+                part("Thing"),
+                part("b"),
+                part("COMMON"),
+                part("]"),
+                part("x"),
+            ]),
         ]
     }
 

@@ -57,8 +57,8 @@ pub struct Peer {
 pub struct Own<'a> {
     /// Its `Socket-Type`.
     pub socket_type: &'a str,
-    /// Its `Identity`.
-    pub identity: &'a str,
+    /// Its `Identity`; sockets of the types `PUSH` and `PULL` say none.
+    pub identity: Option<&'a str>,
 }
 
 /// What has happened.
@@ -121,7 +121,11 @@ impl Session {
     /// Answers [`Event::Ready`]. A client, whose kind depends on nothing, says it at once.
     pub fn ready(&mut self, own: Own<'_>) {
         let mut body = b"\x05READY".to_vec();
-        for (name, value) in [("Socket-Type", own.socket_type), ("Identity", own.identity)] {
+        let identity = own.identity.map(|identity| ("Identity", identity));
+        for (name, value) in [("Socket-Type", own.socket_type)]
+            .into_iter()
+            .chain(identity)
+        {
             body.push(name.len() as u8);
             body.extend_from_slice(name.as_bytes());
             body.extend_from_slice(&(value.len() as u32).to_be_bytes());
@@ -151,16 +155,30 @@ impl Session {
     /// Bytes that have arrived.
     pub fn handle_input(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
-        while !rest.is_empty() && !matches!(self.state, State::Failed) {
+        while !rest.is_empty() {
+            rest = self.handle_some(rest);
+        }
+    }
+
+    /// The same up to the next event. Gives back what has not been looked at.
+    pub fn handle_some<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        let before = self.events.len();
+        while !rest.is_empty() && self.events.len() == before {
+            if matches!(self.state, State::Failed) {
+                return &[];
+            }
             match self.step(rest) {
                 Ok(left) => rest = left,
                 Err(error) => {
                     self.state = State::Failed;
                     self.parts.clear();
                     self.events.push_back(Event::Failed(error));
+                    return &[];
                 }
             }
         }
+        rest
     }
 
     /// The next bytes to send.

@@ -39,7 +39,7 @@ fn says_what_the_original_says() {
     let mut session = Session::new(LIMITS);
     session.ready(Own {
         socket_type: "ROUTER",
-        identity: "SERVER_COMMAND",
+        identity: Some("SERVER_COMMAND"),
     });
     let sent = session.poll_transmit().unwrap();
     assert_eq!(sent.len(), 64);
