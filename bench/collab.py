@@ -83,8 +83,6 @@ class Server:
             }
             path = pathlib.Path(self.dir.name) / "config.json"
             path.write_text(json.dumps(config))
-            pins = pathlib.Path(self.dir.name) / "core-pinning.toml"
-            pins.write_text(f"cpus = [{server_cpu}]\n")
             command = [options.server, "serve", "-c", path]
         self.process = subprocess.Popen(
             ["taskset", "-c", server_cpu, *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,

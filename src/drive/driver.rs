@@ -135,6 +135,8 @@ struct Connection<S> {
     timer: Option<Instant>,
     /// What its peer had taken when that was last looked at, and when it last took something.
     progress: (u64, Instant),
+    /// When it last had something to do, as the driver's rate counts.
+    seen: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -177,7 +179,6 @@ pub struct Driver<S: Session> {
     timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
     /// Connections in the order they arrived, established and closed ones among them.
     arrivals: VecDeque<ConnId>,
-    datagram_sockets: usize,
     /// Connections whose peers have finished sending in the last turn.
     ended: Vec<ConnId>,
     unestablished: usize,
@@ -203,7 +204,6 @@ impl<S: Session> Driver<S> {
             generation: 0,
             timers: BinaryHeap::new(),
             arrivals: VecDeque::new(),
-            datagram_sockets: 0,
             ended: Vec::new(),
             unestablished: 0,
             occurrences: VecDeque::new(),
@@ -232,7 +232,6 @@ impl<S: Session> Driver<S> {
     /// Receives from a datagram socket that is bound already.
     pub fn bind_datagram(&mut self, fd: OwnedFd) -> io::Result<DatagramIndex> {
         let socket = self.net.bind_datagram(fd)?;
-        self.datagram_sockets += 1;
         Ok(socket)
     }
 
@@ -274,17 +273,18 @@ impl<S: Session> Driver<S> {
             }
         }
         self.net.close_datagram(socket);
-        self.datagram_sockets -= 1;
     }
 
     /// The completions that a busy shard waits for: no more than can come. A connection has about
-    /// one under way; a datagram socket has any number.
+    /// one under way; datagrams, any number. Connections that are silent have none: a client that asks
+    /// for one thing after the other would wait for them with each of its requests.
     fn completions_wanted(&self) -> u32 {
-        if self.datagram_sockets > 0 {
+        if self.rate.has_datagrams() {
             return self.limits.gather_completions;
         }
-        let connections = u32::try_from(self.connections.len()).unwrap_or(u32::MAX);
-        self.limits.gather_completions.min(connections / 2).max(1)
+        let sources = self.rate.sources() / 2;
+        // What one sends and what it then receives make two.
+        self.limits.gather_completions.min(sources).max(2)
     }
 
     /// Runs a session on a connected socket. `None` if there is no room for it.
@@ -313,6 +313,7 @@ impl<S: Session> Driver<S> {
             has_ended: false,
             timer: None,
             progress: (0, self.now),
+            seen: 0,
         });
         let place = socket.as_usize();
         if self.by_socket.len() <= place {
@@ -589,6 +590,7 @@ impl<S: Session> Driver<S> {
             Completion::Received(socket, received) => {
                 let index = self.by_socket[socket.as_usize()] as usize;
                 let connection = &mut self.connections[index];
+                self.rate.see(&mut connection.seen);
                 if connection.state == State::Open {
                     let bytes = self.net.received(&received);
                     self.counters.received_bytes += bytes.len() as u64;
@@ -614,6 +616,7 @@ impl<S: Session> Driver<S> {
                 }
             }
             Completion::Datagram(socket, received) => {
+                self.rate.see_datagram();
                 let bytes = self.net.datagram(&received).bytes;
                 self.counters.received_bytes += bytes.len() as u64;
                 self.occurrences
@@ -625,6 +628,7 @@ impl<S: Session> Driver<S> {
 
     fn sent(&mut self, index: usize) {
         let connection = &mut self.connections[index];
+        self.rate.see(&mut connection.seen);
         connection.sending = false;
         let is_sending = self.start_send(index);
         if self.connections[index].seals {
