@@ -5,17 +5,18 @@
 #   bench/spaces.sh [--quick] [--rounds N] [--raw FILE] [--server PROGRAM] [--load PROGRAM] [--rows NAMES]
 #
 # A full run takes about 4 minutes, a quick one 2. --rows is a list out of
-# "one many voice chat joins memory". Clients run on the second CPU, the server on the first.
+# "one shards many voice chat joins memory". Clients run on the second CPU, the server on the first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rounds=3 seconds=10 many=1000 worlds=50 raw=bench/spaces.jsonl
-rows="one voice chat joins memory many"
+rows="one shards voice chat joins memory many"
 http=22140 control=22141 media=22142 spaces=22143
 quick() { rounds=1 seconds=5; }
 source bench/common.sh
 begin "$@"
 
+# start SHARDS: media shards, all on the server's CPU.
 start() {
   stop
   cat > "$dir/config.json" <<JSON
@@ -28,21 +29,26 @@ start() {
  "limits": {"connections_max": 10000},
  "streams": {}}
 JSON
-  printf '[shards]\nmedia = 1\nhost = "thread"\ncpus = [%s]\n' "$server_cpu" > "$dir/core-pinning.toml"
+  printf '[shards]\nmedia = %s\nhost = "thread"\n' "$1" > "$dir/core-pinning.toml"
   RUST_LOG=error serve taskset -c "$server_cpu"
 }
 
-# play ROW [OPTION...]: from a server that has had no players before.
+# play ROW [OPTION...]: from a server of $shards shards that has had no players before.
+shards=1
 play() {
   local row=$1
   shift
-  start
+  start "$shards"
   measure "$row" spaces --spaces 127.0.0.1:$spaces --control 127.0.0.1:$control --pid "$pid" \
     --seconds "$seconds" "$@"
 }
 
 for _ in $(seq "$rounds"); do
   if wants one; then play "50 players in one space"; fi
+  if wants shards; then
+    # The same work on two shards that share the CPU: what half of the players send crosses.
+    shards=2 play "50 players in one space, two shards on one CPU"
+  fi
   if wants voice; then play "20 players in one space, with voice" --players 20 --voice; fi
   if wants joins; then
     play "join, 10 players in each of 10 spaces" --players 100 --worlds 10 --connect-rate 10 \
@@ -79,3 +85,4 @@ jq -rs "$statistics"'
       (map(.failed // 0) | add | tostring)
     ] | "| " + join(" | ") + " |"
 ' "$raw"
+ratio "50 players in one space, two shards on one CPU" "50 players in one space" cpu_us_per_location

@@ -243,6 +243,41 @@ fn a_player_who_is_muted_is_not_heard() {
 }
 
 #[test]
+fn one_space_spans_the_shards() {
+    const SHARDS: u16 = 3;
+    const PLAYERS: u64 = 6;
+    let spaces = Spaces::start_on(SHARDS, json!({}));
+    let mut players: Vec<Player> = (1..=PLAYERS).map(|it| spaces.player(100 * it)).collect();
+    for player in &mut players {
+        player.produce_sound();
+    }
+    let said = play(&mut players, Duration::from_secs(4), true);
+    for shard in 0..SHARDS {
+        let running = format!("spaces_transports_running{{shard=\"{shard}\"}}");
+        assert!(spaces.server.metric(&running) > 0, "{shard} has nobody");
+    }
+    for player in &players {
+        let own = player.number.expect("it is in");
+        for other in players.iter().filter_map(|it| it.number) {
+            let seen = player.locations().iter();
+            let seen = seen.filter(|(_, bytes)| bytes[0] == other).count();
+            match other == own {
+                true => assert_eq!(seen, 0, "{own} sees itself"),
+                false => assert!(seen * 2 > said, "{own} sees {other} {seen} times of {said}"),
+            }
+        }
+        let mut heard = BTreeMap::new();
+        for packet in &player.consumer.as_ref().unwrap().client.rtp {
+            *heard.entry(&packet[8..12]).or_insert(0) += 1;
+        }
+        assert_eq!(heard.len() as u64, PLAYERS - 1, "{own} hears all others");
+        // Five packets of sound for each location, from when all are connected.
+        let is_clear = heard.values().all(|count| count * 2 > 5 * said);
+        assert!(is_clear, "{own} hears {heard:?} while {said} locations");
+    }
+}
+
+#[test]
 fn those_who_are_far_away_are_seen_less_often() {
     let spaces = Spaces::start(json!({"nearest": 1, "others_every_ms": 500}));
     let mut players = [100, 200, 300].map(|seed| spaces.player(seed));

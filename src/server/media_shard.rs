@@ -242,6 +242,7 @@ impl MediaShard {
         }
         if let Some(load) = self.load.take(now) {
             self.door.exchange().set_load(load);
+            self.spaces.note_load(load);
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;

@@ -119,10 +119,15 @@ impl Door {
 
     /// How long what arrives may wait for company.
     pub fn patience(&self) -> Duration {
-        match self.relay.gathers() {
-            true => PATIENCE,
-            false => Duration::ZERO,
+        match self.relay.gather().is_zero() {
+            true => Duration::ZERO,
+            false => PATIENCE,
         }
+    }
+
+    /// The share of a CPU that the shard takes.
+    pub fn note_load(&mut self, load: f64) {
+        self.relay.note_load(load);
     }
 
     /// When [`Door::flush`] has to be called.
@@ -683,11 +688,12 @@ impl Door {
 
     /// Once in a while: those who send nothing any more do not talk.
     pub fn sweep(&mut self, now: Instant) {
-        self.relay.note_rate(now);
+        self.relay.note_time(now);
         let counted = Counted {
             shard: self.me,
             relay: self.relay.counters,
             queued: self.relay.queued(),
+            gather: self.relay.gather(),
             census: self.relay.census(),
             transports: self.transports(),
         };

@@ -275,6 +275,8 @@ pub struct Counted {
     pub relay: RelayCounters,
     /// Messages that wait for receivers.
     pub queued: usize,
+    /// How long they wait for each other.
+    pub gather: Duration,
     /// Consumers of data, producers that they have, and producers of data of this shard.
     pub census: (usize, usize, usize),
     /// Transports that were made there, and those that run there.

@@ -16,8 +16,10 @@ use super::message::{ByteOrder, ConsumerId, ProducerId, TransportId};
 use crate::base::ids::ShardId;
 use crate::proto::sctp::{Association, ChannelId};
 
+mod pace;
 mod queue;
 
+use pace::Pace;
 use queue::{Item, Queue};
 
 /// Consumers of one transport: those of 256 players in four spaces.
@@ -31,14 +33,8 @@ const MESSAGES_BURST: f64 = 100.0;
 const BYTES_PER_S: f64 = 128.0 * 1024.0;
 const BYTES_BURST: f64 = 512.0 * 1024.0;
 
-/// How long messages wait for others while there are many.
-const GATHER: Duration = Duration::from_millis(5);
-
 /// How long a receiver waits that can take no more.
 const FULL: Duration = Duration::from_millis(10);
-
-/// With fewer messages a second nobody waits: what is saved is not needed.
-const GATHER_FROM_PER_S: f64 = 2000.0;
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -133,8 +129,7 @@ pub struct Relay {
     locals: BTreeMap<ProducerId, Local>,
     /// Receivers that have something to send, in the order that it is due.
     due: VecDeque<(Instant, TransportId)>,
-    /// Messages queued in the second that began at `since`, and those of the one before.
-    rate: (Instant, f64, f64),
+    pace: Pace,
     /// What is counted.
     pub counters: Counters,
 }
@@ -157,7 +152,7 @@ impl Relay {
             sources: HashMap::default(),
             locals: BTreeMap::new(),
             due: VecDeque::new(),
-            rate: (now, 0.0, 0.0),
+            pace: Pace::new(now),
             counters: Counters::default(),
         }
     }
@@ -393,7 +388,7 @@ impl Relay {
         let mut listeners = std::mem::take(&mut source.listeners);
         // A player has one number in a space, and there are two byte orders.
         let mut forms: Vec<(u8, ByteOrder, Bytes)> = Vec::new();
-        let gathers = self.gathers();
+        let at = now + self.pace.gather();
         for listener in &mut listeners {
             if listener.is_paused {
                 continue;
@@ -429,25 +424,36 @@ impl Relay {
                 is_location,
             };
             receiver.queue.push(item, &mut self.counters);
-            self.rate.2 += 1.0;
+            self.pace.count();
             if receiver.due.is_none() && !receiver.queue.is_empty() {
-                let at = if gathers { now + GATHER } else { now };
                 receiver.due = Some(at);
-                self.due.push_back((at, receiver.transport));
+                let transport = receiver.transport;
+                self.note_due(at, transport);
             }
         }
         if let Some(source) = self.sources.get_mut(&producer) {
             source.listeners = listeners;
         }
-        self.note_rate(now);
+        self.note_time(now);
     }
 
     /// Counts the second that has passed.
-    pub fn note_rate(&mut self, now: Instant) {
-        let (since, _, queued) = self.rate;
-        let passed = now.saturating_duration_since(since);
-        if passed >= Duration::from_secs(1) {
-            self.rate = (now, queued / passed.as_secs_f64(), 0.0);
+    pub fn note_time(&mut self, now: Instant) {
+        self.pace.note_time(now);
+    }
+
+    /// The share of a CPU that the shard takes: under load messages wait longer for each other.
+    pub fn note_load(&mut self, load: f64) {
+        self.pace.note_load(load);
+    }
+
+    /// A receiver's turn comes then. Almost always nobody's comes later.
+    fn note_due(&mut self, at: Instant, transport: TransportId) {
+        if self.due.back().is_none_or(|(last, _)| *last <= at) {
+            self.due.push_back((at, transport));
+        } else {
+            let place = self.due.partition_point(|(known, _)| *known <= at);
+            self.due.insert(place, (at, transport));
         }
     }
 
@@ -482,9 +488,9 @@ impl Relay {
         nearer.take(usize::from(interest.nearest)).count() >= usize::from(interest.nearest)
     }
 
-    /// There are so many messages that they wait for each other.
-    pub fn gathers(&self) -> bool {
-        self.rate.1 >= GATHER_FROM_PER_S
+    /// How long messages wait for each other; zero while there are few.
+    pub fn gather(&self) -> Duration {
+        self.pace.gather()
     }
 
     /// When [`Relay::take_due`] has something.
@@ -519,8 +525,7 @@ impl Relay {
         }
         let at = now + FULL;
         receiver.due = Some(at);
-        let place = self.due.partition_point(|(known, _)| *known <= at);
-        self.due.insert(place, (at, transport));
+        self.note_due(at, transport);
     }
 
     /// Messages that wait for all receivers.

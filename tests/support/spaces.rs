@@ -28,7 +28,27 @@ impl Spaces {
 
     /// As `start`, after `edit` has had its way with the configuration.
     #[track_caller]
-    pub fn start_edited(mut settings: Value, edit: impl FnOnce(&mut Value)) -> Self {
+    pub fn start_edited(settings: Value, edit: impl FnOnce(&mut Value)) -> Self {
+        Self::start_with(settings, edit, |_| {})
+    }
+
+    /// As `start`, of so many media shards.
+    #[track_caller]
+    pub fn start_on(shards: u16, settings: Value) -> Self {
+        let pinning = scratch().join(format!("pinning-{}.toml", free_port()));
+        fs::write(&pinning, format!("[shards]\nmedia = {shards}\n")).expect("it can be written");
+        let prepare = |command: &mut Command| {
+            command.arg("--pinning").arg(&pinning);
+        };
+        Self::start_with(settings, |_| {}, prepare)
+    }
+
+    #[track_caller]
+    fn start_with(
+        mut settings: Value,
+        edit: impl FnOnce(&mut Value),
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let port = free_port();
         settings["interface"] = "127.0.0.1".into();
         settings["port"] = port.into();
@@ -36,7 +56,7 @@ impl Spaces {
             edit(all);
             all["spaces"] = settings;
         };
-        let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {});
+        let server = Server::start_edited(json!({"live": {"source": "push://"}}), edit, prepare);
         Self { server, port }
     }
 

@@ -1,5 +1,6 @@
 //! What the relay gives to whom, and what it drops.
 
+use super::pace::{GATHER, GATHER_MAX};
 use super::queue::{Item, QUEUE_MESSAGES_MAX};
 use super::*;
 
@@ -194,4 +195,24 @@ fn under_load_messages_wait_for_each_other_and_not_for_long() {
     relay.deliver(now, producer(1000), ByteOrder::Big, false, &bytes);
     assert_eq!(relay.deadline(), Some(now + GATHER));
     assert!(GATHER <= Duration::from_millis(5));
+    while relay.take_due(now + GATHER).is_some() {}
+    for _ in 0..20 {
+        relay.note_load(0.95);
+    }
+    relay.deliver(now, producer(1000), ByteOrder::Big, false, &bytes);
+    assert_eq!(relay.deadline(), Some(now + GATHER_MAX), "and no longer");
+    // It is not too much any more, and would be with shorter waits.
+    relay.note_load(0.7);
+    assert_eq!(relay.gather(), GATHER_MAX);
+    for _ in 0..100 {
+        relay.note_load(0.2);
+    }
+    let facts = (ChannelId(0), 1, ByteOrder::Big);
+    let _ = relay.consume(consumer(500, 0), producer(1001), facts);
+    relay.deliver(now, producer(1001), ByteOrder::Big, false, &bytes);
+    assert_eq!(
+        relay.deadline(),
+        Some(now + GATHER),
+        "it is before the others"
+    );
 }

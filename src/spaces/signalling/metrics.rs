@@ -64,6 +64,12 @@ const COLUMNS: &[Column] = &[
         |s| s.queued as u64,
     ),
     (
+        "spaces_gather_ms",
+        "How long messages wait for others: 5 while there are many, up to 20 on a busy CPU.",
+        false,
+        |s| s.gather.as_millis() as u64,
+    ),
+    (
         "spaces_orders_dropped_total",
         "Orders for transports whose player did not come, beyond what is kept.",
         true,
