@@ -1,29 +1,34 @@
 //! One session: its clients, its users, and what they have together.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::mem;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::fold::{FoldJob, Folded};
-use super::four_ports::{Again, Given};
+use super::four_ports::Again;
 use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
-use super::outbox::{Outbox, Overfull};
+use super::outbox::Outbox;
 use super::relay::is_compact;
-use super::repository::{COMMON, Repository};
+use super::repository::Repository;
 use super::scene::{Change, Scene};
 use super::statistics::Statistics;
 use super::tries::Tries;
 use crate::base::ids::ConnId;
 use crate::config::Secret;
-use crate::proto::pickle::{Dict, Limits, Rules, Scanner, Value};
+use crate::proto::pickle::{Limits, Rules, Scanner};
 use crate::proto::replication::{Channel, Generation, Kind, Wire};
 use crate::proto::session_log::Record;
+
+mod client;
+mod sending;
+mod users;
+
+pub use client::Signs;
+pub(super) use client::{Client, Join, Lane, Reception, User};
 
 /// How long a user's connection may be away before the user has left: ZeroMQ connects again by
 /// itself, 100 ms after a connection broke.
@@ -75,128 +80,6 @@ pub(super) enum State {
     },
     /// There is one.
     Active,
-}
-
-/// One of a client's connections, and what waits for it; that outlives the connection.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) conn: Option<ConnId>,
-    outbox: Outbox,
-    /// Something is on its way to the client.
-    is_busy: bool,
-    /// When it last took something, and how much it had taken.
-    progress: (Instant, u64),
-}
-
-impl Lane {
-    pub(super) fn queued_bytes(&self) -> usize {
-        self.outbox.bytes()
-    }
-}
-
-/// How far a user is with the scene.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Join {
-    /// It has not asked.
-    Lobby,
-    /// It has the catalogue. Until its first request it may not listen to data.
-    Catalogue { missing: HashSet<Bytes> },
-    /// It fetches what is missing; whatever concerns those nodes comes with them.
-    Fetching { missing: HashSet<Bytes> },
-    /// It has given the scene and takes no data before it has read that the scene is complete,
-    /// which it does not confirm. How many seconds ago that was sent, beginning at 1.
-    Giving(u8),
-    /// It has everything.
-    Active,
-}
-
-/// A client that has logged in.
-#[derive(Debug)]
-pub(super) struct User {
-    pub(super) name: Bytes,
-    pub(super) is_admin: bool,
-    pub(super) join: Join,
-    /// Data that it gets once it has the scene.
-    held: Outbox,
-    /// Whole nodes among them.
-    held_nodes: HashSet<Bytes>,
-    pub(super) metadata: Dict,
-    /// Bytes of its entries.
-    pub(super) metadata_bytes: usize,
-    latency: i64,
-    /// It says that its data connection is to come first.
-    pub(super) waits_for_data: Option<Instant>,
-    /// What a client of generation A was sent last of the scene that it fetches.
-    pub(super) given: Option<Given>,
-}
-
-impl User {
-    /// Forgets what was to come once it has the scene.
-    pub(super) fn hold_nothing(&mut self) {
-        self.held = Outbox::new();
-        self.held_nodes.clear();
-    }
-
-    /// Milliseconds that its last sign of life took.
-    pub(super) fn latency(&self) -> i64 {
-        self.latency
-    }
-
-    /// What it is to do with a message about a node that concerns it.
-    pub(super) fn reception(&self, subject: &Subject) -> Reception {
-        let (uuid, is_whole) = match subject {
-            Subject::Node(uuid) => (uuid, true),
-            Subject::Commit(uuid) => (uuid, false),
-            Subject::Users | Subject::Metadata(_) | Subject::None => return Reception::Now,
-        };
-        match &self.join {
-            // Whoever is in the lobby fetches everything later.
-            Join::Lobby => Reception::Never,
-            Join::Catalogue { missing } | Join::Fetching { missing } if missing.contains(uuid) => {
-                Reception::Never
-            }
-            Join::Catalogue { .. } | Join::Giving(_) => Reception::Later,
-            // It keeps data until it has the scene, but removes nodes at once: one that came and
-            // went meanwhile would come again and stay.
-            Join::Fetching { .. } if is_whole || self.held_nodes.contains(uuid) => Reception::Later,
-            Join::Fetching { .. } | Join::Active => Reception::Now,
-        }
-    }
-}
-
-/// When a user gets a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reception {
-    Now,
-    /// When it has the scene.
-    Later,
-    /// What it says comes another way.
-    Never,
-}
-
-/// All connections of one identity.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub(super) wire: Wire,
-    pub(super) address: IpAddr,
-    pub(super) lanes: [Lane; Channel::COUNT],
-    pub(super) user: Option<User>,
-    /// A login that waits for its time, because others from its address have failed.
-    pub(super) login: Option<(Instant, Bytes)>,
-    /// It offers a scene, which is looked at a moment later.
-    pub(super) offered: Option<(Instant, Bytes)>,
-    /// It has begun to send signs of life, and was last asked for one at that time.
-    pub(super) asked: Option<Instant>,
-    closed: Option<Instant>,
-}
-
-/// What the door knows of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Signs {
-    /// When it last sent something.
-    pub heard: Instant,
-    /// How many bytes it has taken.
-    pub taken: u64,
 }
 
 /// A session.
@@ -698,249 +581,6 @@ impl Session {
             self.statistics.overfull += 1;
             self.disconnect(identity, "you do not read what is sent");
         }
-    }
-
-    /// Queues a message for a client.
-    pub(super) fn send(&mut self, identity: &Bytes, channel: Channel, message: &Rc<Message>) {
-        let push = |outbox: &mut Outbox, after| outbox.push(message, after);
-        self.send_by(identity, channel, 1, push);
-    }
-
-    /// Queues what the session stores of a node for one who has asked for it.
-    pub(super) fn send_stored(
-        &mut self,
-        identity: &Bytes,
-        channel: Channel,
-        messages: &[Rc<Message>],
-    ) {
-        let push = |outbox: &mut Outbox, after| outbox.push_stored(messages, after);
-        self.send_by(identity, channel, messages.len() as u64, push);
-    }
-
-    fn send_by(
-        &mut self,
-        identity: &Bytes,
-        channel: Channel,
-        count: u64,
-        push: impl FnOnce(&mut Outbox, u64) -> Result<usize, Overfull>,
-    ) {
-        let Some(client) = self.clients.get_mut(identity) else {
-            return;
-        };
-        // Signs of life do not wait for a disk.
-        let after = match channel {
-            Channel::Ttl => 0,
-            Channel::Command | Channel::Data | Channel::Push => self.keeping.position(),
-        };
-        let lane = &mut client.lanes[channel as usize];
-        let was_idle = lane.outbox.is_empty() && !lane.is_busy;
-        let pushed = push(&mut lane.outbox, after);
-        if was_idle && let Some(conn) = lane.conn {
-            self.dirty.push(conn);
-        }
-        self.statistics.sent += count;
-        match pushed {
-            Ok(replaced) => self.statistics.coalesced += replaced as u64,
-            Err(Overfull) => {
-                self.statistics.overfull += 1;
-                self.disconnect(identity, "you read too slowly");
-            }
-        }
-    }
-
-    /// Keeps data back from a client that has not got the scene.
-    pub(super) fn hold(&mut self, identity: &Bytes, message: &Rc<Message>) {
-        let client = self.clients.get_mut(identity);
-        let Some(user) = client.and_then(|client| client.user.as_mut()) else {
-            return;
-        };
-        if let Subject::Node(uuid) = &message.subject {
-            user.held_nodes.insert(uuid.clone());
-        }
-        match user.held.push(message, 0) {
-            Ok(replaced) => self.statistics.coalesced += replaced as u64,
-            Err(Overfull) => {
-                self.statistics.overfull += 1;
-                self.disconnect(identity, "you do not fetch the scene");
-            }
-        }
-    }
-
-    /// Lets a client have what was kept back.
-    pub(super) fn release(&mut self, identity: &Bytes) {
-        let client = self.clients.get_mut(identity);
-        let Some(user) = client.and_then(|client| client.user.as_mut()) else {
-            return;
-        };
-        user.held_nodes.clear();
-        for message in mem::replace(&mut user.held, Outbox::new()).into_messages() {
-            // Changes of owners went out meanwhile, and found nothing to change.
-            let message = match &message.subject {
-                Subject::Node(uuid) => self.repository.node(uuid).map_or_else(
-                    || Rc::clone(&message),
-                    |node| message.with_owner(&node.owner),
-                ),
-                Subject::Commit(_) | Subject::Users | Subject::Metadata(_) | Subject::None => {
-                    message
-                }
-            };
-            self.send(identity, Channel::Data, &message);
-        }
-    }
-
-    /// Forgets what waits for a client about a node that is gone.
-    pub(super) fn forget(&mut self, identity: &Bytes, node: &Bytes) {
-        let Some(client) = self.clients.get_mut(identity) else {
-            return;
-        };
-        if !client.user.as_ref().is_some_and(|user| user.is_given(node)) {
-            client.lanes[Channel::Data as usize].outbox.forget(node);
-        }
-        if let Some(user) = &mut client.user {
-            user.held.forget(node);
-            user.held_nodes.remove(node);
-        }
-    }
-
-    /// Queues a message for all users but one, and but those who have no answer to their login.
-    pub(super) fn tell_others(&mut self, but: Option<&Bytes>, message: &Rc<Message>) {
-        for identity in self.users.clone() {
-            let is_in = self
-                .user(&identity)
-                .is_some_and(|user| user.waits_for_data.is_none());
-            if is_in && Some(&identity) != but {
-                self.send(&identity, Channel::Command, message);
-            }
-        }
-    }
-
-    /// Tells all users who is there.
-    pub(super) fn tell_users(&mut self) {
-        let mut table = Dict::new();
-        for identity in &self.users {
-            let Some(client) = self.clients.get(identity) else {
-                continue;
-            };
-            if let Some(user) = &client.user {
-                let name = String::from_utf8_lossy(&user.name).into_owned();
-                let status = match (&user.join, user.waits_for_data) {
-                    (_, Some(_)) => 11,
-                    (Join::Active | Join::Giving(_), None) => 2,
-                    (Join::Lobby | Join::Catalogue { .. } | Join::Fetching { .. }, None) => 10,
-                };
-                let entry = dict([
-                    ("id", Value::Text(name.clone())),
-                    ("admin", user.is_admin.into()),
-                    ("latency", user.latency.into()),
-                    ("status", status.into()),
-                    ("metadata", user.metadata.clone().into()),
-                ]);
-                table.set(Value::Text(name), entry);
-            }
-        }
-        let kind = Kind::UpdateClientsState;
-        let message = Message::of_server(kind, Subject::Users, &Value::Dict(table));
-        self.tell_others(None, &message);
-    }
-
-    pub(super) fn add_user(&mut self, identity: &Bytes, name: Bytes, is_admin: bool) {
-        let Some(client) = self.clients.get_mut(identity) else {
-            return;
-        };
-        client.user = Some(User {
-            name,
-            is_admin,
-            join: Join::Lobby,
-            held: Outbox::new(),
-            held_nodes: HashSet::new(),
-            metadata: Dict::new(),
-            metadata_bytes: 0,
-            latency: 999,
-            waits_for_data: None,
-            given: None,
-        });
-        let conns = client.lanes.iter().filter_map(|lane| lane.conn);
-        self.trusted.extend(conns);
-        self.users.push(identity.clone());
-    }
-
-    pub(super) fn user(&mut self, identity: &Bytes) -> Option<&mut User> {
-        self.clients.get_mut(identity)?.user.as_mut()
-    }
-
-    /// The identity of a name.
-    pub(super) fn identity_of(&self, name: &[u8]) -> Option<Bytes> {
-        let found = self.users.iter().find(|identity| {
-            let user = self
-                .clients
-                .get(*identity)
-                .and_then(|client| client.user.as_ref());
-            user.is_some_and(|user| user.name == name)
-        });
-        found.cloned()
-    }
-
-    /// Lets a user go, who is told why.
-    pub(super) fn disconnect(&mut self, identity: &Bytes, reason: &str) {
-        let Some(client) = self.clients.get_mut(identity) else {
-            return;
-        };
-        // It is behind with everything else, and needs none of it any more.
-        for lane in &mut client.lanes {
-            lane.outbox = Outbox::new();
-        }
-        if client.user.is_none() {
-            return;
-        }
-        let value = dict([("reason", reason.into())]);
-        let message = Message::of_server(Kind::Disconnect, Subject::None, &value);
-        let command = &mut client.lanes[Channel::Command as usize];
-        if let Some(conn) = command.conn
-            && command.outbox.push(&message, 0).is_ok()
-        {
-            command.is_busy = false;
-            self.dirty.push(conn);
-        }
-        let conns: Vec<ConnId> = client.lanes.iter().filter_map(|lane| lane.conn).collect();
-        self.closing.extend(conns);
-        self.leave(identity, reason);
-    }
-
-    /// A user is no longer one.
-    pub(super) fn leave(&mut self, identity: &Bytes, reason: &str) {
-        let Some(client) = self.clients.get_mut(identity) else {
-            return;
-        };
-        let Some(user) = client.user.take() else {
-            return;
-        };
-        let name = user.name;
-        let generation = client.wire.generation();
-        tracing::info!(
-            port = self.options.port,
-            user = %String::from_utf8_lossy(&name),
-            reason,
-            "a user has left the collaborative session"
-        );
-        self.users.retain(|other| other != identity);
-        if client.lanes.iter().all(|lane| lane.conn.is_none()) {
-            self.clients.remove(identity);
-        }
-        if matches!(&self.state, State::Filling { identity: filling, .. } if filling == identity) {
-            // Nobody else could bring a scene otherwise, and all would wait for ever.
-            self.state = State::Waiting;
-            self.repository.clear();
-            self.keep(|| Record::Begin);
-        }
-        let owned = self.repository.owned(&name);
-        let common = Bytes::from_static(COMMON);
-        for uuid in &owned {
-            self.repository.own(uuid, &common);
-        }
-        if !owned.is_empty() && name != COMMON {
-            self.tell_rights(generation, &owned, "COMMON");
-        }
-        self.tell_users();
     }
 
     /// What the session counts.
