@@ -277,6 +277,19 @@ fn one_space_spans_the_shards() {
     }
 }
 
+/// Clients of generation 3 and 4 do not say the SSRC of their voice, so that the original never heard
+/// them.
+#[test]
+fn a_voice_whose_ssrc_nobody_said_is_heard() {
+    let spaces = Spaces::start(json!({}));
+    let mut two = spaces.two();
+    two[0].produce_sound_as(&json!([]));
+    play(&mut two, Duration::from_secs(3), true);
+    let heard = two[1].sounds();
+    assert!(heard > 50, "{heard}");
+    assert_eq!(two[0].sounds(), 0, "the other one said nothing");
+}
+
 #[test]
 fn those_who_are_far_away_are_seen_less_often() {
     let spaces = Spaces::start(json!({"nearest": 1, "others_every_ms": 500}));

@@ -309,12 +309,17 @@ impl Player {
     }
 
     pub fn produce_sound(&mut self) {
+        self.produce_sound_as(&json!([{"ssrc": VOICE}]));
+    }
+
+    /// Produces sound with these SSRCs.
+    pub fn produce_sound_as(&mut self, encodings: &Value) {
         let codec = json!({"mimeType": "audio/opus", "payloadType": OPUS, "clockRate": 48_000,
             "channels": 2, "parameters": {}, "rtcpFeedback": []});
         self.say(
             "produce",
             json!({"codecs": [codec], "headerExtensions": [],
-                "encodings": [{"ssrc": VOICE}], "rtcp": {"cname": "voice", "reducedSize": true}}),
+                "encodings": encodings, "rtcp": {"cname": "voice", "reducedSize": true}}),
         );
     }
 
