@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::super::four_ports::Given;
-use super::super::message::Subject;
-use super::super::outbox::Outbox;
 use crate::base::ids::ConnId;
+use crate::collab::four_ports::Given;
+use crate::collab::message::Subject;
+use crate::collab::outbox::Outbox;
 use crate::proto::pickle::Dict;
 use crate::proto::replication::{Channel, Wire};
 

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::super::message::{Message, Subject, dict};
-use super::super::outbox::{Outbox, Overfull};
 use super::{Join, Session};
+use crate::collab::message::{Message, Subject, dict};
+use crate::collab::outbox::{Outbox, Overfull};
 use crate::proto::pickle::{Dict, Value};
 use crate::proto::replication::{Channel, Kind};
 

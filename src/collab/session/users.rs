@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::super::message::{Message, Subject, dict};
-use super::super::outbox::Outbox;
-use super::super::repository::COMMON;
 use super::{Join, Session, State, User};
 use crate::base::ids::ConnId;
+use crate::collab::message::{Message, Subject, dict};
+use crate::collab::outbox::Outbox;
+use crate::collab::repository::COMMON;
 use crate::proto::pickle::Dict;
 use crate::proto::replication::{Channel, Kind};
 use crate::proto::session_log::Record;
