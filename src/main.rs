@@ -71,7 +71,7 @@ enum Command {
         /// The server: its name or address and its TLS port.
         #[arg(value_name = "HOST:PORT")]
         server: String,
-        /// The first of three ports of this computer.
+        /// The first of four ports of this computer; the fourth is for add-ons up to 0.3.
         #[arg(long, default_value_t = 5555)]
         port: u16,
         /// The SHA-256 fingerprint of the server's certificate, which then nobody needs to have signed.

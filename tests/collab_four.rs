@@ -369,6 +369,85 @@ fn an_empty_scene_that_nobody_has_is_begun_anew() {
     assert_eq!(stage.kept.nodes(), 1);
 }
 
+/// Whoever waits in an empty scene could neither fetch nor bring one.
+#[test]
+fn an_empty_scene_in_which_somebody_waits_is_begun_anew() {
+    let (mut stage, alice, bob) = laid();
+    for uuid in [CUBE, LAMP] {
+        alice.say(&mut stage, Kind::Delete, &uuid.into());
+    }
+    let (carol, answer) = Four::come(&mut stage, "carol", Some("adm"));
+    assert_eq!(answer, "RUNNING");
+    carol.ask(&mut stage);
+    for link in [alice.links, bob.links].concat() {
+        stage.drop_link(link);
+    }
+    stage.advance(stage.now + Duration::from_secs(1));
+    carol.heard(&mut stage);
+    carol.give(&mut stage, &[plain(MESH, 1)]);
+    assert_eq!(statistics(&stage).nodes, 1);
+}
+
+/// A stranger's login decided of which version a session is for as long as the server ran.
+#[test]
+fn the_version_that_came_first_counts_while_somebody_is_there() {
+    let mut stage = Stage::new(Instant::now(), public());
+    let (alice, _) = Four::come(&mut stage, "alice", None);
+    for link in alice.links {
+        stage.drop_link(link);
+    }
+    stage.advance(stage.now + Duration::from_secs(1));
+    assert_eq!(statistics(&stage).users, 0);
+    let mut bob = Client::new(&mut stage, 1, "bob".to_owned(), Wire::Tcp, true);
+    for channel in 0..3 {
+        bob.flush(&mut stage, channel, usize::MAX);
+    }
+    bob.listen(&mut stage);
+    assert_eq!(bob.state, State::Lobby);
+}
+
+/// Its client dies of a catalogue that comes before the answer to its own offer.
+#[test]
+fn who_offers_a_scene_a_moment_too_late_is_refused_before_it_is_told_of_the_other() {
+    let mut stage = Stage::new(Instant::now(), public());
+    let (alice, _) = Four::come(&mut stage, "alice", Some("adm"));
+    let (bob, _) = Four::come(&mut stage, "bob", Some("adm"));
+    alice.offer(&mut stage, &[plain(CUBE, 1)]);
+    stage.advance(stage.now + Duration::from_millis(300));
+    bob.offer(&mut stage, &[plain(MESH, 1)]);
+    alice.set(&mut stage, &plain(CUBE, 1));
+    let end = dict([("STATE", "END".into())]);
+    alice.say(&mut stage, Kind::ServerSnapshot, &end);
+    assert_eq!(statistics(&stage).nodes, 1);
+    assert_eq!(bob.heard(&mut stage), []);
+    stage.advance(stage.now + Duration::from_millis(300));
+    let heard = bob.heard(&mut stage);
+    let kinds: Vec<Kind> = heard.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [Kind::ServerSnapshot, Kind::Snapshot]);
+    assert_eq!(
+        heard[0].1.as_dict().unwrap().of("STATE"),
+        Some(&"REJECTED".into())
+    );
+}
+
+#[test]
+fn big_tables_of_users_come_less_often() {
+    let (mut stage, alice, bob) = laid();
+    let much = dict([("much", Value::Bytes(vec![1; 900_000].into()))]);
+    bob.say(&mut stage, Kind::UpdateUserMetadata, &much);
+    stage.advance(stage.now + Duration::from_secs(2));
+    stage.received(alice.links[0]);
+    let mut tables = 0;
+    for n in 0..40 {
+        let said = dict([("frame_current", n.into())]);
+        bob.say(&mut stage, Kind::UpdateUserMetadata, &said);
+        stage.advance(stage.now + Duration::from_millis(50));
+        tables += stage.received(alice.links[0]).len();
+    }
+    // In two seconds, with one of each tick.
+    assert!((2..=6).contains(&tables), "{tables}");
+}
+
 #[test]
 fn what_users_say_of_themselves_comes_with_tables_but_not_with_all_too_many() {
     let (mut stage, alice, bob) = laid();

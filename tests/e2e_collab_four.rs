@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -83,4 +84,19 @@ fn users_of_generation_a_go_through_a_tunnel() {
         tunnel.log().contains("the tunnel is open").then_some(())
     });
     walk_at(port);
+}
+
+/// A session of later generations had that port's place to itself, and goes on without it.
+#[test]
+fn a_session_begins_where_something_else_has_the_fourth_port() {
+    let port = free_ports();
+    let address = (Ipv4Addr::LOCALHOST, port + 3);
+    let other = TcpListener::bind(address).expect("it is free");
+    let server = server(port, &json!({}));
+    let listed = http::get(server.control, "/collab").expect("it answers");
+    assert_eq!(listed.status, 200, "{}", listed.text());
+    for port in port..port + 3 {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    }
+    drop(other);
 }

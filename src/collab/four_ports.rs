@@ -16,6 +16,10 @@ use crate::proto::replication::{Channel, Generation, Kind, Wire, four_ports};
 /// How soon after one another tables of users go out because of what users say of themselves.
 const TABLE_EVERY: Duration = Duration::from_millis(50);
 
+/// Bytes of a table that goes out as often as that, and how long one waits that is much bigger.
+const TABLE_BYTES: u32 = 64 * 1024;
+const TABLE_EVERY_MAX: Duration = Duration::from_secs(1);
+
 /// How long an answer to who offers a scene waits. The thread that reads it dies of it if the one that
 /// has made the offer has not noted that yet, which it does once the offer is sent.
 const ANSWER_AFTER: Duration = Duration::from_millis(250);
@@ -53,8 +57,11 @@ pub(super) fn given(data: &Dict) -> Option<[Bytes; 5]> {
 impl User {
     /// Whether a node is on its way to the user, who fetches the scene and waits for it.
     pub(super) fn is_given(&self, uuid: &Bytes) -> bool {
-        let given = self.given.as_ref();
-        given.is_some_and(|given| given.uuid == *uuid)
+        self.given_uuid() == Some(uuid)
+    }
+
+    pub(super) fn given_uuid(&self) -> Option<&Bytes> {
+        self.given.as_ref().map(|given| &given.uuid)
     }
 }
 
@@ -111,7 +118,20 @@ impl Session {
     /// A scene without nodes is of any generation. Clients of generation A cannot fetch it, so that
     /// they bring another one.
     pub(super) fn forget_empty_scene(&mut self) {
-        if self.state == State::Active && self.users.is_empty() && self.repository.len() == 0 {
+        if self.state != State::Active || self.repository.len() > 0 {
+            return;
+        }
+        let mut users = self.users.iter();
+        let is_kept = match self.generation() {
+            // Whoever waits for the scene would wait for ever.
+            Some(Generation::A) => users.any(|identity| {
+                let client = self.clients.get(identity);
+                let user = client.and_then(|client| client.user.as_ref());
+                user.is_some_and(|user| matches!(user.join, Join::Active | Join::Giving(_)))
+            }),
+            Some(Generation::Later) | None => users.next().is_some(),
+        };
+        if !is_kept {
             self.state = State::Waiting;
         }
     }
@@ -124,6 +144,12 @@ impl Session {
             }
             Some(_) | None => self.statistics.refused_messages += 1,
         }
+    }
+
+    /// Whether a client's offer has not been answered: it dies of anything else before that.
+    pub(super) fn has_offered(&self, identity: &Bytes) -> bool {
+        let client = self.clients.get(identity);
+        client.is_some_and(|client| client.offered.is_some())
     }
 
     /// Takes the offers whose time has come.
@@ -159,7 +185,8 @@ impl Session {
         for other in self.users.clone() {
             let is_waiting = self
                 .user(&other)
-                .is_some_and(|user| user.join == Join::Lobby);
+                .is_some_and(|user| user.join == Join::Lobby)
+                && !self.has_offered(&other);
             if other != *from && is_waiting && self.generation_of(&other) == Generation::A {
                 self.offer(&other);
             }
@@ -202,14 +229,11 @@ impl Session {
             self.offer_later(identity);
             return;
         }
-        for uuid in &rest {
-            // It is sent as it is when it is asked for.
-            self.forget(identity, uuid);
-        }
+        // They are sent as they are when they are asked for.
+        let missing = rest.iter().cloned().collect();
+        self.forget_all(identity, &missing);
         if let Some(user) = self.user(identity) {
-            user.join = Join::Fetching {
-                missing: rest.iter().cloned().collect(),
-            };
+            user.join = Join::Fetching { missing };
         }
         self.send_catalogue(identity, &rest);
     }
@@ -264,7 +288,9 @@ impl Session {
     /// Tells all users what has changed in the table of users, which in generation A is the only way
     /// to tell: a user says something of itself ten times a second.
     pub(super) fn tell_users_soon(&mut self, now: Instant) {
-        let due = self.last_table.map_or(now, |last| last + TABLE_EVERY);
+        let weight = u32::try_from(self.metadata_bytes()).unwrap_or(u32::MAX) / TABLE_BYTES;
+        let every = TABLE_EVERY_MAX.min(TABLE_EVERY * (1 + weight));
+        let due = self.last_table.map_or(now, |last| last + every);
         if now < due {
             self.next_table = Some(due);
             return;

@@ -182,9 +182,7 @@ impl Outbox {
             }
             pieces.extend_from_slice(message.framed(wire));
         }
-        if self.waiting.is_empty() {
-            self.coalesce_at = COALESCE_BYTES;
-        }
+        self.lower_bound();
         pieces
     }
 
@@ -193,10 +191,10 @@ impl Outbox {
         self.waiting.into_iter().map(|waiting| waiting.message)
     }
 
-    /// Forgets what was queued about a node.
-    pub(super) fn forget(&mut self, node: &Bytes) {
+    /// Forgets what was queued about nodes that are gone.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(&Bytes) -> bool) {
         self.remove(|queued| match &queued.subject {
-            Subject::Node(uuid) | Subject::Commit(uuid) => uuid == node,
+            Subject::Node(uuid) | Subject::Commit(uuid) => is_gone(uuid),
             Subject::Users | Subject::Metadata(_) | Subject::None => false,
         });
     }
@@ -212,7 +210,13 @@ impl Outbox {
             stays
         });
         self.count_stored();
+        self.lower_bound();
         before - self.waiting.len()
+    }
+
+    /// What one big node was allowed, others are not once it has gone.
+    fn lower_bound(&mut self) {
+        self.coalesce_at = self.coalesce_at.min(self.bytes + COALESCE_BYTES);
     }
 
     fn count_stored(&mut self) {

@@ -59,8 +59,22 @@ fn the_stored_copy_of_one_node_may_be_of_any_size() {
     while !outbox.take(Wire::Tcp, 0).is_empty() {}
     assert_eq!((outbox.bytes(), outbox.stored), (0, 0));
     assert_eq!(outbox.push_stored(&chain, 0), Ok(0));
-    outbox.forget(&uuid("a"));
+    outbox.forget(|it| *it == uuid("a"));
     assert_eq!(outbox.stored, 0);
+}
+
+/// Whoever had fetched a big node and always left one message waiting was allowed as much for ever.
+#[test]
+fn what_a_big_node_was_allowed_others_are_not() {
+    let mut outbox = Outbox::new();
+    let node = of(Subject::Node(uuid("a")), 200 << 20);
+    assert_eq!(outbox.push_stored(&[node], 0), Ok(0));
+    assert_eq!(outbox.push(&of(Subject::None, 10), 0), Ok(0));
+    outbox.take(Wire::Tcp, 0);
+    assert_eq!(outbox.waiting.len(), 1);
+    let change = of(Subject::None, 1 << 20);
+    let pushed = (0..200).find(|_| outbox.push(&change, 0) == Err(Overfull));
+    assert_eq!(pushed, Some(64));
 }
 
 #[test]

@@ -367,7 +367,7 @@ impl Session {
     }
 
     /// Bytes of what all users say of themselves.
-    fn metadata_bytes(&self) -> usize {
+    pub(super) fn metadata_bytes(&self) -> usize {
         let users = self.users.iter();
         let users = users.filter_map(|identity| self.clients.get(identity)?.user.as_ref());
         users.map(|user| user.metadata_bytes).sum()

@@ -145,7 +145,7 @@ impl Session {
             let is_answered = self
                 .user(&other)
                 .is_some_and(|user| user.waits_for_data.is_none());
-            if other != *identity && is_answered {
+            if other != *identity && is_answered && !self.has_offered(&other) {
                 self.offer(&other);
             }
         }

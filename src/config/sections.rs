@@ -190,7 +190,7 @@ pub struct Collab {
 pub struct CollabSession {
     /// The first of three ports: commands, data, signs of life. Clients of generation C (0.9.12 and later)
     /// use the first only, clients of generation A (0.1) also the one behind the third, which is left out
-    /// where something else of the configuration has it. 1 to 65 532, default 5555.
+    /// where something else has it. 1 to 65 532, default 5555.
     pub port: u16,
     /// `tls_port`: one more port, where the same is spoken inside TLS; 0, the default, for none.
     pub tls_port: Option<u16>,

@@ -284,7 +284,7 @@ impl<S: Session> Driver<S> {
         }
         let sources = self.rate.sources() / 2;
         // What one sends and what it then receives make two.
-        self.limits.gather_completions.min(sources).max(2)
+        self.limits.gather_completions.min(sources.max(2))
     }
 
     /// Runs a session on a connected socket. `None` if there is no room for it.

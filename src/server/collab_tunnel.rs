@@ -1,7 +1,7 @@
 //! The client's side of a collaborative session inside TLS: plain ports of this computer, each of
 //! whose connections is carried to the server's TLS port.
 //!
-//! The add-on knows one, or three ports without TLS. Which of the three a connection came to is said
+//! The add-on knows one port, or three or four, without TLS. Which of them a connection came to is said
 //! in the handshake (`ALPN_COLLAB`), so that one port of the server is enough.
 
 use std::fs::File;
@@ -49,7 +49,7 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 pub struct Tunnel {
     /// The server's name or address and TLS port.
     pub server: String,
-    /// The first of three local ports.
+    /// The first of four local ports. The fourth, for the oldest add-ons, may be taken.
     pub port: u16,
     /// The SHA-256 of the server's certificate, in hexadecimal digits with or without colons.
     pub fingerprint: Option<String>,
@@ -73,8 +73,16 @@ pub fn run(tunnel: &Tunnel) -> anyhow::Result<()> {
     let count = Arc::new(());
     let mut accepting = Vec::new();
     for (port, alpn) in (tunnel.port..).zip(ALPN_COLLAB) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .with_context(|| format!("the local port {port} cannot be opened"))?;
+        let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => listener,
+            Err(error) if port == tunnel.port + 3 => {
+                tracing::warn!(port, %error, "add-ons with replication 0.1 cannot be carried");
+                continue;
+            }
+            Err(error) => {
+                return Err(error).context(format!("the local port {port} cannot be opened"));
+            }
+        };
         let (server, name, count) = (tunnel.server.clone(), name.clone(), Arc::clone(&count));
         let config = config(&verifier, alpn)?;
         accepting.push(thread::spawn(move || {

@@ -144,7 +144,7 @@ fn findings(config: &Config, pinning: &Pinning) -> Vec<doctor::Finding> {
 }
 
 fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
-    services(config)
+    certain_services(config)
         .map(|(service, address)| {
             let name = match service {
                 Service::Http => "HTTP",
@@ -169,11 +169,11 @@ fn ports(config: &Config) -> Vec<(String, SocketAddr)> {
 fn services(config: &Config) -> impl Iterator<Item = (Service, SocketAddr)> {
     let mut services: Vec<(Service, SocketAddr)> = certain_services(config).collect();
     let is_free = |port: u16| {
-        let spaces = config.spaces.is_served.then_some(config.spaces.listen);
+        let mut spaces = config.spaces.addresses();
         let mut others = services.iter().map(|(_, address)| *address);
         others.all(|other| other.port() != port)
             && config.general.controller.port() != port
-            && spaces.is_none_or(|spaces| spaces.port() != port)
+            && !(config.spaces.is_served && spaces.any(|address| address.port() == port))
     };
     // Only clients of generation A come to the fourth port of a session. Whoever has something else
     // there, as before these were served, keeps it.
@@ -331,7 +331,7 @@ impl Server {
             ring,
             commands: orders,
         };
-        for (service, address) in services(&config) {
+        for (service, address) in certain_services(&config) {
             tracing::info!(?service, %address, "listening");
         }
         tracing::info!(
@@ -426,6 +426,13 @@ fn home(place: collab::door::Place, shards: usize) -> usize {
 }
 
 /// One listening socket for each service, for one shard.
+fn is_fourth(service: Service) -> bool {
+    match service {
+        Service::Collab { port, .. } => port == Port::Fourth,
+        Service::Http | Service::Https | Service::Rtmp { .. } | Service::Rtmps { .. } => false,
+    }
+}
+
 fn listening(
     config: &Config,
     store: &Store,
@@ -437,15 +444,22 @@ fn listening(
             Service::Collab { place, .. } => home(*place, shards) == usize::from(shard.0),
             Service::Http | Service::Https | Service::Rtmp { .. } | Service::Rtmps { .. } => true,
         })
-        .map(|(service, address)| {
+        .filter_map(|(service, address)| {
             let is_shared = !matches!(service, Service::Collab { .. });
-            let fd = ring_io::listen(address, is_shared)
-                .with_context(|| format!("{service:?} cannot listen at {address}"))?;
-            Ok(Listening {
-                service,
-                tls: store.tls(address),
-                fd,
-            })
+            let fd = match ring_io::listen(address, is_shared) {
+                Ok(fd) => fd,
+                // Only the oldest clients come there, and something else may have been there before.
+                Err(error) if is_fourth(service) => {
+                    tracing::warn!(%address, %error, "clients of generation A have no port for nodes");
+                    return None;
+                }
+                Err(error) => {
+                    let place = format!("{service:?} cannot listen at {address}");
+                    return Some(Err(anyhow::Error::new(error).context(place)));
+                }
+            };
+            let tls = store.tls(address);
+            Some(Ok(Listening { service, tls, fd }))
         })
         .collect()
 }

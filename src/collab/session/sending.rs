@@ -1,11 +1,12 @@
 //! What is queued for clients, and what is kept back for those who have not got the scene.
 
+use std::collections::HashSet;
 use std::mem;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::{Join, Session};
+use super::{Join, Session, User};
 use crate::collab::message::{Message, Subject, dict};
 use crate::collab::outbox::{Outbox, Overfull};
 use crate::proto::pickle::{Dict, Value};
@@ -111,11 +112,28 @@ impl Session {
             return;
         };
         if !client.user.as_ref().is_some_and(|user| user.is_given(node)) {
-            client.lanes[Channel::Data as usize].outbox.forget(node);
+            let data = &mut client.lanes[Channel::Data as usize];
+            data.outbox.forget(|uuid| uuid == node);
         }
         if let Some(user) = &mut client.user {
-            user.held.forget(node);
+            user.held.forget(|uuid| uuid == node);
             user.held_nodes.remove(node);
+        }
+    }
+
+    /// Forgets what waits for a client about nodes that it fetches, in one go: there may be as many as
+    /// messages that wait.
+    pub(in crate::collab) fn forget_all(&mut self, identity: &Bytes, nodes: &HashSet<Bytes>) {
+        let Some(client) = self.clients.get_mut(identity) else {
+            return;
+        };
+        let given = client.user.as_ref().and_then(User::given_uuid);
+        let data = &mut client.lanes[Channel::Data as usize];
+        data.outbox
+            .forget(|uuid| nodes.contains(uuid) && Some(uuid) != given);
+        if let Some(user) = &mut client.user {
+            user.held.forget(|uuid| nodes.contains(uuid));
+            user.held_nodes.retain(|uuid| !nodes.contains(uuid));
         }
     }
 

@@ -103,6 +103,11 @@ impl Session {
             self.repository.clear();
             self.keep(|| Record::Begin);
         }
+        if self.users.is_empty() {
+            // Whoever comes next decides anew.
+            self.version = None;
+        }
+        self.forget_empty_scene();
         let owned = self.repository.owned(&name);
         let common = Bytes::from_static(COMMON);
         for uuid in &owned {

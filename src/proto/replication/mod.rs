@@ -5,7 +5,7 @@
 //! apart by their first byte. A connection is one [`Channel`] of a client; what they have in common is
 //! an identity.
 //!
-//! Generation A (versions up to 0.1.31) has messages of its own, by ZMTP on four ports. Its sockets at
+//! Generation A (versions 0.1.11 to 0.1.31) has messages of its own, by ZMTP on four ports. Its sockets at
 //! the first two are those of generation B: a client's first command tells, or its other sockets do.
 //!
 //! Left out: versions from 0.1.33 to 0.8, which nothing that is still used has.
@@ -36,7 +36,7 @@ pub enum Wire {
 /// Whose messages say the same in the same way, so that one client's can go to another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Generation {
-    /// Versions up to 0.1.31: messages say by name what they are, and a node is always sent whole.
+    /// Versions 0.1.11 to 0.1.31: messages say by name what they are, and a node is always sent whole.
     A,
     /// B and C, versions from 0.9.1 on.
     Later,
