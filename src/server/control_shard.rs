@@ -235,6 +235,8 @@ impl ControlShard {
                     (spaces::Message::Report(report), Some(port)) => {
                         port.signalling.report(report);
                     }
+                    // Shards count without spaces as well.
+                    (spaces::Message::Report(spaces::Report::Counted(_)), None) => {}
                     (message, _) => {
                         tracing::error!(?from, ?message, "a message that is not for control");
                     }

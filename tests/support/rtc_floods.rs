@@ -232,7 +232,8 @@ fn a_flood_of_messages_is_dropped() {
     let dropped = rtc.metric("data_ignored_total") - ignored;
     assert!(dropped > sent / 2, "{dropped} of {sent} dropped");
     let grown = rtc.server.resident_bytes().saturating_sub(begin);
-    assert!(grown < 4_000_000, "{grown} bytes");
+    // One of the allocator's blocks may be among it.
+    assert!(grown < 8_000_000, "{grown} bytes of {sent} messages");
     expect_media(&mut publisher, &mut neighbour);
     flooder.goodbye();
     neighbour.goodbye();
