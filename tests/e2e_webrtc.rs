@@ -137,9 +137,10 @@ fn layers(info: &Value) -> Vec<(u64, u64, u64)> {
     let mut layers: Vec<_> = tracks
         .values()
         .filter(|track| track["type"] == "video")
-        .map(|track| {
-            let get = |key: &str| track[key].as_u64().expect("a number");
-            (get("idx"), get("width"), get("height"))
+        .filter_map(|track| {
+            // One that has begun a moment ago has no size yet.
+            let get = |key: &str| track[key].as_u64();
+            Some((get("idx")?, get("width")?, get("height")?))
         })
         .collect();
     layers.sort_by_key(|(_, width, _)| *width);
