@@ -18,15 +18,13 @@ use collab_sim::client::{Client, State, dict};
 use collab_sim::four::{Four, hello, login, node, pushed, wire};
 use collab_sim::reader::Reader;
 use collab_sim::stage::Stage;
-use collab_sim::{options, value};
+use collab_sim::{CUBE, LAMP, options, value};
 use ringside::base::ids::ConnId;
 use ringside::collab::{Options, Scene, Statistics};
 use ringside::config::Secret;
 use ringside::proto::pickle::Value;
 use ringside::proto::replication::{Kind, Port, Wire};
 
-const CUBE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-const LAMP: &str = "aaaaaaaa-0000-4000-8000-000000000002";
 const MESH: &str = "aaaaaaaa-0000-4000-8000-000000000003";
 
 /// What runs a program in whoever loads it.

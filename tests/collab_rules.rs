@@ -14,14 +14,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use collab_sim::client::{Client, Node, State, commit_parts, dict, hello, node_parts};
-use collab_sim::options;
 use collab_sim::stage::Stage;
+use collab_sim::{CUBE, LAMP, options};
 use ringside::collab::Statistics;
 use ringside::proto::pickle::{Value, encode};
 use ringside::proto::replication::{Channel, Kind, Port, Wire, frame};
-
-const CUBE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-const LAMP: &str = "aaaaaaaa-0000-4000-8000-000000000002";
 
 fn node(number: i64) -> Node {
     Node {

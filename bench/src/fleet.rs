@@ -29,6 +29,16 @@ pub(crate) const RING: Options = Options {
     udp_buffer_bytes: 2048,
 };
 
+/// As many connections as there are descriptors, since their number is what is measured.
+pub(crate) fn limits(gather: Duration) -> Limits {
+    Limits {
+        connections_max: usize::MAX,
+        unestablished_max: usize::MAX,
+        gather,
+        ..Limits::default()
+    }
+}
+
 const _: () = assert!(RING.sq_entries < RING.cq_entries);
 
 /// The viewers of one thread.
@@ -80,12 +90,7 @@ struct Fleet {
 
 impl Fleet {
     fn new(plan: Plan, shared: Arc<Shared>) -> io::Result<Self> {
-        let limits = Limits {
-            connections_max: usize::MAX,
-            unestablished_max: usize::MAX,
-            gather: plan.gather,
-            ..Limits::default()
-        };
+        let limits = limits(plan.gather);
         let kinds = Kind::CONTAINERS.into_iter().chain([Kind::Raw]);
         let tallies = kinds.map(|kind| (kind, Rc::new(RefCell::new(Tally::default()))));
         let tallies: Vec<_> = tallies.collect();

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringside::base::ids::ConnId;
-use ringside::drive::{Driver, Gone, Limits, Occurrence, Session};
+use ringside::drive::{Driver, Gone, Occurrence, Session};
 use ringside::shard::clock;
 
-use crate::fleet::RING;
+use crate::fleet::{RING, limits};
 use crate::publisher::{LOOK_EVERY, connect};
 use crate::viewer::{Failed, Shared};
 
@@ -32,12 +32,7 @@ pub(crate) fn run<S: Session<Event = Failed>>(
     complain: impl Fn(&str),
     at_end: impl Fn(&S),
 ) -> io::Result<()> {
-    let limits = Limits {
-        connections_max: usize::MAX,
-        unestablished_max: usize::MAX,
-        gather: plan.gather,
-        ..Limits::default()
-    };
+    let limits = limits(plan.gather);
     let mut driver: Driver<S> = Driver::new(RING, limits)?;
     let mut conns: Vec<ConnId> = Vec::new();
     let (started, mut begun) = (clock::now(), 0);

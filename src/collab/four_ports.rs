@@ -154,14 +154,7 @@ impl Session {
 
     /// Takes the offers whose time has come.
     pub(super) fn take_offers(&mut self, now: Instant) {
-        let is_due = |client: &Client| client.offered.as_ref().is_some_and(|(due, _)| *due <= now);
-        let due: Vec<Bytes> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| is_due(client))
-            .map(|(identity, _)| identity.clone())
-            .collect();
-        for identity in due {
+        for identity in self.due(now, |client| client.offered.as_ref()) {
             let client = self.clients.get_mut(&identity);
             let offered = client.and_then(|client| client.offered.take());
             if let Some((_, body)) = offered

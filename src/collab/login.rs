@@ -57,14 +57,7 @@ impl Session {
 
     /// Takes the logins whose time has come.
     pub(super) fn take_logins(&mut self, now: Instant) {
-        let is_due = |client: &Client| client.login.as_ref().is_some_and(|(due, _)| *due <= now);
-        let due: Vec<Bytes> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| is_due(client))
-            .map(|(identity, _)| identity.clone())
-            .collect();
-        for identity in due {
+        for identity in self.due(now, |client| client.login.as_ref()) {
             let client = self.clients.get_mut(&identity);
             if let Some((_, body)) = client.and_then(|client| client.login.take()) {
                 self.login(now, &identity, &body);

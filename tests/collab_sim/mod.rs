@@ -17,6 +17,12 @@ use ringside::config::Secret;
 use ringside::proto::pickle::{Limits, Value, decode};
 use std::time::Duration;
 
+/// Nodes.
+#[allow(dead_code, reason = "not every test uses them")]
+pub(crate) const CUBE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+#[allow(dead_code, reason = "not every test uses them")]
+pub(crate) const LAMP: &str = "aaaaaaaa-0000-4000-8000-000000000002";
+
 /// A session with both passwords that takes the versions of all clients.
 pub(crate) fn options() -> Options {
     Options {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use ringside::base::ids::ConnId;
-use ringside::drive::{Driver, Limits, Occurrence};
+use ringside::drive::{Driver, Occurrence};
 use ringside::io::Piece;
 use ringside::proto::replication::{self, Channel, Event, Kind, Part, Wire, frame};
 use ringside::shard::clock;
@@ -18,7 +18,7 @@ use super::link::Link;
 use super::member::{Member, Outcome, Stage};
 use super::options::{Options, What};
 use super::scene::Scene;
-use crate::fleet::RING;
+use crate::fleet::{RING, limits};
 use crate::publisher::{LOOK_EVERY, connect};
 use crate::stamp;
 use crate::tally::Times;
@@ -69,12 +69,7 @@ pub(super) struct Crowd {
 
 impl Crowd {
     pub(super) fn new(options: &Options) -> io::Result<Self> {
-        let limits = Limits {
-            connections_max: usize::MAX,
-            unestablished_max: usize::MAX,
-            gather: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = limits(Duration::ZERO);
         Ok(Self {
             options: options.clone(),
             scene: Scene::new(options),

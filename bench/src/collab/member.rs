@@ -266,21 +266,13 @@ fn text<'a>(of: &'a Dict, key: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use ringside::proto::pickle::encode;
     use ringside::shard::clock;
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
-
     fn options() -> Options {
-        let line = ["load", "--nodes", "2", "--admin-password", "adm"];
-        Line::try_parse_from(line).unwrap().options
+        Options::of(&["--nodes", "2", "--admin-password", "adm"]).unwrap()
     }
 
     /// A client that has said who it is.

@@ -135,26 +135,30 @@ impl Options {
     }
 }
 
+/// A command line that has nothing else, for tests.
+#[cfg(test)]
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+#[cfg(test)]
+impl Options {
+    pub(super) fn of(arguments: &[&str]) -> Result<Self, clap::Error> {
+        let all = ["load"].iter().chain(arguments);
+        <Line as clap::Parser>::try_parse_from(all).map(|line| line.options)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    fn options(arguments: &[&str]) -> Options {
-        let all = ["load"].iter().chain(arguments);
-        Line::try_parse_from(all).unwrap().options
-    }
 
     #[test]
     fn generations_take_turns() {
-        let options = options(&["--generation-b", "2", "--generation-c", "5", "--joins", "3"]);
+        let options =
+            Options::of(&["--generation-b", "2", "--generation-c", "5", "--joins", "3"]).unwrap();
         options.check().unwrap();
         let (b, c) = (Wire::Zmtp, Wire::Tcp);
         let wires: Vec<Wire> = (0..options.all()).map(|it| options.wire(it)).collect();
@@ -170,18 +174,13 @@ mod tests {
             &["--rate", "-1"],
             &["--seconds", "1e9"],
         ] {
-            let line = Line::try_parse_from([&["load"][..], wrong].concat());
             // A negative number looks like an option, which is refused as well.
-            assert!(
-                line.is_err() || line.is_ok_and(|line| line.options.check().is_err()),
-                "{wrong:?}"
-            );
+            let is_taken = Options::of(wrong).is_ok_and(|options| options.check().is_ok());
+            assert!(!is_taken, "{wrong:?}");
         }
-        assert!(Line::try_parse_from(["load", "--rate", "1", "--window", "4"]).is_err());
-        assert_eq!(options(&["--window", "4"]).every(), None);
-        assert_eq!(
-            options(&["--rate", "4"]).every(),
-            Some(Duration::from_millis(250))
-        );
+        assert!(Options::of(&["--rate", "1", "--window", "4"]).is_err());
+        let every = |arguments: &[&str]| Options::of(arguments).unwrap().every();
+        assert_eq!(every(&["--window", "4"]), None);
+        assert_eq!(every(&["--rate", "4"]), Some(Duration::from_millis(250)));
     }
 }

@@ -128,20 +128,12 @@ fn marked(template: &Bytes, number: u32, nanoseconds: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use ringside::proto::pickle::{Limits, decode};
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: Options,
-    }
-
     fn scene(arguments: &[&str]) -> Scene {
-        let all = ["load"].iter().chain(arguments);
-        Scene::new(&Line::try_parse_from(all).unwrap().options)
+        Scene::new(&Options::of(arguments).unwrap())
     }
 
     #[test]

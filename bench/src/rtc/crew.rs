@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringside::base::ids::ConnId;
-use ringside::drive::{Driver, Limits, Occurrence};
+use ringside::drive::{Driver, Occurrence};
 use ringside::proto::dtls::Context;
 use ringside::proto::rtp::Kind;
 use ringside::shard::clock;
@@ -18,7 +18,7 @@ use super::post::Post;
 use super::sdp;
 use super::socket::{self, BATCH, Mailbox};
 use super::tally::{Phase, Shared, Tally};
-use crate::fleet::RING;
+use crate::fleet::{RING, limits};
 use crate::publisher::connect;
 use crate::stamp;
 
@@ -155,12 +155,7 @@ pub(super) struct Crew<R> {
 
 impl<R: Role> Crew<R> {
     pub(super) fn new(plan: Plan, context: &Context, shared: &Arc<Shared>) -> io::Result<Self> {
-        let limits = Limits {
-            connections_max: usize::MAX,
-            unestablished_max: usize::MAX,
-            gather: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = limits(Duration::ZERO);
         Ok(Self {
             mailbox: Mailbox::new(plan.whole),
             plan,

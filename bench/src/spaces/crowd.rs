@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ringside::base::ids::ConnId;
-use ringside::drive::{Driver, Limits, Occurrence};
+use ringside::drive::{Driver, Occurrence};
 use ringside::proto::dtls::Context;
 use ringside::proto::rtp::Kind;
 use ringside::shard::clock;
@@ -18,7 +18,7 @@ use super::options::Options;
 use super::player::{Player, Says, location_sent};
 use super::tally::Tally;
 use super::transport::Transport;
-use crate::fleet::RING;
+use crate::fleet::{RING, limits};
 use crate::publisher::connect;
 use crate::rtc::media;
 use crate::rtc::socket::{self, BATCH, Mailbox};
@@ -55,12 +55,7 @@ pub(super) struct Crowd {
 
 impl Crowd {
     pub(super) fn new(options: &Options, context: &Context) -> io::Result<Self> {
-        let limits = Limits {
-            connections_max: usize::MAX,
-            unestablished_max: usize::MAX,
-            gather: Duration::ZERO,
-            ..Limits::default()
-        };
+        let limits = limits(Duration::ZERO);
         let now = clock::now();
         Ok(Self {
             options: options.clone(),

@@ -1,10 +1,11 @@
 //! Users come and go.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Join, Session, State, User};
+use super::{Client, Join, Session, State, User};
 use crate::base::ids::ConnId;
 use crate::collab::message::{Message, Subject, dict};
 use crate::collab::outbox::Outbox;
@@ -33,6 +34,18 @@ impl Session {
         let conns = client.lanes.iter().filter_map(|lane| lane.conn);
         self.trusted.extend(conns);
         self.users.push(identity.clone());
+    }
+
+    /// The clients of which something that waits is to be taken.
+    pub(in crate::collab) fn due(
+        &self,
+        now: Instant,
+        waits: impl Fn(&Client) -> Option<&(Instant, Bytes)>,
+    ) -> Vec<Bytes> {
+        let is_due = |client| waits(client).is_some_and(|(due, _)| *due <= now);
+        let clients = self.clients.iter();
+        let clients = clients.filter(|(_, client)| is_due(client));
+        clients.map(|(identity, _)| identity.clone()).collect()
     }
 
     pub(in crate::collab) fn user(&mut self, identity: &Bytes) -> Option<&mut User> {
