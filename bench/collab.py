@@ -16,7 +16,7 @@ import urllib.request
 HERE = pathlib.Path(__file__).parent
 ROWS = (
     "nodes10 nodes50 deltas50 latency50 join2k join1m stall idle big "
-    "load-nodes10 load-nodes50 load-deltas50 load-latency50 load-join2k load-join1m "
+    "load-nodes10 load-nodes50 load-deltas50 load-latency50 load-join2k floor-join2k load-join1m "
     "load-both50 log-off log-written log-synced"
 ).split()
 options = argparse.ArgumentParser()
@@ -185,6 +185,13 @@ def join_late(nodes, size, server):
     return server.measure(*arguments)
 
 
+def bare(_):
+    """What the machine asks for a request of one who waits for each answer, whoever answers."""
+    command = ["taskset", "-c", server_cpu, options.load, "floor-ask", "--client-cpu", client_cpu]
+    result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return {"cpu_us_per_get": result["cpu_us_per_request"]}
+
+
 def rate(kind, clients, server):
     return server.load("--mode", "max", "--kind", kind, "--clients", clients, "--seconds", seconds)
 
@@ -206,6 +213,7 @@ RUNS = {
     "load-deltas50": lambda server: window("change", server, clients=50),
     "load-latency50": lambda server: steady(50, server, clients=50),
     "load-join2k": lambda server: join_late(1000, 2048, server),
+    "floor-join2k": bare,
     "load-join1m": lambda server: join_late(200, 1 << 20, server),
     "load-both50": lambda server: window("change", server, clients=50, both=True),
     # What a log costs: the same changes at the same rate, without one and with either.
@@ -214,7 +222,7 @@ RUNS = {
     "log-synced": lambda server: steady(2000, server, clients=10, both=True),
 }
 # Of these the original has none.
-OURS = {"load-both50": "off", "log-off": "off", "log-written": "written", "log-synced": "synced"}
+OURS = {"floor-join2k": "off", "load-both50": "off", "log-off": "off", "log-written": "written", "log-synced": "synced"}
 LOAD = ["cpu_s_per_1000_delivered", "delivered_s", "latency_ms_p50", "latency_ms_p99", "latency_ms_p999", "lost"]
 LATE = ["join_ms_max", "cpu_us_per_get", "get_ms_p50", "peak_mib"]
 COLUMNS = {
@@ -227,6 +235,7 @@ COLUMNS = {
     "stall": ["delivered", "lost", "peak_mib"],
     "idle": ["idle_percent"],
     "big": ["p99_ms_receiving", "p99_ms_sending", "arrived", "peak_mib"],
+    "floor-join2k": ["cpu_us_per_get"],
     **{row: LATE if "join" in row else LOAD for row in ROWS if row.startswith(("load-", "log-"))},
 }
 unknown = set(wanted) - set(ROWS)

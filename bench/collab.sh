@@ -9,6 +9,8 @@
 #   nodes10 nodes50 deltas50 latency50 join2k join1m stall idle big        by Python
 #   load-nodes10 load-nodes50 load-deltas50 load-latency50 load-join2k
 #   load-join1m                                                            the same by ringside-load collab
+#   floor-join2k                                                           recv and send of as many bytes,
+#                                                                          and nothing else
 #   load-both50                                                            both generations in one session
 #   log-off log-written log-synced                                         what the log costs
 #

@@ -2,8 +2,8 @@
 //!
 //! [`streams`] publishes and watches, [`segments`] watches by HLS and DASH, [`get`] asks for the
 //! same resources over and over, [`rtc`] publishes and plays by WebRTC, [`spaces`] plays in spaces,
-//! [`collab`] works in a collaborative session, [`floor`] and [`floor_srtp`]
-//! are the bare loops to compare with, [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
+//! [`collab`] works in a collaborative session, [`floor`], [`floor_ask`] and
+//! [`floor_srtp`] are the bare loops to compare with, [`churn`] comes and goes. Clients run on the server's own engine: one driver on one ring for each
 //! thread.
 
 pub mod churn;
@@ -12,6 +12,7 @@ mod container;
 mod control;
 mod fleet;
 pub mod floor;
+pub mod floor_ask;
 pub mod floor_srtp;
 pub mod get;
 mod process;

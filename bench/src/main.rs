@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringside_load::{churn, collab, floor, floor_srtp, get, pin, rtc, segments, spaces, streams};
+use ringside_load::{
+    churn, collab, floor, floor_ask, floor_srtp, get, pin, rtc, segments, spaces, streams,
+};
 
 /// Loads a ringside server, and measures what that costs. Each command prints one line of JSON.
 #[derive(Parser)]
@@ -41,6 +43,8 @@ enum Command {
     Churn(churn::Options),
     /// The bare loop to compare with: sends the same pieces to as many sockets.
     Floor(floor::FloorOptions),
+    /// The bare loop of requests: receives one and sends the answer, over and over.
+    FloorAsk(floor_ask::FloorAskOptions),
     /// The bare loop of WebRTC: seals the same packets for as many receivers.
     FloorSrtp(floor_srtp::FloorSrtpOptions),
     /// The receiving side of the bare loop.
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
             Command::Get(options) => get::run(&options, &mut out),
             Command::Churn(options) => churn::run(&options, &mut out),
             Command::Floor(options) => floor::run(&options, &mut out),
+            Command::FloorAsk(options) => floor_ask::run(&options, &mut out),
             Command::FloorSrtp(options) => floor_srtp::run(&options, &mut out),
             Command::Sink(options) => floor::sink(&options, &mut out).map(|()| true),
         });
