@@ -86,11 +86,7 @@ impl Channel {
     /// A connection to a session whose first port this is.
     #[track_caller]
     fn open(port: u16, wire: Wire, channel: replication::Channel, identity: &str) -> Self {
-        let offset = match wire {
-            Wire::Zmtp | Wire::FourPorts => channel as u16,
-            Wire::Tcp => 0,
-        };
-        let stream = TcpStream::connect(("127.0.0.1", port + offset));
+        let stream = TcpStream::connect(("127.0.0.1", port + wire.port(channel)));
         let stream = stream.expect("the session listens");
         stream.set_nodelay(true).expect("a socket option");
         let mut channel = Self {
