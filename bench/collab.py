@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 ROWS = (
     "nodes10 nodes50 deltas50 latency50 join2k join1m stall idle big "
     "load-nodes10 load-nodes50 load-deltas50 load-latency50 load-join2k floor-join2k load-join1m "
-    "load-both50 log-off log-written log-synced"
+    "load-both50 load-four10 load-four50 load-four-join2k log-off log-written log-synced"
 ).split()
 options = argparse.ArgumentParser()
 options.add_argument("--quick", action="store_true")
@@ -39,14 +39,14 @@ PORT, CONTROL = 25600, 25610
 raw = open(options.raw, "w")
 
 # The wire of the load, and the version that it says it is.
-GENERATIONS = {"0.9.11": ("zmq3", "0.9.11"), "0.10.3": ("tcp1", "0.10.2")}
+GENERATIONS = {"0.1.26": ("zmq4", "0.1.26"), "0.9.11": ("zmq3", "0.9.11"), "0.10.3": ("tcp1", "0.10.2")}
 
 
 def wait_for_ports():
     """The kernel takes the ring of a process that was killed down after the process, listeners and all."""
     for _ in range(200):
         try:
-            for port in (PORT, PORT + 1, PORT + 2, CONTROL):
+            for port in (PORT, PORT + 1, PORT + 2, PORT + 3, CONTROL):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(("127.0.0.1", port))
@@ -57,7 +57,7 @@ def wait_for_ports():
 
 
 class Server:
-    """The original in a version, or ringside for clients of that version or of both."""
+    """The original in a version, or ringside for clients of that version or of later ones."""
 
     def __init__(self, name, version, log="off"):
         self.version = version
@@ -66,11 +66,14 @@ class Server:
         if name == "original":
             command = [
                 cache / f"replication-{version}/bin/python", "-m", "replication.server", "-p", str(PORT),
-                "-t", "60000", "-apwd", "adm", "-spwd", "pw", "-lf", f"{self.dir.name}/log",
+                "-t", "60000", "-lf", f"{self.dir.name}/log",
             ]
+            # The oldest has the administrator's password only.
+            command += ["-pwd", "adm"] if GENERATIONS[version][0] == "zmq4" else ["-apwd", "adm", "-spwd", "pw"]
         else:
             # The load makes its nodes on one CPU, and is silent meanwhile.
-            session = {"port": PORT, "timeout_ms": 60000, "admin_password": "adm", "server_password": "pw"}
+            session = {"port": PORT, "timeout_ms": 60000, "admin_password": "adm"}
+            session["server_password"] = self.password()
             session["versions"] = [said for _, said in GENERATIONS.values()]
             if log != "off":
                 # Beside the programs: a folder for temporary files may be memory.
@@ -121,6 +124,9 @@ class Server:
                 return int(line.split()[1]) / 1024
         return 0
 
+    def password(self):
+        return "" if GENERATIONS[self.version][0] == "zmq4" else "pw"
+
     def load(self, *arguments, program="collab_load.py"):
         """Runs the load, and gives what it measured and what it cost here."""
         generation, version = GENERATIONS[self.version]
@@ -138,18 +144,21 @@ class Server:
 
     def measure(self, *arguments, clients=2, both=False):
         """Runs ringside-load with so many clients, of this version or half of each."""
-        shares = [clients // 2, clients - clients // 2] if both else [clients, 0]
-        if not both and GENERATIONS[self.version][0] == "tcp1":
-            shares.reverse()
+        shares = {generation: 0 for generation in ("zmq4", "zmq3", "tcp1")}
+        shares[GENERATIONS[self.version][0]] = clients
+        if both:
+            shares.update(zmq3=clients // 2, tcp1=clients - clients // 2)
         command = [
             options.load, "--cpu", client_cpu, "collab", "--session", f"127.0.0.1:{PORT}", "--pid", self.pid,
-            "--server-password", "pw", "--admin-password", "adm", "--generation-b", shares[0],
-            "--generation-c", shares[1], *arguments,
+            "--server-password", self.password(), "--admin-password", "adm", "--generation-a", shares["zmq4"],
+            "--generation-b", shares["zmq3"], "--generation-c", shares["tcp1"], *arguments,
         ]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=400)
         if not done.stdout:
             return {"failed": done.stderr.strip()[-200:]}
         result = json.loads(done.stdout)
+        # What a server counted, which none is asked for here; the raw row says whose it is.
+        del result["server"]
         for name in ("latency_ms", "join_ms", "get_ms"):
             result.update({f"{name}_{key}": value for key, value in result[name].items()})
         result.update(peak_mib=self.memory("VmHWM"))
@@ -216,6 +225,9 @@ RUNS = {
     "floor-join2k": bare,
     "load-join1m": lambda server: join_late(200, 1 << 20, server),
     "load-both50": lambda server: window("change", server, clients=50, both=True),
+    "load-four10": lambda server: window("node", server, clients=10),
+    "load-four50": lambda server: window("node", server, clients=50),
+    "load-four-join2k": lambda server: join_late(1000, 2048, server),
     # What a log costs: the same changes at the same rate, without one and with either.
     "log-off": lambda server: steady(2000, server, clients=10, both=True),
     "log-written": lambda server: steady(2000, server, clients=10, both=True),
@@ -242,13 +254,23 @@ unknown = set(wanted) - set(ROWS)
 if unknown:
     sys.exit(f"no such rows: {sorted(unknown)}; there are {ROWS}")
 
+
+
+def versions(row):
+    """Whose clients a row has."""
+    if row.startswith("load-four"):
+        return ["0.1.26"]
+    return ["0.9.11"] if row in OURS else ["0.9.11", "0.10.3"]
+
+
+shown = [version for version in GENERATIONS if any(version in versions(row) for row in wanted)]
 print("| row | quantity | " + " | ".join(
-    f"{name} {version}" for version in GENERATIONS for name in ("original", "ringside")) + " |")
-print("|---|---|" + "---|" * 2 * len(GENERATIONS))
+    f"{name} {version}" for version in shown for name in ("original", "ringside")) + " |")
+print("|---|---|" + "---|" * 2 * len(shown))
 for row in wanted:
     results = {}
     for number in range(1 if row in ("idle", "big", "stall") else rounds):
-        for version in GENERATIONS if row not in OURS else ["0.9.11"]:
+        for version in versions(row):
             for name in ("original", "ringside") if row not in OURS else ["ringside"]:
                 with Server(name, version, OURS.get(row, "off")) as server:
                     result = RUNS[row](server)
@@ -257,7 +279,7 @@ for row in wanted:
                 results.setdefault((version, name), []).append(result)
     for column in COLUMNS[row]:
         cells = []
-        for version in GENERATIONS:
+        for version in shown:
             for name in ("original", "ringside"):
                 found = results.get((version, name))
                 values = [r[column] for r in found or [] if r.get(column) is not None]

@@ -11,14 +11,14 @@
 #   load-join1m                                                            the same by ringside-load collab
 #   floor-join2k                                                           recv and send of as many bytes,
 #                                                                          and nothing else
-#   load-both50                                                            both generations in one session
+#   load-both50                                                            generations B and C in one session
+#   load-four10 load-four50 load-four-join2k                               generation A, which has whole nodes only
 #   log-off log-written log-synced                                         what the log costs
 #
-# The original has no session for both generations, and no log: its cells of the last two are empty. What
-# those of the first three lines measure of either server is bounded by what runs the clients, and by far
-# more so in Python.
+# The original has no session for two generations, and no log: its cells of those rows are empty. What
+# the others measure of either server is bounded by what runs the clients, and by far more so in Python.
 #
-# The original comes from the environments that tests/run.sh makes for replication 0.9.11 and 0.10.3.
+# The original comes from the environments that tests/run.sh makes for replication 0.1.26, 0.9.11 and 0.10.3.
 # Servers run on the first CPU, clients on the second.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringside::proto::pickle::{Limits, Value, decode};
-use ringside::proto::replication::Kind;
+use ringside::proto::replication::{Generation, Kind, Wire};
 use serde_json::json;
 use support::collab::{Client, change, n, node};
 use support::rtc::alone;
@@ -41,7 +41,8 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn server(port: u16, settings: &serde_json::Value, prepare: impl FnOnce(&mut Command)) -> Server {
-    let mut session = json!({"port": port, "admin_password": "adm", "versions": ["0.10.2"]});
+    let versions = ["0.1.26", "0.10.2"];
+    let mut session = json!({"port": port, "admin_password": "adm", "versions": versions});
     for (key, value) in settings.as_object().expect("an object") {
         session[key] = value.clone();
     }
@@ -54,7 +55,7 @@ fn server(port: u16, settings: &serde_json::Value, prepare: impl FnOnce(&mut Com
         Duration::from_secs(20),
         || {
             let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-            (port..port + 3).all(is_free).then_some(())
+            (port..port + 4).all(is_free).then_some(())
         },
     );
     Server::start_edited(json!({"live": {"source": "push://"}}), edit, prepare)
@@ -86,9 +87,14 @@ struct Heard {
 }
 
 /// Works on a scene until the server dies. What a second user heard of it, and the time of death.
-fn work_until_killed(port: u16, server: &mut Server, time: Duration) -> (Heard, Instant) {
-    let (mut alice, _) = Client::log_in(port, "alice");
-    let (mut bob, _) = Client::log_in(port, "bob");
+fn work_until_killed(
+    wire: Wire,
+    port: u16,
+    server: &mut Server,
+    time: Duration,
+) -> (Heard, Instant) {
+    let (mut alice, _) = Client::log_in_by(wire, port, "alice");
+    let (mut bob, _) = Client::log_in_by(wire, port, "bob");
     alice.initialise(&scene());
     bob.fetch_offered();
     let heard = Arc::new(Mutex::new(Heard::default()));
@@ -149,9 +155,10 @@ fn work_until_killed(port: u16, server: &mut Server, time: Duration) -> (Heard, 
                     alice.command(Kind::Delete, &Value::Text(old));
                     continue;
                 }
+                _ if wire.generation() == Generation::A => node(&uuid(at), number, 500),
                 _ => change(&uuid(at), number),
             };
-            if alice.data.send(&message).is_err() {
+            if alice.send(&message).is_err() {
                 return; // The server is dead.
             }
             if number % 20 == 0 {
@@ -206,33 +213,34 @@ fn has_all(scene: &BTreeMap<String, Value>, heard: &Heard, until: Instant) {
     assert!(heard.gone.len() > 3, "{}", heard.gone.len());
 }
 
-fn killed_with_a_log(log: &str) {
+fn killed_with_a_log(wire: Wire, log: &str) {
     let _alone = alone();
-    let folder = folder(log);
+    let folder = folder(&format!("{log}-{wire:?}"));
     let file = folder.join("scene.db");
     let settings = json!({"autosave": file, "autosave_s": 3600, "log": log});
     let port = free_ports();
     let mut first = server(port, &settings, |_| {});
-    let (heard, died) = work_until_killed(port, &mut first, Duration::from_secs(2));
+    let (heard, died) = work_until_killed(wire, port, &mut first, Duration::from_secs(2));
     drop(first);
     assert!(!file.exists(), "all of it is in the log");
     let second = server(port, &settings, |_| {});
-    let (mut carol, answer) = Client::log_in(port, "carol");
+    let (mut carol, answer) = Client::log_in_by(wire, port, "carol");
     assert_eq!(answer, "RUNNING");
     let scene = carol.fetch();
     has_all(&scene, &heard, died);
     // Once more, with a log that goes on from a log.
     let message = node(&uuid(5000), 1, 10);
-    let (mut dave, _) = Client::log_in(port, "dave");
+    let (mut dave, _) = Client::log_in_by(wire, port, "dave");
     dave.fetch();
-    carol.data.send(&message).expect("the server lives");
+    carol.send(&message).expect("the server lives");
     let came = dave.data.receive(Duration::from_secs(10)).expect("open");
     assert_eq!(came.expect("it comes")[1], message[1]);
     let mut second = second;
     second.process.kill();
     drop(second);
     let _third = server(port, &settings, |_| {});
-    let (mut carol, _) = Client::log_in(port, "carol");
+    is_of_one_generation(wire, port);
+    let (mut carol, _) = Client::log_in_by(wire, port, "carol");
     let again = carol.fetch();
     assert!(again.contains_key(&uuid(5000)));
     assert_eq!(again.len(), scene.len() + 1);
@@ -243,25 +251,55 @@ fn killed_with_a_log(log: &str) {
     );
 }
 
+/// Checks that the scene alone, with nobody there, says of which generation a session is.
+#[track_caller]
+fn is_of_one_generation(wire: Wire, port: u16) {
+    let (other, reason) = match wire.generation() {
+        Generation::A => (Wire::Tcp, "this session is of 0.1"),
+        Generation::Later => (Wire::FourPorts, "this session is of 0.9"),
+    };
+    let (_, answer) = Client::log_in_by(other, port, "eve");
+    assert!(answer.contains(reason), "{answer}");
+}
+
 #[test]
 fn nothing_that_was_heard_is_lost_with_a_log() {
-    killed_with_a_log("written");
+    killed_with_a_log(Wire::Tcp, "written");
 }
 
 #[test]
 fn nothing_that_was_heard_is_lost_with_a_log_on_the_disk() {
-    killed_with_a_log("synced");
+    killed_with_a_log(Wire::Tcp, "synced");
+}
+
+#[test]
+fn nothing_that_generation_a_has_heard_is_lost_with_a_log() {
+    killed_with_a_log(Wire::FourPorts, "written");
+}
+
+#[test]
+fn nothing_that_generation_a_has_heard_is_lost_with_a_log_on_the_disk() {
+    killed_with_a_log(Wire::FourPorts, "synced");
 }
 
 #[test]
 fn a_crash_loses_no_more_than_the_interval() {
+    killed_with_a_file(Wire::Tcp);
+}
+
+#[test]
+fn a_crash_loses_generation_a_no_more_than_the_interval() {
+    killed_with_a_file(Wire::FourPorts);
+}
+
+fn killed_with_a_file(wire: Wire) {
     let _alone = alone();
-    let folder = folder("interval");
+    let folder = folder(&format!("interval-{wire:?}"));
     let file = folder.join("scene.db");
     let settings = json!({"autosave": file, "autosave_s": 1, "autosave_keep": 2});
     let port = free_ports();
     let mut first = server(port, &settings, |_| {});
-    let (heard, died) = work_until_killed(port, &mut first, Duration::from_millis(4700));
+    let (heard, died) = work_until_killed(wire, port, &mut first, Duration::from_millis(4700));
     drop(first);
     let names = |suffix: &str| -> Vec<String> {
         let entries = fs::read_dir(&folder).expect("it is there").flatten();
@@ -277,7 +315,8 @@ fn a_crash_loses_no_more_than_the_interval() {
         names("")
     );
     let _second = server(port, &settings, |_| {});
-    let (mut carol, answer) = Client::log_in(port, "carol");
+    is_of_one_generation(wire, port);
+    let (mut carol, answer) = Client::log_in_by(wire, port, "carol");
     assert_eq!(answer, "RUNNING");
     // The machine may be busy with other things for a moment.
     let until = died - Duration::from_millis(1500);

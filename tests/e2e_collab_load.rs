@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::rtc::alone;
-use support::{Said, Server, free_ports, run};
+use support::{Said, Server, free_ports, http, run};
 
 const LOAD_MAX: Duration = Duration::from_secs(60);
 /// The load is another package's program, which may have to be built.
@@ -42,7 +42,7 @@ fn load() -> PathBuf {
 fn server(port: u16) -> Server {
     let edit = move |all: &mut Value| {
         let session = json!({"port": port, "server_password": "pw", "admin_password": "adm",
-            "versions": ["0.9.11", "0.10.2"]});
+            "versions": ["0.1.26", "0.9.11", "0.10.2"]});
         all["collab"] = json!({"interface": "127.0.0.1", "sessions": [session]});
     };
     Server::start_edited(json!({"live": {"source": "push://"}}), edit, |_| {})
@@ -117,6 +117,68 @@ fn both_generations_get_all_that_is_sent_at_a_rate_and_through_a_window() {
     assert!(told["sent"].as_u64().expect("a count") > 100, "{told}");
     assert_eq!(told["lost"], 0);
     assert_eq!(told["gets"], 2 * 7, "the nodes of both runs: {told}");
+}
+
+#[test]
+fn generation_a_gets_all_that_is_sent_in_a_session_of_its_own() {
+    let _alone = alone();
+    let load = load();
+    let port = free_ports();
+    let server = server(port);
+    let base = [
+        &["--generation-a", "4", "--admin-password", "adm"][..],
+        &["--senders", "2", "--seconds", "1", "--joins", "2"],
+    ]
+    .concat();
+    let told = result(&work(
+        &load,
+        &server,
+        port,
+        &[&base[..], &["--rate", "100"]].concat(),
+    ));
+    let number = |name: &str| {
+        let value = told.get(name).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("no {name} in {told}"))
+    };
+    let sent = number("sent");
+    assert!((100.0..=202.0).contains(&sent), "{told}");
+    assert_eq!(number("delivered"), 3.0 * sent, "{told}");
+    assert_eq!((number("joined"), number("joins")), (4.0, 2.0));
+    assert_eq!(number("gets"), 2.0 * 4.0, "four nodes each");
+    assert_eq!((number("generation_a"), number("generation_c")), (4.0, 0.0));
+    assert_eq!(told["what"], "node");
+    assert!(number("bytes_delivered") > 2000.0 * number("delivered"));
+    assert!(number("cpu_s_per_1000_delivered") > 0.0);
+    assert!(number("cpu_us_per_get") > 0.0);
+    assert!(told["latency_ms"]["p50"].as_f64().expect("a time") < 1000.0);
+    let text = http::get(server.control, "/collab").expect("it answers");
+    assert!(
+        text.text().contains("\"generation\":\"A\""),
+        "{}",
+        text.text()
+    );
+
+    // The scene of the run before is still there, and this one brings nodes of its own.
+    let window = ["--window", "8", "--seed", "2", "--nodes", "3"];
+    let told = result(&work(&load, &server, port, &[&base[..], &window].concat()));
+    assert!(told["sent"].as_u64().expect("a count") > 100, "{told}");
+    assert_eq!(told["lost"], 0);
+    assert_eq!(told["gets"], 2 * 7, "the nodes of both runs: {told}");
+
+    for (wrong, reason) in [
+        (&["--generation-c", "2"][..], "this session is of 0.1"),
+        (
+            &["--generation-a", "2", "--generation-b", "2"],
+            "generation A, or of",
+        ),
+        (&["--generation-a", "2", "--what", "change"], "no changes"),
+        (&["--generation-a", "2", "--version-a", "0.1.0"], "0.1.26"),
+    ] {
+        let all = [&["--admin-password", "adm"], wrong].concat();
+        let refused = work(&load, &server, port, &all);
+        assert!(!refused.status.success(), "{wrong:?}");
+        assert!(refused.stderr.contains(reason), "{}", refused.stderr);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A small client of collaborative sessions, of generations B and C: as much of it as the tests need.
+//! A small client of collaborative sessions, of all generations: as much of it as the tests need.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringside::proto::deepdiff::fold;
 use ringside::proto::pickle::{Dict, Limits, Value, decode, encode};
-use ringside::proto::replication::{self, ClientConnection, Event, Kind, Wire, frame};
+use ringside::proto::replication::{
+    self, ClientConnection, Event, Generation, Kind, Wire, frame, frame_pushed,
+};
 
 use super::{is_nothing, wait_for};
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// What nodes are in generation A.
+const TYPE: &[u8] = b"Object";
 
 /// A connection, and messages that have come by it.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Client {
     pub name: String,
     pub command: Channel,
     pub data: Channel,
+    /// What generation A sends nodes by, and as whom.
+    push: Option<(Channel, String)>,
 }
 
 /// A dict of text keys.
@@ -86,11 +93,7 @@ impl Channel {
     /// A connection to a session whose first port this is.
     #[track_caller]
     fn open(port: u16, wire: Wire, channel: replication::Channel, identity: &str) -> Self {
-        let offset = match wire {
-            Wire::Zmtp | Wire::FourPorts => channel as u16,
-            Wire::Tcp => 0,
-        };
-        let stream = TcpStream::connect(("127.0.0.1", port + offset));
+        let stream = TcpStream::connect(("127.0.0.1", port + wire.port(channel)));
         let stream = stream.expect("the session listens");
         stream.set_nodelay(true).expect("a socket option");
         let mut channel = Self {
@@ -113,6 +116,17 @@ impl Channel {
     pub fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
         let parts: Vec<_> = parts.iter().map(|part| vec![part.clone()]).collect();
         for piece in frame(self.wire, &parts) {
+            self.stream.write_all(&piece)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a node as generation A does, with a type in place of the number.
+    fn send_pushed(&mut self, identity: &str, parts: &[Bytes]) -> io::Result<()> {
+        let parts: Vec<_> = parts.iter().map(|part| vec![part.clone()]).collect();
+        let mut node: [_; 5] = parts.try_into().expect("a node has five parts");
+        node[0] = vec![Bytes::from_static(TYPE)];
+        for piece in frame_pushed(identity, &node) {
             self.stream.write_all(&piece)?;
         }
         Ok(())
@@ -169,7 +183,7 @@ impl Client {
         Self::log_in_by(Wire::Tcp, port, name)
     }
 
-    /// The same, of either generation.
+    /// The same, of any generation.
     #[track_caller]
     pub fn log_in_by(wire: Wire, port: u16, name: &str) -> (Self, String) {
         let mut random = [0; 8];
@@ -180,14 +194,21 @@ impl Client {
             name: name.to_owned(),
             command: open(replication::Channel::Command),
             data: open(replication::Channel::Data),
+            push: match wire {
+                Wire::FourPorts => Some((open(replication::Channel::Push), identity.clone())),
+                Wire::Zmtp | Wire::Tcp => None,
+            },
         };
         let version = match wire {
-            Wire::Zmtp | Wire::FourPorts => "0.9.11",
+            Wire::FourPorts => "0.1.26",
+            Wire::Zmtp => "0.9.11",
             Wire::Tcp => "0.10.2",
         };
+        // Each generation looks at its own.
         let asked = dict([
             ("AUTH_TYPE", "ADMIN".into()),
             ("AUTH_ID", name.into()),
+            ("PWD", "adm".into()),
             ("S_PWD", "".into()),
             ("A_PWD", "adm".into()),
             ("VERSION", version.into()),
@@ -204,6 +225,18 @@ impl Client {
         self.command
             .send(&[part(kind), name, pickled(value)])
             .expect("the connection is open");
+    }
+
+    /// Sends a node, or a change to whoever knows changes.
+    pub fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
+        match &mut self.push {
+            Some((push, identity)) => push.send_pushed(identity, parts),
+            None => self.data.send(parts),
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        self.command.wire.generation()
     }
 
     /// The next command of a kind of which something holds.
@@ -227,11 +260,18 @@ impl Client {
         );
         self.until(Kind::ServerSnapshot, |value| is_state(value, "ACCEPTED"));
         for node in nodes {
-            let parts = Value::List(node.iter().cloned().map(Value::Bytes).collect());
-            self.command(
-                Kind::ServerSnapshot,
-                &dict([("STATE", "SET".into()), ("DATA", parts)]),
-            );
+            let parts = node.iter().cloned().map(Value::Bytes);
+            let data = match self.generation() {
+                Generation::A => {
+                    let names = ["type", "uuid", "owner", "dependencies", "data"];
+                    let mut data: Dict = names.map(Value::from).into_iter().zip(parts).collect();
+                    data.set("type", Value::Bytes(Bytes::from_static(TYPE)));
+                    Value::Dict(data)
+                }
+                Generation::Later => Value::List(parts.collect()),
+            };
+            let set = dict([("STATE", "SET".into()), ("DATA", data)]);
+            self.command(Kind::ServerSnapshot, &set);
         }
         self.until(Kind::ServerSnapshot, |value| is_state(value, "DONE"));
     }
@@ -253,6 +293,14 @@ impl Client {
         for uuid in uuids.iter().rev() {
             let get = dict([("STATE", "GET".into()), ("ID", uuid.clone())]);
             self.command(Kind::Snapshot, &get);
+            if self.generation() == Generation::A {
+                let node = self.data.receive(ANSWER_MAX).expect("it is open");
+                let node = node.expect("the node that was asked for");
+                assert_eq!(uuid.as_text().map(str::as_bytes), Some(&node[1][..]));
+                let uuid = String::from_utf8_lossy(&node[1]).into_owned();
+                bases.insert(uuid, node[4].clone());
+                continue;
+            }
             let set = self.until(Kind::Snapshot, |value| is_state(value, "SET"));
             let data = set.as_dict().and_then(|set| set.of("DATA"));
             if let Some([_, uuid, _, _, data]) = data.and_then(Value::as_items) {
@@ -262,14 +310,16 @@ impl Client {
             }
         }
         self.command(Kind::Snapshot, &dict([("STATE", "DONE".into())]));
-        // What has changed since came before each node.
+        // What has changed since came before each node, but in generation A it comes now.
         while let Some(message) = self
             .data
             .receive(Duration::from_millis(300))
             .expect("it is open")
         {
-            if let [_, uuid, _, delta] = message.as_slice() {
-                let uuid = String::from_utf8_lossy(uuid).into_owned();
+            let uuid = String::from_utf8_lossy(&message[1]).into_owned();
+            if let [_, _, _, _, data] = message.as_slice() {
+                bases.insert(uuid, data.clone());
+            } else if let [_, _, _, delta] = message.as_slice() {
                 let base = bases.get_mut(&uuid).expect("a node of the catalogue");
                 *base = fold(base, [delta], Limits::default())
                     .expect("a change that can be folded")

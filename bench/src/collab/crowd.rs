@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use ringside::base::ids::ConnId;
 use ringside::drive::{Driver, Occurrence};
 use ringside::io::Piece;
-use ringside::proto::replication::{self, Channel, Event, Kind, Part, Wire, frame};
+use ringside::proto::replication::{self, Channel, Event, Part, Wire, frame, frame_pushed};
 use ringside::shard::clock;
 
 use super::ledger::{Hearing, Ledger};
@@ -54,7 +53,8 @@ pub(super) struct Crowd {
     scene: Scene,
     driver: Driver<Link>,
     members: Vec<Member>,
-    conns: Vec<[ConnId; 3]>,
+    conns: Vec<[ConnId; Channel::COUNT]>,
+    identities: Vec<String>,
     by_conn: HashMap<ConnId, (usize, Channel)>,
     /// How many are to be there.
     wanted: usize,
@@ -76,6 +76,7 @@ impl Crowd {
             driver: Driver::new(RING, limits)?,
             members: Vec::new(),
             conns: Vec::new(),
+            identities: Vec::new(),
             by_conn: HashMap::new(),
             wanted: 0,
             parallel: 1,
@@ -163,9 +164,10 @@ impl Crowd {
             let member = Member::new(clock::now(), &self.options, index);
             // Two runs may be there at one time.
             let identity = format!("{:08x}{index:08x}", std::process::id());
-            let mut conns = [ConnId(0); 3];
-            for channel in [Channel::Command, Channel::Data, Channel::Ttl] {
-                let address = self.address(member.wire, channel);
+            let mut conns = [ConnId(0); Channel::COUNT];
+            for channel in member.wire.channels().iter().copied() {
+                let mut address = self.options.session;
+                address.set_port(address.port() + member.wire.port(channel));
                 let link = Link::new(member.wire, channel, &identity);
                 let conn = self.driver.open(connect(address)?, address, link);
                 let conn = conn.context("no room for a connection")?;
@@ -175,17 +177,10 @@ impl Crowd {
             }
             self.members.push(member);
             self.conns.push(conns);
+            self.identities.push(identity);
             coming += 1;
         }
         Ok(())
-    }
-
-    fn address(&self, wire: Wire, channel: Channel) -> SocketAddr {
-        let mut address = self.options.session;
-        if wire == Wire::Zmtp {
-            address.set_port(address.port() + channel as u16);
-        }
-        address
     }
 
     fn hear(&mut self) -> anyhow::Result<()> {
@@ -222,7 +217,12 @@ impl Crowd {
         let member = &mut self.members[index];
         let has_given = member.stage == Stage::Giving;
         let outcome = member.hear(clock::now(), channel, parts, &self.scene);
-        if let Some(time) = member.take_fetched() {
+        self.note(index, has_given, outcome);
+    }
+
+    /// What has come of a message.
+    fn note(&mut self, index: usize, has_given: bool, outcome: Outcome) {
+        if let Some(time) = self.members[index].take_fetched() {
             self.tally.get.record(time);
         }
         match outcome {
@@ -242,7 +242,14 @@ impl Crowd {
     }
 
     fn hear_node(&mut self, index: usize, parts: &[Bytes]) {
-        let (Some(since), [kind, uuid, .., data]) = (self.since, parts) else {
+        let [kind, uuid, .., data] = parts else {
+            return;
+        };
+        if self.members[index].awaits(uuid) {
+            let outcome = self.members[index].fetched(clock::now());
+            self.note(index, false, outcome);
+        }
+        let Some(since) = self.since else {
             return;
         };
         let Some(node) = self.scene.node_of(uuid) else {
@@ -254,7 +261,7 @@ impl Crowd {
             return;
         };
         let sender = node % usize::from(self.options.senders);
-        let is_ours = matches!(Kind::read(kind), Some(Kind::Node | Kind::Commit));
+        let is_ours = self.scene.is_sent(kind);
         let hearing = self.ledger.hear(index, sender, number);
         match hearing.filter(|_| is_ours) {
             Some(Hearing::Next | Hearing::After(_)) => {
@@ -269,7 +276,12 @@ impl Crowd {
     }
 
     fn say(&mut self, index: usize, channel: Channel, message: &[Part]) {
-        let pieces = frame(self.members[index].wire, message);
+        let wire = self.members[index].wire;
+        let is_pushed = wire == Wire::FourPorts && channel == Channel::Data;
+        let (channel, pieces) = match message.as_array().filter(|_| is_pushed) {
+            Some(node) => (Channel::Push, frame_pushed(&self.identities[index], node)),
+            None => (channel, frame(wire, message)),
+        };
         let conn = self.conns[index][channel as usize];
         self.driver.send(conn, pieces.into_iter().map(Piece::Bytes));
     }
@@ -310,7 +322,7 @@ impl Crowd {
         let own = (self.options.nodes as usize - sender).div_ceil(senders);
         let node = sender + senders * (number as usize % own);
         let time = stamp::nanoseconds_at(now);
-        let message = self.scene.message(self.options.what, node, number, time);
+        let message = self.scene.message(self.options.what(), node, number, time);
         self.tally.sent += 1;
         let bytes = message.iter().map(|part| replication::bytes(part) as u64);
         self.tally.bytes_sent += bytes.sum::<u64>();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringside::proto::pickle::{Dict, Limits, Pieces, Value, decode};
-use ringside::proto::replication::{Channel, Kind, Part, Wire};
+use ringside::proto::replication::{Channel, Generation, Kind, Part, Wire};
 
 use super::options::{Options, What};
 use super::scene::{Scene, dict};
@@ -51,8 +51,11 @@ pub(super) struct Member {
     /// It gives the scene if there is none.
     is_first: bool,
     began: Instant,
-    open: [bool; 3],
+    /// Connections that are open.
+    open: Vec<Channel>,
     missing: Vec<Value>,
+    /// The node that it has asked for, and when.
+    wanted: Option<Value>,
     asked: Instant,
     /// What it has to say.
     says: VecDeque<(Channel, Vec<Part>)>,
@@ -68,8 +71,9 @@ impl Member {
             name: format!("load-{}-{index}", options.seed),
             is_first: index == 0,
             began: now,
-            open: [false; 3],
+            open: Vec::new(),
             missing: Vec::new(),
+            wanted: None,
             asked: now,
             says: VecDeque::new(),
             fetched: None,
@@ -88,30 +92,50 @@ impl Member {
 
     /// One of its connections is open.
     pub(super) fn opened(&mut self, channel: Channel, options: &Options) {
-        self.open[channel as usize] = true;
+        self.open.push(channel);
         if channel == Channel::Ttl {
             self.says_on_ttl(b"INIT");
         }
-        if self.stage != Stage::Opening || self.open.contains(&false) {
-            return;
+        if self.stage == Stage::Opening && self.open.len() == self.wire.channels().len() {
+            self.stage = Stage::LoggingIn;
+            self.log_in(options);
         }
-        self.stage = Stage::LoggingIn;
-        let (role, password) = match self.is_first {
-            true => ("ADMIN", options.admin_password.as_str().into()),
-            false => ("CLIENT", Value::None),
-        };
+    }
+
+    fn log_in(&mut self, options: &Options) {
+        let admin_password = self.is_first.then_some(options.admin_password.as_str());
+        let server_password = options.server_password.as_str();
         let version = match self.wire {
-            Wire::Zmtp | Wire::FourPorts => &options.version_b,
+            Wire::FourPorts => &options.version_a,
+            Wire::Zmtp => &options.version_b,
             Wire::Tcp => &options.version_c,
         };
-        let login = dict([
-            ("AUTH_TYPE", role.into()),
+        let text = |text: Option<&str>| text.map_or(Value::None, Value::from);
+        // In generation A whoever gives a password says that it is an administrator's.
+        let (is_admin, passwords) = match self.wire.generation() {
+            Generation::A => {
+                let password = Some(server_password).filter(|password| !password.is_empty());
+                let password = admin_password.or(password);
+                (password.is_some(), vec![("PWD", text(password))])
+            }
+            Generation::Later => {
+                let server = ("S_PWD", server_password.into());
+                let admin = ("A_PWD", text(admin_password));
+                (self.is_first, vec![server, admin])
+            }
+        };
+        let mut login = vec![
+            (
+                "AUTH_TYPE",
+                ["CLIENT", "ADMIN"][usize::from(is_admin)].into(),
+            ),
             ("AUTH_ID", self.name.as_str().into()),
-            ("S_PWD", options.server_password.as_str().into()),
-            ("A_PWD", password),
-            ("VERSION", version.as_str().into()),
-        ]);
-        self.command(Kind::Auth, &login);
+        ];
+        login.extend(passwords);
+        login.push(("VERSION", version.as_str().into()));
+        let login = login.into_iter();
+        let login: Dict = login.map(|(key, value)| (key.into(), value)).collect();
+        self.command(Kind::Auth, &Value::Dict(login));
     }
 
     /// A message that is no node.
@@ -133,6 +157,21 @@ impl Member {
                 Outcome::Failed("a command is not understood".to_owned())
             }),
         }
+    }
+
+    /// Whether it waits for this node by the connection for data, which the scene of generation A
+    /// comes by.
+    pub(super) fn awaits(&self, uuid: &[u8]) -> bool {
+        let wanted = self.wanted.as_ref().and_then(Value::as_text);
+        self.stage == Stage::Fetching
+            && self.wire.generation() == Generation::A
+            && wanted.is_some_and(|wanted| wanted.as_bytes() == uuid)
+    }
+
+    /// The node has come that it has asked for.
+    pub(super) fn fetched(&mut self, now: Instant) -> Outcome {
+        self.fetched = Some(now.saturating_duration_since(self.asked));
+        self.fetch(now)
     }
 
     fn hear_command(&mut self, now: Instant, parts: &[Bytes], scene: &Scene) -> Option<Outcome> {
@@ -203,10 +242,15 @@ impl Member {
         for node in 0..scene.uuids().count() {
             let parts = scene.message(What::Node, node, 0, 0);
             let parts = parts.iter().map(|part| Value::Bytes(part.concat().into()));
-            let set = dict([
-                ("STATE", "SET".into()),
-                ("DATA", Value::List(parts.collect())),
-            ]);
+            let data = match self.wire.generation() {
+                Generation::A => {
+                    let names = ["type", "uuid", "owner", "dependencies", "data"];
+                    let names = names.map(Value::from).into_iter();
+                    Value::Dict(names.zip(parts).collect())
+                }
+                Generation::Later => Value::List(parts.collect()),
+            };
+            let set = dict([("STATE", "SET".into()), ("DATA", data)]);
             self.command(Kind::ServerSnapshot, &set);
         }
         self.command(Kind::ServerSnapshot, &dict([("STATE", "END".into())]));
@@ -218,20 +262,26 @@ impl Member {
                 self.missing = said.of("CATALOG")?.as_items()?.to_vec();
                 self.stage = Stage::Fetching;
             }
-            "SET" if self.stage == Stage::Fetching => {
-                self.fetched = Some(now.saturating_duration_since(self.asked));
+            "SET" if self.stage == Stage::Fetching && self.wire != Wire::FourPorts => {
+                return Some(self.fetched(now));
             }
             _ => return None,
         }
+        Some(self.fetch(now))
+    }
+
+    /// Asks for the next node, if one is missing.
+    fn fetch(&mut self, now: Instant) -> Outcome {
         // The original takes the last one first.
-        let Some(uuid) = self.missing.pop() else {
+        self.wanted = self.missing.pop();
+        let Some(uuid) = self.wanted.clone() else {
             self.command(Kind::Snapshot, &dict([("STATE", "DONE".into())]));
-            return Some(self.arrived(now));
+            return self.arrived(now);
         };
         self.asked = now;
         let get = dict([("STATE", "GET".into()), ("ID", uuid)]);
         self.command(Kind::Snapshot, &get);
-        Some(Outcome::None)
+        Outcome::None
     }
 
     fn arrived(&mut self, now: Instant) -> Outcome {
@@ -347,6 +397,59 @@ mod tests {
             assert_eq!(matches!(outcome, Outcome::Arrived(_)), next == "DONE");
         }
         assert_eq!(said(&mut member), [word(Kind::Snapshot, "DONE")]);
+    }
+
+    #[test]
+    fn in_generation_a_the_scene_comes_by_the_other_connection() {
+        let options = Options::of(&["--generation-a", "2", "--server-password", "pw"]).unwrap();
+        let scene = Scene::new(&options);
+        let mut member = Member::new(clock::now(), &options, 1);
+        let channels = Wire::FourPorts.channels();
+        for channel in &channels[..3] {
+            member.opened(*channel, &options);
+        }
+        assert_eq!(said(&mut member), [(None, None)], "one is missing");
+        member.opened(channels[3], &options);
+        let (_, login) = member.poll_say().unwrap();
+        let login = decode(&login[2].concat().into(), Limits::default()).unwrap();
+        let login = login.as_dict().unwrap();
+        assert_eq!(text(login, "PWD"), Some("pw"));
+        assert_eq!(text(login, "VERSION"), Some("0.1.26"));
+
+        tell(&mut member, &scene, Kind::Auth, &"RUNNING".into());
+        said(&mut member);
+        let catalogue = Value::List(vec!["one".into(), "two".into()]);
+        let offer = dict([("STATE", "INIT".into()), ("CATALOG", catalogue)]);
+        tell(&mut member, &scene, Kind::Snapshot, &offer);
+        assert_eq!(said(&mut member), [word(Kind::Snapshot, "GET")]);
+        let now = clock::now();
+        assert!(!member.awaits(b"one"), "it comes for another reason");
+        assert!(member.awaits(b"two"));
+        assert_eq!(member.fetched(now), Outcome::None);
+        assert!(member.take_fetched().is_some());
+        assert_eq!(said(&mut member), [word(Kind::Snapshot, "GET")]);
+        let outcome = member.fetched(now);
+        assert!(matches!(outcome, Outcome::Arrived(_)));
+        assert_eq!(said(&mut member), [word(Kind::Snapshot, "DONE")]);
+        assert!(!member.awaits(b"one"), "it has it");
+    }
+
+    #[test]
+    fn in_generation_a_the_scene_is_given_by_name() {
+        let options = Options::of(&["--generation-a", "2", "--nodes", "1"]).unwrap();
+        let scene = Scene::new(&options);
+        let mut member = Member::new(clock::now(), &options, 0);
+        tell(&mut member, &scene, Kind::Auth, &"LOBBY".into());
+        said(&mut member);
+        let accepted = state("ACCEPTED");
+        tell(&mut member, &scene, Kind::ServerSnapshot, &accepted);
+        let (_, set) = member.poll_say().unwrap();
+        let set = decode(&set[2].concat().into(), Limits::default()).unwrap();
+        let data = set.as_dict().and_then(|set| set.of("DATA")).unwrap();
+        let of = |key: &str| data.as_dict()?.of(key)?.as_bytes().cloned();
+        assert_eq!(of("type").unwrap(), "Object");
+        assert_eq!(of("uuid").unwrap(), *scene.uuids().next().unwrap());
+        assert!(of("data").unwrap().len() > 1000);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Clients of a collaborative session, and what they cost the server.
 //!
-//! Each client is one of generation B or C with its three connections: it logs in, brings or fetches
-//! the scene, answers signs of life, and gets what the senders send. Then others come late. All run on
-//! one thread.
+//! Each client is one of generation B or C with its three connections, or all are of generation A with
+//! four: it logs in, brings or fetches the scene, answers signs of life, and gets what the senders send.
+//! Then others come late. All run on one thread.
 
 mod crowd;
 mod ledger;
@@ -92,10 +92,11 @@ pub fn run(options: &Options, out: &mut impl Write) -> anyhow::Result<bool> {
     let mut result = Map::new();
     let mut put = |name: &str, value: Value| result.insert(name.to_owned(), value);
     put("kind", json!("collab"));
+    put("generation_a", json!(options.generation_a));
     put("generation_b", json!(options.generation_b));
-    put("generation_c", json!(options.generation_c));
+    put("generation_c", json!(options.generation_c()));
     put("senders", json!(options.senders));
-    let what = match options.what {
+    let what = match options.what() {
         What::Change => "change",
         What::Node => "node",
     };

@@ -19,8 +19,8 @@ pub enum What {
 /// What to do.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The session's first port: commands of generation B, and all of generation C. Data and signs of
-    /// life of generation B go to the two ports behind it.
+    /// The session's first port: commands of generations A and B, and all of generation C. What else
+    /// generation B has goes to the two ports behind it, and of generation A to the three.
     #[arg(long, default_value = "127.0.0.1:5555")]
     pub session: SocketAddr,
     /// The server's control port, whose numbers are added to the result.
@@ -35,12 +35,20 @@ pub struct Options {
     /// The administrator's password, which the first client gives.
     #[arg(long, default_value = "admin")]
     pub admin_password: String,
+    /// Clients of generation A (ZeroMQ, four ports), which have a session to themselves and always send
+    /// whole nodes; 0 to 500.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
+    pub generation_a: u16,
     /// Clients of generation B (ZeroMQ, three ports); 0 to 500.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=500))]
     pub generation_b: u16,
-    /// Clients of generation C (one port, three connections); 0 to 500.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(..=500))]
-    pub generation_c: u16,
+    /// Clients of generation C (one port, three connections); 0 to 500. 10 if this is not said, and none
+    /// beside generation A.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(..=500))]
+    pub generation_c: Option<u16>,
+    /// The version that clients of generation A say they are.
+    #[arg(long, default_value = "0.1.26")]
+    pub version_a: String,
     /// The version that clients of generation B say they are.
     #[arg(long, default_value = "0.9.11")]
     pub version_b: String,
@@ -50,9 +58,9 @@ pub struct Options {
     /// Clients that send, each to nodes of its own; 1 to 500. Clients of both generations do.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub senders: u16,
-    /// What they send.
-    #[arg(long, value_enum, default_value_t = What::Change)]
-    pub what: What,
+    /// What they send: changes if this is not said, and nodes with generation A.
+    #[arg(long, value_enum)]
+    pub what: Option<What>,
     /// Messages of each sender in a second; 0 to 100 000, and 0 sends nothing.
     #[arg(long, default_value_t = 50.0)]
     pub rate: f64,
@@ -92,6 +100,13 @@ impl Options {
         if !(0.0..=600.0).contains(&self.warmup) || !(0.0..=86_400.0).contains(&self.seconds) {
             bail!("--warmup is 0 to 600 and --seconds 0 to 86 400");
         }
+        let is_four = self.generation_a > 0;
+        if is_four && (self.generation_b > 0 || self.generation_c() > 0) {
+            bail!("a session has clients of generation A, or of generations B and C");
+        }
+        if is_four && self.what() == What::Change {
+            bail!("generation A has no changes: --what node");
+        }
         if self.clients() < 2 {
             bail!("a session has two clients at least");
         }
@@ -104,9 +119,23 @@ impl Options {
         Ok(())
     }
 
+    pub(super) fn generation_c(&self) -> u16 {
+        let otherwise = if self.generation_a > 0 { 0 } else { 10 };
+        self.generation_c.unwrap_or(otherwise)
+    }
+
+    /// What senders send.
+    pub(super) fn what(&self) -> What {
+        self.what.unwrap_or(match self.generation_a {
+            0 => What::Change,
+            1.. => What::Node,
+        })
+    }
+
     /// Clients that are there from the beginning.
     pub(super) fn clients(&self) -> usize {
-        usize::from(self.generation_b) + usize::from(self.generation_c)
+        let counts = [self.generation_a, self.generation_b, self.generation_c()];
+        counts.map(usize::from).iter().sum()
     }
 
     /// Those and the late ones.
@@ -114,12 +143,15 @@ impl Options {
         self.clients() + usize::from(self.joins)
     }
 
-    /// The generation of a client. They take turns, so that the senders, which are the first of them,
-    /// are of both.
+    /// The generation of a client. B and C take turns, so that the senders, which are the first of
+    /// them, are of both.
     pub(super) fn wire(&self, index: usize) -> Wire {
+        if self.generation_a > 0 {
+            return Wire::FourPorts;
+        }
         let (b, c) = (
             usize::from(self.generation_b),
-            usize::from(self.generation_c),
+            usize::from(self.generation_c()),
         );
         // The late ones take turns anew.
         let index = if index < b + c { index } else { index - b - c };
@@ -163,6 +195,23 @@ mod tests {
         let (b, c) = (Wire::Zmtp, Wire::Tcp);
         let wires: Vec<Wire> = (0..options.all()).map(|it| options.wire(it)).collect();
         assert_eq!(wires, [b, c, b, c, c, c, c, b, c, b]);
+    }
+
+    #[test]
+    fn generation_a_is_alone_and_sends_nodes() {
+        let options = Options::of(&["--generation-a", "2", "--joins", "1"]).unwrap();
+        options.check().unwrap();
+        assert_eq!((options.clients(), options.what()), (2, What::Node));
+        assert!((0..options.all()).all(|index| options.wire(index) == Wire::FourPorts));
+        for (wrong, reason) in [
+            (["--generation-b", "1"], "of generation A, or of"),
+            (["--generation-c", "1"], "of generation A, or of"),
+            (["--what", "change"], "no changes"),
+        ] {
+            let all = [&["--generation-a", "2"], &wrong[..]].concat();
+            let refused = Options::of(&all).unwrap().check().unwrap_err();
+            assert!(refused.to_string().contains(reason), "{refused}");
+        }
     }
 
     #[test]

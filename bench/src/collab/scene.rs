@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use ringside::base::prng::Prng;
 use ringside::proto::pickle::{Dict, Pieces, Value, encode};
-use ringside::proto::replication::{Kind, Part};
+use ringside::proto::replication::{Generation, Kind, Part};
 
 use super::options::{Options, What};
 use crate::stamp;
+
+/// What a node of generation A is.
+const TYPE: &[u8] = b"Object";
 
 /// What a text before a node's number in its uuid says: which run has made it.
 const UUID_HEAD_BYTES: usize = "00000000-0000-4000-8000-".len();
@@ -25,6 +28,8 @@ pub(super) struct Scene {
     data: Vec<Bytes>,
     change: Bytes,
     no_dependencies: Bytes,
+    /// What a node begins with.
+    kind: Bytes,
 }
 
 impl Scene {
@@ -52,7 +57,16 @@ impl Scene {
             data: Pieces::of(&object(noise)),
             change: encode(&change).into(),
             no_dependencies: encode(&Value::List(Vec::new())).into(),
+            kind: match options.wire(0).generation() {
+                Generation::A => Bytes::from_static(TYPE),
+                Generation::Later => Bytes::copy_from_slice(&Kind::Node.part()),
+            },
         }
+    }
+
+    /// Whether a message with this first part is one of those that senders send.
+    pub(super) fn is_sent(&self, kind: &[u8]) -> bool {
+        self.kind == kind || Kind::read(kind) == Some(Kind::Commit)
     }
 
     /// The uuids of all nodes.
@@ -77,17 +91,17 @@ impl Scene {
     ) -> Vec<Part> {
         let uuid = vec![self.uuids[node].clone()];
         let dependencies = vec![self.no_dependencies.clone()];
-        let part = |kind: Kind| vec![Bytes::copy_from_slice(&kind.part())];
         match what {
             What::Node => {
                 let owner = vec![Bytes::from_static(b"COMMON")];
                 let mut data = self.data.clone();
                 data[0] = marked(&data[0], number, nanoseconds);
-                vec![part(Kind::Node), uuid, owner, dependencies, data]
+                vec![vec![self.kind.clone()], uuid, owner, dependencies, data]
             }
             What::Change => {
                 let change = vec![marked(&self.change, number, nanoseconds)];
-                vec![part(Kind::Commit), uuid, dependencies, change]
+                let kind = Bytes::copy_from_slice(&Kind::Commit.part());
+                vec![vec![kind], uuid, dependencies, change]
             }
         }
     }
@@ -155,6 +169,16 @@ mod tests {
         assert_eq!(scene.node_of(&parts[1]), Some(0));
         assert_eq!(stamp::find(&parts[3]), Some((5, 6)));
         assert!(parts[3].len() < 300, "{}", parts[3].len());
+    }
+
+    #[test]
+    fn a_node_of_generation_a_begins_with_its_type() {
+        let scene = scene(&["--generation-a", "2"]);
+        let message = scene.message(What::Node, 1, 5, 6);
+        let kind = message[0].concat();
+        assert_eq!(kind, TYPE);
+        assert!(scene.is_sent(&kind) && !scene.is_sent(&Kind::Node.part()));
+        assert_eq!(stamp::find(&message[4].concat()), Some((5, 6)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::connection::{Error, Event, USER};
+use super::four_ports::{self, Pairs, Unpaired};
 use super::tcp::Reader;
 use super::{Channel, Wire};
 use crate::proto::zmtp::{self, Own};
@@ -21,11 +22,15 @@ enum State {
 ///
 /// Nothing but what [`ClientConnection::poll_transmit`] gives may be sent before
 /// [`Event::Opened`]: ZMTP takes no message before both sides have said who they are.
+///
+/// Commands and nodes of generation A come as those of the later ones do: with a number first, and
+/// in five parts.
 #[derive(Debug)]
 pub struct ClientConnection {
     wire: Wire,
     channel: Channel,
     state: State,
+    pairs: Pairs,
     out: VecDeque<Bytes>,
     events: VecDeque<Event>,
 }
@@ -69,6 +74,7 @@ impl ClientConnection {
             wire,
             channel,
             state,
+            pairs: Pairs::default(),
             out,
             events,
         }
@@ -102,9 +108,12 @@ impl ClientConnection {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        match &mut self.state {
-            State::Tcp(reader) => reader.poll_event(),
-            State::Zmtp(session) => Some(match session.poll_event()? {
+        loop {
+            let session = match &mut self.state {
+                State::Tcp(reader) => return reader.poll_event(),
+                State::Zmtp(session) => session,
+            };
+            let event = match session.poll_event()? {
                 zmtp::Event::Ready(peer) if peer.socket_type != self.server_type() => {
                     Event::Failed(Error::SocketType)
                 }
@@ -113,9 +122,30 @@ impl ClientConnection {
                     channel: self.channel,
                     identity: peer.identity.into(),
                 },
-                zmtp::Event::Message(parts) => Event::Message(parts),
+                zmtp::Event::Message(parts) => match self.message(parts) {
+                    Some(event) => event,
+                    None => continue,
+                },
                 zmtp::Event::Failed(error) => Event::Failed(error.into()),
-            }),
+            };
+            return Some(event);
+        }
+    }
+
+    /// `None` where a message is half a node.
+    fn message(&mut self, parts: Vec<Bytes>) -> Option<Event> {
+        match (self.wire, self.channel) {
+            (Wire::FourPorts, Channel::Command) => Some(Event::Message(
+                // What is no command is left as it is.
+                four_ports::command(&parts).map_or(parts, Vec::from),
+            )),
+            (Wire::FourPorts, Channel::Data) => match self.pairs.take(parts) {
+                Ok((_, node)) => node.map(Event::Message),
+                Err(Unpaired) => Some(Event::Failed(Error::Pair)),
+            },
+            (Wire::FourPorts, Channel::Ttl | Channel::Push) | (Wire::Zmtp | Wire::Tcp, _) => {
+                Some(Event::Message(parts))
+            }
         }
     }
 }

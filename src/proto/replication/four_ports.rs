@@ -22,7 +22,7 @@ const COUNT: &[u8] = b"\x80\x04K\x01.";
 const HEAD_BYTES_MAX: usize = 4 << 20;
 
 /// Who sends nodes, in the server's own messages.
-const SERVER: &[u8] = b"SERVER_PUSH";
+pub(super) const SERVER: &[u8] = b"SERVER_PUSH";
 
 /// The parts of a command with its number first. `None` if they are no command.
 pub fn command(parts: &[Bytes]) -> Option<[Bytes; 3]> {
@@ -33,23 +33,17 @@ pub fn command(parts: &[Bytes]) -> Option<[Bytes; 3]> {
     Some([number, owner.clone(), body.clone()])
 }
 
-/// What a message is to these clients: a node is two.
-pub(super) fn messages(parts: &[Part]) -> Vec<Vec<Part>> {
+/// What a message is on the wire: a node is two, and says who sends it.
+pub(super) fn messages(sender: Bytes, parts: &[Part]) -> Vec<Vec<Part>> {
     let fixed = |bytes: &'static [u8]| vec![Bytes::from_static(bytes)];
     match parts {
         [kind, uuid, owner, dependencies, data] => {
             let head = [uuid, owner, kind].map(Part::clone);
             let [uuid, owner, kind] = head;
+            let sender = vec![sender];
             let count = fixed(COUNT);
             vec![
-                vec![
-                    fixed(SERVER),
-                    uuid,
-                    owner,
-                    kind,
-                    count,
-                    dependencies.clone(),
-                ],
+                vec![sender, uuid, owner, kind, count, dependencies.clone()],
                 vec![data.clone()],
             ]
         }
@@ -149,11 +143,13 @@ mod tests {
         assert_eq!(Kind::read(&numbered[0]), Some(Kind::Kick));
         assert_eq!(numbered[1..], [part(b"bob"), part(b"N.")]);
         let parts = numbered.map(|part| vec![part]);
-        assert_eq!(messages(&parts), [named.map(|part| vec![part]).to_vec()]);
+        let said = messages(part(b""), &parts);
+        assert_eq!(said, [named.map(|part| vec![part]).to_vec()]);
         assert_eq!(
             command(&[part(b"bob"), part(b"RepConfigCommand"), part(b"N.")]),
             None
         );
-        assert_eq!(messages(&[vec![part(b"PING")]]), [[vec![part(b"PING")]]]);
+        let ping = [vec![part(b"PING")]];
+        assert_eq!(messages(part(b""), &ping), [ping]);
     }
 }

@@ -17,12 +17,15 @@ pub fn frame(wire: Wire, parts: &[Part]) -> Vec<Bytes> {
     match wire {
         Wire::Zmtp => framed.zmtp(parts),
         Wire::Tcp => framed.tcp(parts),
-        Wire::FourPorts => {
-            for message in four_ports::messages(parts) {
-                framed.zmtp(&message);
-            }
-        }
+        Wire::FourPorts => framed.four_ports(Bytes::from_static(four_ports::SERVER), parts),
     }
+    framed.finish()
+}
+
+/// A node as a client of generation A sends it, by a connection whose socket has no identity.
+pub fn frame_pushed(identity: &str, parts: &[Part; 5]) -> Vec<Bytes> {
+    let mut framed = Framed::default();
+    framed.four_ports(Bytes::copy_from_slice(identity.as_bytes()), parts);
     framed.finish()
 }
 
@@ -37,6 +40,12 @@ impl Framed {
         for (place, part) in parts.iter().enumerate() {
             zmtp::part_head(bytes(part), place + 1 < parts.len(), &mut self.small);
             self.part(part);
+        }
+    }
+
+    fn four_ports(&mut self, sender: Bytes, parts: &[Part]) {
+        for message in four_ports::messages(sender, parts) {
+            self.zmtp(&message);
         }
     }
 

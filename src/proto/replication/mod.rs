@@ -19,7 +19,7 @@ mod tcp;
 
 pub use client::ClientConnection;
 pub use connection::{Connection, Error, Event, Port};
-pub use frame::{Part, bytes, frame};
+pub use frame::{Part, bytes, frame, frame_pushed};
 pub use kind::Kind;
 
 /// How messages are framed.
@@ -48,6 +48,26 @@ impl Wire {
         match self {
             Self::FourPorts => Generation::A,
             Self::Zmtp | Self::Tcp => Generation::Later,
+        }
+    }
+
+    /// What a client's connections carry.
+    pub fn channels(self) -> &'static [Channel] {
+        const ALL: [Channel; Channel::COUNT] =
+            [Channel::Command, Channel::Data, Channel::Ttl, Channel::Push];
+        match self {
+            Self::FourPorts => &ALL,
+            Self::Zmtp | Self::Tcp => &ALL[..3],
+        }
+    }
+
+    /// The port that a channel is at, counted from a session's first.
+    pub fn port(self, channel: Channel) -> u16 {
+        match (self, channel) {
+            (Self::Tcp, _) | (_, Channel::Command) => 0,
+            (Self::Zmtp | Self::FourPorts, Channel::Data) => 1,
+            (Self::Zmtp, Channel::Ttl) | (_, Channel::Push) => 2,
+            (Self::FourPorts, Channel::Ttl) => 3,
         }
     }
 }
