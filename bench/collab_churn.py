@@ -35,7 +35,8 @@ class Gone(Exception):
 class Link:
     def __init__(self, user, place):
         self.user, self.buffer, self.at = user, bytearray(), 0
-        self.socket = socket.create_connection(("127.0.0.1", PORT + (place if user.is_zmtp else 0)), timeout=5)
+        port = PORT + (place if user.is_zmtp else 0)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(user.address, 0))
         user.links.append(self)
         if user.is_zmtp:
             ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x10" + user.identity
@@ -109,6 +110,8 @@ class User:
 
     def __init__(self, name, dice, is_admin=False):
         self.name, self.dice, self.is_admin = name, dice, is_admin
+        # Whoever says wrong passwords makes others of the same address wait.
+        self.address = f"127.0.{dice.randrange(1, 250)}.{dice.randrange(1, 250)}"
         self.is_zmtp, self.identity, self.links = dice.random() < 0.5, uuid.UUID(int=dice.getrandbits(128)).bytes, []
 
     def say(self, kind, value, owner=None):
@@ -150,7 +153,7 @@ class User:
         self.say(SNAPSHOT, {"STATE": "REQUEST_INIT"})
         catalogue = self.hear(SNAPSHOT)["CATALOG"]
         for node in reversed(catalogue):
-            if self.dice.random() < 0.001:
+            if self.dice.random() < 0.3 / len(catalogue):
                 raise Gone("in the middle of the scene")
             self.say(SNAPSHOT, {"STATE": "GET", "ID": node})
             data = self.hear(SNAPSHOT)["DATA"]
@@ -171,6 +174,9 @@ class User:
             with guard:
                 if len(nodes) < 200:
                     nodes.append(parts[1].decode())
+                else:
+                    # In the place of an older one: the scene stays as big as it is.
+                    parts[1] = node.encode()
             self.data.send(parts)
             count("node")
         elif what < 60:

@@ -26,7 +26,7 @@ RUST_LOG=warn "$server" serve -c "$dir/config.json" 2> "$dir/server.log" &
 pid=$!
 trap 'kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; rm -rf "$dir"' EXIT
 for _ in $(seq 100); do
-  curl -s -o /dev/null "http://127.0.0.1:$control/readyz" && break
+  curl -sf -o /dev/null "http://127.0.0.1:$control/readyz" && break
   sleep 0.1
 done
 if ! python3 bench/collab_churn.py "$port" "$control" "$pid" "$seconds" "$seed" \
