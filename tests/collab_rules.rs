@@ -376,7 +376,7 @@ fn an_identity_belongs_to_one_client() {
     let other = table.come("bob", Wire::Tcp, false);
     let taken = State::Out("FAILED: client already logged in".to_owned());
     assert_eq!(table.clients[other].state, taken);
-    for link in table.clients[1].links {
+    for link in table.clients[1].links.clone() {
         table.stage.drop_link(link);
     }
     table.clients.truncate(3);

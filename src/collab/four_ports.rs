@@ -4,6 +4,8 @@
 //! not know, and a change of the later ones is nothing that generation A understands. Whoever comes
 //! first decides, and whoever has a scene.
 
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,16 +25,6 @@ const TABLE_EVERY_MAX: Duration = Duration::from_secs(1);
 /// How long an answer to who offers a scene waits. The thread that reads it dies of it if the one that
 /// has made the offer has not noted that yet, which it does once the offer is sent.
 const ANSWER_AFTER: Duration = Duration::from_millis(250);
-
-/// When a removal is told again: it overtakes nodes that were sent before, which bring back to a client
-/// what is gone.
-const AGAIN_AFTER: Duration = Duration::from_secs(2);
-
-/// Removals that wait to be told again; the first one goes out early where there are more.
-const AGAIN_MAX: usize = 4096;
-
-/// A removal that is told again: when, who has removed, and what.
-pub(super) type Again = (Instant, Bytes, Bytes);
 
 /// A node that a client was sent while it fetches the scene. Commands overtake nodes, which come by
 /// another connection: what happens to the node meanwhile is told once the client asks for more.
@@ -178,7 +170,7 @@ impl Session {
         for other in self.users.clone() {
             let is_waiting = self
                 .user(&other)
-                .is_some_and(|user| user.join == Join::Lobby)
+                .is_some_and(|user| user.join == Join::Lobby && !user.will_ask)
                 && !self.has_offered(&other);
             if other != *from && is_waiting && self.generation_of(&other) == Generation::A {
                 self.offer(&other);
@@ -251,31 +243,35 @@ impl Session {
         self.send(identity, Channel::Command, &message);
     }
 
-    /// A node was removed.
-    pub(super) fn tell_again(&mut self, now: Instant, from: &Bytes, uuid: &Bytes) {
-        let again = (now + AGAIN_AFTER, from.clone(), uuid.clone());
-        self.again.push_back(again);
-        if self.again.len() > AGAIN_MAX {
-            self.tell_first_again();
+    /// Tells all users but one of the owner that nodes have, and not who waits for one of them: that is
+    /// told once it has come. Told twice, the second time may undo what the user has done by then.
+    pub(super) fn tell_owner(
+        &mut self,
+        but: Option<&Bytes>,
+        uuids: &[Bytes],
+        message: &Rc<Message>,
+    ) {
+        for identity in self.users.clone() {
+            let is_told = self.user(&identity).is_some_and(|user| {
+                let given = user.given_uuid();
+                user.waits_for_data.is_none() && !given.is_some_and(|given| uuids.contains(given))
+            });
+            if is_told && Some(&identity) != but {
+                self.send(&identity, Channel::Command, message);
+            }
         }
     }
 
-    /// Tells again what is due.
-    pub(super) fn take_again(&mut self, now: Instant) {
-        while self.again.front().is_some_and(|(due, _, _)| *due <= now) {
-            self.tell_first_again();
+    /// Nodes come from somebody who has not logged in, and who is told so in the words of generation A
+    /// even if nothing else has told that it is of that.
+    pub(super) fn turn_away_pushing(&mut self, identity: &Bytes, address: IpAddr) {
+        if let Some(client) = self.clients.get_mut(identity)
+            && client.address == address
+            && client.is_undecided()
+        {
+            client.wire = Wire::FourPorts;
         }
-    }
-
-    fn tell_first_again(&mut self) {
-        let Some((_, from, uuid)) = self.again.pop_front() else {
-            return;
-        };
-        if self.repository.node(&uuid).is_none() {
-            let text = Value::Text(String::from_utf8_lossy(&uuid).into_owned());
-            let message = Message::of_server(Kind::Delete, Subject::None, &text);
-            self.tell_others(Some(&from), &message);
-        }
+        self.turn_away(identity);
     }
 
     /// Tells all users what has changed in the table of users, which in generation A is the only way

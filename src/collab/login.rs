@@ -171,6 +171,9 @@ impl Session {
             State::Waiting | State::Filling { .. } => "LOBBY",
             State::Active => "RUNNING",
         };
+        if let Some(user) = self.user(identity) {
+            user.will_ask = answer == "RUNNING";
+        }
         let message = Message::of_server(Kind::Auth, Subject::None, &answer.into());
         self.send(identity, Channel::Command, &message);
     }

@@ -6,6 +6,7 @@
 //! it: nothing reaches a client that its loader could run.
 
 mod admin;
+mod again;
 pub mod door;
 mod fold;
 mod four_ports;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
 use super::outbox::OWN_BYTES_MAX;
-use super::repository::Full;
+use super::repository::{COMMON, Full};
 use super::session::{Join, PICKLE, Reception, Session, State};
 use crate::proto::pickle::{self, Dict, Pieces, Rules, Scanner, Summary, Value, decode};
 use crate::proto::replication::{Channel, Generation, Kind, bytes};
@@ -26,16 +26,6 @@ const METADATA_MAX: usize = 256;
 const METADATA_BYTES_MAX: usize = 1 << 20;
 /// Bytes of what all users say: a table of all of it goes to each of them.
 const TABLE_BYTES_MAX: usize = OWN_BYTES_MAX / 4;
-
-/// What gives nodes to somebody: one message, or one for each node in generation A.
-pub(super) fn rights(generation: Generation, uuids: &[Bytes], owner: &str) -> Vec<Value> {
-    let text = |uuid: &Bytes| Value::Text(String::from_utf8_lossy(uuid).into_owned());
-    let said = |uuids| dict([("uuid", uuids), ("owner", owner.into())]);
-    match generation {
-        Generation::A => uuids.iter().map(text).map(said).collect(),
-        Generation::Later => vec![said(Value::List(uuids.iter().map(text).collect()))],
-    }
-}
 
 /// What is kept of a whole node.
 pub(super) fn node_record(generation: Generation, parts: &[Bytes; 5]) -> Record {
@@ -247,6 +237,12 @@ impl Session {
             self.statistics.refused_rights += 1;
             return;
         }
+        // Two have locked a node at once: whoever comes second has done so already, and hears of the
+        // other's lock before the echo of its own.
+        let is_taken = uuids.iter().any(|uuid| {
+            let node = self.repository.node(uuid.as_bytes());
+            node.is_some_and(|node| node.owner != COMMON && node.owner != name)
+        });
         let new = Bytes::copy_from_slice(owner.as_bytes());
         let known: Vec<Bytes> = uuids
             .iter()
@@ -256,8 +252,8 @@ impl Session {
         if known.is_empty() {
             self.statistics.refused_messages += 1;
         } else if known.len() == uuids.len() {
-            let but = unechoed(generation, identity);
-            self.tell_others(but, &Message::relayed(Subject::None, parts));
+            let but = unechoed(generation, identity).filter(|_| !is_taken);
+            self.tell_owner(but, &known, &Message::relayed(Subject::None, parts));
         } else {
             self.tell_rights(generation, &known, owner);
         }
@@ -265,9 +261,16 @@ impl Session {
 
     /// Tells all users that nodes have another owner.
     pub(super) fn tell_rights(&mut self, generation: Generation, uuids: &[Bytes], owner: &str) {
-        for value in rights(generation, uuids, owner) {
+        let text = |uuid: &Bytes| Value::Text(String::from_utf8_lossy(uuid).into_owned());
+        let said: Vec<(&[Bytes], Value)> = match generation {
+            // One message for each node.
+            Generation::A => uuids.chunks(1).map(|one| (one, text(&one[0]))).collect(),
+            Generation::Later => vec![(uuids, Value::List(uuids.iter().map(text).collect()))],
+        };
+        for (uuids, value) in said {
+            let value = dict([("uuid", value), ("owner", owner.into())]);
             let message = Message::of_server(Kind::Right, Subject::None, &value);
-            self.tell_others(None, &message);
+            self.tell_owner(None, uuids, &message);
         }
     }
 
@@ -286,7 +289,7 @@ impl Session {
         if self.repository.delete(&uuid) {
             self.keep(|| Record::Delete(uuid.clone()));
             if self.generation_of(from) == Generation::A {
-                self.tell_again(now, from, &uuid);
+                self.tell_again(now, &uuid);
             }
         }
         for identity in self.users.clone() {

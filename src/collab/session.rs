@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::again::Again;
 use super::fold::{FoldJob, Folded};
-use super::four_ports::Again;
 use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
-use super::outbox::Outbox;
 use super::relay::is_compact;
 use super::repository::Repository;
 use super::scene::{Change, Scene};
@@ -227,7 +226,7 @@ impl Session {
         (wire, channel, identity): (Wire, Channel, Bytes),
     ) -> bool {
         if channel == Channel::Push && self.user(&identity).is_none() {
-            self.turn_away(&identity);
+            self.turn_away_pushing(&identity, address);
             return false;
         }
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&identity) {
@@ -240,12 +239,7 @@ impl Session {
             .or_insert_with(|| Client {
                 wire,
                 address,
-                lanes: [(); Channel::COUNT].map(|()| Lane {
-                    conn: None,
-                    outbox: Outbox::new(),
-                    is_busy: false,
-                    progress: (now, 0),
-                }),
+                lanes: [(); Channel::COUNT].map(|()| Lane::new(now)),
                 user: None,
                 login: None,
                 offered: None,
@@ -435,8 +429,7 @@ impl Session {
                 continue;
             }
             if lane.outbox.is_ready(logged) {
-                lane.is_busy = true;
-                return Some((conn, lane.outbox.take(wire, logged)));
+                return Some((conn, lane.hand_over(wire, logged)));
             }
             // A connection is here once, because it is made dirty again only from here.
             if !self.gated.contains(&conn) {
@@ -470,8 +463,7 @@ impl Session {
         let offers = self.clients.values();
         let offers = offers.filter_map(|client| client.offered.as_ref().map(|(due, _)| *due));
         let tick = (!self.clients.is_empty()).then_some(self.next_tick);
-        let again = self.again.front().map(|(due, _, _)| *due);
-        let soon = [self.next_table, again].into_iter().flatten();
+        let soon = [self.next_table, self.next_again()].into_iter().flatten();
         leaving
             .chain(logins)
             .chain(offers)

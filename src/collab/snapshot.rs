@@ -142,10 +142,10 @@ impl Session {
         for other in self.users.clone() {
             // Whoever has no answer to its login yet will ask, as the answer says that there is a
             // scene.
-            let is_answered = self
+            let is_waiting = self
                 .user(&other)
-                .is_some_and(|user| user.waits_for_data.is_none());
-            if other != *identity && is_answered && !self.has_offered(&other) {
+                .is_some_and(|user| user.waits_for_data.is_none() && !user.will_ask);
+            if other != *identity && is_waiting && !self.has_offered(&other) {
                 self.offer(&other);
             }
         }
@@ -197,6 +197,9 @@ impl Session {
             return;
         };
         let id = asked.of("ID").and_then(Value::as_text);
+        if let Some(user) = self.user(identity) {
+            user.will_ask = false;
+        }
         match (asked.of("STATE").and_then(Value::as_text), id) {
             (Some("REQUEST_INIT"), _) if self.state == State::Active => self.offer(identity),
             (Some("GET"), Some(id)) if self.state == State::Active => self.give(identity, id),

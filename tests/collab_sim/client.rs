@@ -1,14 +1,16 @@
 //! A client as the original behaves: what it does with each message, and what it cannot deal with.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringside::base::ids::ConnId;
 use ringside::proto::deepdiff::fold;
 use ringside::proto::pickle::{Dict, Limits, Value, encode};
-use ringside::proto::replication::{Channel, Kind, Port, Wire, frame};
+use ringside::proto::replication::{Channel, Generation, Kind, Wire, frame};
 
+use super::four::{self, PORTS};
+use super::outgoing::Outgoing;
 use super::stage::Stage;
 use super::value;
 
@@ -39,13 +41,16 @@ pub(crate) struct Client {
     pub(crate) is_admin: bool,
     pub(crate) wire: Wire,
     identity: Bytes,
-    pub(crate) links: [ConnId; 3],
+    /// By channel.
+    pub(crate) links: Vec<ConnId>,
     pub(crate) state: State,
     pub(crate) scene: BTreeMap<Bytes, Node>,
     /// What it knows of each user.
     pub(crate) users: BTreeMap<String, Dict>,
     /// What it has sent and has not arrived, by channel.
-    pub(crate) outgoing: [VecDeque<u8>; 3],
+    outgoing: Vec<Outgoing>,
+    /// The first half of a node of generation A.
+    half: Vec<Vec<Bytes>>,
     catalogue: Vec<Bytes>,
     current: Bytes,
     late: Vec<Vec<Bytes>>,
@@ -57,7 +62,8 @@ pub(crate) struct Client {
 /// How long a client waits for a sign of life: its timeout, and a second.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 
-const PORTS: [Port; 3] = [Port::First, Port::Second, Port::Third];
+/// What nodes of generation A are here.
+const TYPE: &[u8] = b"Thing";
 
 /// A dict of text keys.
 pub(crate) fn dict<const N: usize>(entries: [(&str, Value); N]) -> Value {
@@ -86,6 +92,9 @@ pub(crate) fn hello(wire: Wire, channel: Channel, identity: &[u8]) -> Vec<u8> {
             hello.extend(identity);
             hello.push(b"CDT"[channel as usize]);
         }
+        Wire::FourPorts if channel == Channel::Push => {
+            hello = four::hello(PORTS[usize::from(wire.port(channel))], identity);
+        }
         Wire::Zmtp | Wire::FourPorts => {
             hello.extend(b"\xff\0\0\0\0\0\0\0\x11\x7f\x03\x01NULL");
             hello.resize(64, 0);
@@ -109,65 +118,89 @@ impl Client {
         is_admin: bool,
     ) -> Self {
         let identity: Bytes = [number.to_be_bytes(), [7; 8]].concat().into();
-        let links = [0, 1, 2].map(|channel| match wire {
-            Wire::Zmtp | Wire::FourPorts => stage.connect(PORTS[channel], wire),
-            Wire::Tcp => stage.connect(Port::First, wire),
-        });
+        let channels = wire.channels().iter();
+        let links = channels.map(|channel| connect(stage, wire, *channel));
         let mut client = Self {
             name,
             is_admin,
             wire,
             identity,
-            links,
+            links: links.collect(),
             state: State::Auth,
             scene: BTreeMap::new(),
             users: BTreeMap::new(),
-            outgoing: [(); 3].map(|()| VecDeque::new()),
+            outgoing: wire
+                .channels()
+                .iter()
+                .map(|_| Outgoing::default())
+                .collect(),
+            half: Vec::new(),
             catalogue: Vec::new(),
             current: Bytes::new(),
             late: Vec::new(),
             removed: BTreeSet::new(),
             heard: stage.now,
         };
-        for channel in [Channel::Command, Channel::Data, Channel::Ttl] {
-            client.greet(channel);
+        for channel in wire.channels() {
+            client.greet(*channel);
         }
-        let login = dict([
-            (
-                "AUTH_TYPE",
-                if is_admin { "ADMIN" } else { "CLIENT" }.into(),
-            ),
-            ("AUTH_ID", client.name.as_str().into()),
-            ("S_PWD", "pw".into()),
-            ("A_PWD", if is_admin { "adm".into() } else { Value::None }),
-            ("VERSION", "0.9.11".into()),
-        ]);
+        let login = match wire.generation() {
+            Generation::A => {
+                let password = ["pw", "adm"][usize::from(is_admin)];
+                four::login(&client.name, Some(password), "0.1.26")
+            }
+            Generation::Later => dict([
+                (
+                    "AUTH_TYPE",
+                    if is_admin { "ADMIN" } else { "CLIENT" }.into(),
+                ),
+                ("AUTH_ID", client.name.as_str().into()),
+                ("S_PWD", "pw".into()),
+                ("A_PWD", if is_admin { "adm".into() } else { Value::None }),
+                ("VERSION", "0.9.11".into()),
+            ]),
+        };
         client.say(Kind::Auth, &login);
         client.send(Channel::Ttl, &[Bytes::from_static(b"INIT")]);
         client
     }
 
     fn greet(&mut self, channel: Channel) {
-        self.outgoing[channel as usize].extend(hello(self.wire, channel, &self.identity));
+        let hello = hello(self.wire, channel, &self.identity);
+        self.outgoing[channel as usize].begin(hello);
+    }
+
+    fn is_four(&self) -> bool {
+        self.wire.generation() == Generation::A
     }
 
     /// One of its connections breaks and is made again.
     pub(crate) fn reconnect(&mut self, stage: &mut Stage, channel: usize) {
-        let port = match self.wire {
-            Wire::Zmtp | Wire::FourPorts => PORTS[channel],
-            Wire::Tcp => Port::First,
-        };
-        let old = std::mem::replace(&mut self.links[channel], stage.connect(port, self.wire));
-        self.greet([Channel::Command, Channel::Data, Channel::Ttl][channel]);
+        let (place, channel) = (channel, self.wire.channels()[channel]);
+        let new = connect(stage, self.wire, channel);
+        let old = std::mem::replace(&mut self.links[place], new);
+        self.greet(channel);
         stage.drop_link(old);
     }
 
     /// Puts a message on its way.
     pub(crate) fn send(&mut self, channel: Channel, parts: &[Bytes]) {
-        let parts: Vec<Vec<Bytes>> = parts.iter().map(|part| vec![part.clone()]).collect();
-        for piece in frame(self.wire, &parts) {
-            self.outgoing[channel as usize].extend(piece);
+        if self.is_four() && channel == Channel::Data {
+            let mut node: [Bytes; 5] = parts.to_vec().try_into().expect("whole nodes only");
+            node[0] = Bytes::from_static(TYPE);
+            let pushed = four::pushed(&self.identity, &node);
+            self.outgoing[Channel::Push as usize].push(pushed);
+            return;
         }
+        let parts: Vec<Vec<Bytes>> = parts.iter().map(|part| vec![part.clone()]).collect();
+        let message = frame(self.wire, &parts).concat();
+        self.outgoing[channel as usize].push(message);
+    }
+
+    /// Whether all of its nodes and changes have arrived.
+    pub(crate) fn has_sent_data(&self) -> bool {
+        let channel = [Channel::Data, Channel::Push][usize::from(self.is_four())];
+        self.outgoing[channel as usize].is_empty()
     }
 
     /// Puts a command on its way.
@@ -182,15 +215,14 @@ impl Client {
 
     /// Up to so many of the bytes that it has sent arrive.
     pub(crate) fn flush(&mut self, stage: &mut Stage, channel: usize, count: usize) {
-        let outgoing = &mut self.outgoing[channel];
-        let bytes: Vec<u8> = outgoing.drain(..count.min(outgoing.len())).collect();
+        let bytes = self.outgoing[channel].take(count);
         if !bytes.is_empty() {
             stage.input(self.links[channel], &bytes);
         }
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        self.outgoing.iter().all(VecDeque::is_empty)
+        self.outgoing.iter().all(Outgoing::is_empty)
     }
 
     /// Whether the client still has its connections.
@@ -200,8 +232,40 @@ impl Client {
             .all(|link| stage.links.get(link).is_some_and(|link| !link.is_closed))
     }
 
+    /// All that it has sent arrives.
+    pub(crate) fn flush_all(&mut self, stage: &mut Stage) {
+        for channel in 0..self.links.len() {
+            self.flush(stage, channel, usize::MAX);
+        }
+    }
+
     /// Takes what has arrived. Data come first: whatever commands came after them may concern them.
     pub(crate) fn listen(&mut self, stage: &mut Stage) {
+        self.listen_to_life(stage);
+        self.listen_to_data(stage);
+        self.listen_to_commands(stage);
+    }
+
+    /// Takes what has arrived with commands first, which have overtaken the data. Nothing makes good
+    /// for an owner that was told of before the node came: data come before that.
+    pub(crate) fn listen_overtaken(&mut self, stage: &mut Stage) {
+        self.listen_to_life(stage);
+        for parts in stage.received(self.links[Channel::Command as usize]) {
+            let [kind, _, body] = self.numbered(&parts);
+            if Kind::read(&kind) == Some(Kind::Right) {
+                let said = value(&body);
+                let uuid = said.as_dict().unwrap().of("uuid").unwrap();
+                let uuid = Bytes::copy_from_slice(uuid.as_text().unwrap().as_bytes());
+                if !self.scene.contains_key(&uuid) {
+                    self.listen_to_data(stage);
+                }
+            }
+            self.command(&parts);
+        }
+        self.listen_to_data(stage);
+    }
+
+    fn listen_to_life(&mut self, stage: &mut Stage) {
         for _ in stage.received(self.links[Channel::Ttl as usize]) {
             self.send(Channel::Ttl, &[Bytes::from_static(b"PONG")]);
             self.heard = stage.now;
@@ -209,16 +273,49 @@ impl Client {
         if stage.now - self.heard > PATIENCE {
             self.state = State::Out("Server lost".to_owned());
         }
-        for parts in stage.received(self.links[Channel::Data as usize]) {
+    }
+
+    fn listen_to_data(&mut self, stage: &mut Stage) {
+        for mut parts in stage.received(self.links[Channel::Data as usize]) {
+            if self.is_four() {
+                self.half.push(parts);
+                if self.half.len() < 2 {
+                    continue;
+                }
+                let node = four::pulled(&std::mem::take(&mut self.half));
+                assert_eq!(node[0], TYPE);
+                parts = node.to_vec();
+                parts[0] = Bytes::copy_from_slice(&Kind::Node.part());
+            }
             match self.state {
+                State::Syncing if self.is_four() && parts[1] == self.current => {
+                    self.apply(&parts, false);
+                    self.fetch();
+                }
                 State::Syncing => self.late.push(parts),
                 State::Active => self.apply(&parts, false),
                 State::Auth | State::Lobby | State::Filling | State::Out(_) => {}
             }
         }
+    }
+
+    fn listen_to_commands(&mut self, stage: &mut Stage) {
         for parts in stage.received(self.links[Channel::Command as usize]) {
             self.command(&parts);
         }
+    }
+
+    /// A command with its number first.
+    fn numbered(&self, parts: &[Bytes]) -> [Bytes; 3] {
+        let [first, second, body] = parts else {
+            panic!("{} parts", parts.len());
+        };
+        if !self.is_four() {
+            return [first, second, body].map(Bytes::clone);
+        }
+        let kind = Kind::named(second).expect("a name");
+        let kind = Bytes::copy_from_slice(&kind.part());
+        [kind, first.clone(), body.clone()]
     }
 
     /// A node or a change.
@@ -255,6 +352,7 @@ impl Client {
     }
 
     fn command(&mut self, parts: &[Bytes]) {
+        let parts = self.numbered(parts);
         let kind = Kind::read(&parts[0]).expect("a known kind");
         let said = value(&parts[2]);
         let of = |key: &str| said.as_dict().and_then(|dict| dict.of(key));
@@ -282,6 +380,7 @@ impl Client {
                     .collect();
             }
             Kind::UpdateUserMetadata => {
+                assert!(!self.is_four(), "tables tell that");
                 let name = str::from_utf8(&parts[1]).unwrap();
                 let user = self.users.get_mut(name).expect("a user that a table named");
                 for (key, value) in said.as_dict().unwrap() {
@@ -301,25 +400,60 @@ impl Client {
             Kind::Right => {
                 let owner =
                     Bytes::copy_from_slice(of("owner").unwrap().as_text().unwrap().as_bytes());
-                for uuid in names(of("uuid").unwrap()) {
-                    if let Some(node) = self.scene.get_mut(&uuid) {
-                        node.owner = owner.clone();
-                    }
+                let uuids = of("uuid").unwrap();
+                let uuids = match uuids.as_text() {
+                    Some(uuid) => vec![Bytes::copy_from_slice(uuid.as_bytes())],
+                    None => names(uuids),
+                };
+                for uuid in uuids {
+                    self.owned(&uuid, &owner);
                 }
             }
             Kind::Delete => {
-                let uuid = Bytes::copy_from_slice(said.as_text().unwrap().as_bytes());
-                self.scene.remove(&uuid);
-                for node in self.scene.values_mut() {
-                    node.dependencies.retain(|other| *other != uuid);
-                }
-                self.removed.insert(uuid);
+                self.removed(&Bytes::copy_from_slice(said.as_text().unwrap().as_bytes()));
             }
             Kind::Disconnect => {
                 self.state = State::Out(of("reason").unwrap().as_text().unwrap().to_owned());
             }
             Kind::RequestServerInfo => {}
             Kind::Node | Kind::Commit | Kind::Kick => panic!("{kind:?} on the command connection"),
+        }
+    }
+
+    fn owned(&mut self, uuid: &Bytes, owner: &Bytes) {
+        if let Some(node) = self.scene.get_mut(uuid) {
+            node.owner = owner.clone();
+        }
+    }
+
+    fn removed(&mut self, uuid: &Bytes) {
+        self.scene.remove(uuid);
+        for node in self.scene.values_mut() {
+            node.dependencies.retain(|other| other != uuid);
+        }
+        self.removed.insert(uuid.clone());
+    }
+
+    /// Gives a node to somebody. Generation A does so at once, the later ones wait for the echo.
+    pub(crate) fn own(&mut self, uuid: &Bytes, owner: &str) {
+        let uuids = match self.wire.generation() {
+            Generation::A => text(uuid),
+            Generation::Later => Value::List(vec![text(uuid)]),
+        };
+        self.say(
+            Kind::Right,
+            &dict([("uuid", uuids), ("owner", owner.into())]),
+        );
+        if self.is_four() {
+            self.owned(uuid, &Bytes::copy_from_slice(owner.as_bytes()));
+        }
+    }
+
+    /// Removes a node, in the same manner.
+    pub(crate) fn remove(&mut self, uuid: &Bytes) {
+        self.say(Kind::Delete, &text(uuid));
+        if self.is_four() {
+            self.removed(uuid);
         }
     }
 
@@ -338,16 +472,25 @@ impl Client {
 
     fn fill(&mut self) {
         for (uuid, node) in self.scene.clone() {
-            let parts = node_parts(&uuid, &node).map(Value::Bytes);
-            let set = dict([("STATE", "SET".into()), ("DATA", Value::List(parts.into()))]);
+            let mut parts = node_parts(&uuid, &node);
+            let data = match self.wire.generation() {
+                Generation::A => {
+                    parts[0] = Bytes::from_static(TYPE);
+                    let names = ["type", "uuid", "owner", "dependencies", "data"];
+                    let names = names.map(Value::from).into_iter();
+                    Value::Dict(names.zip(parts.map(Value::Bytes)).collect())
+                }
+                Generation::Later => Value::List(parts.map(Value::Bytes).into()),
+            };
+            let set = dict([("STATE", "SET".into()), ("DATA", data)]);
             self.say(Kind::ServerSnapshot, &set);
         }
         self.say(Kind::ServerSnapshot, &dict([("STATE", "END".into())]));
     }
 
     fn snapshot(&mut self, said: &Value) {
-        if self.state == State::Filling {
-            // Its library takes that for a fault, and forgets it.
+        if self.state == State::Filling && !self.is_four() {
+            // Its library takes that for a fault, and forgets it. That of generation A dies of it.
             return;
         }
         assert!(
@@ -362,11 +505,14 @@ impl Client {
                 self.catalogue = names(said.of("CATALOG").unwrap());
                 assert!(!self.catalogue.is_empty(), "the client cannot take that");
                 self.late.clear();
-                self.scene.clear();
+                if self.state == State::Lobby {
+                    self.scene.clear();
+                }
                 self.state = State::Syncing;
                 self.fetch();
             }
             Some("SET") => {
+                assert!(!self.is_four(), "nodes come by the other connection");
                 let data = said.of("DATA").unwrap();
                 if let Some(parts) = data.as_items() {
                     let parts: Vec<Bytes> = parts
@@ -403,6 +549,10 @@ impl Client {
     pub(crate) fn has_removed(&self, uuid: &Bytes) -> bool {
         self.removed.contains(uuid)
     }
+}
+
+fn connect(stage: &mut Stage, wire: Wire, channel: Channel) -> ConnId {
+    stage.connect(PORTS[usize::from(wire.port(channel))], wire)
 }
 
 /// A whole node as a message.

@@ -53,12 +53,34 @@ pub(crate) fn wire(parts: &[Bytes]) -> Vec<u8> {
 }
 
 /// The two messages of a node.
-pub(crate) fn pushed(identity: &str, node: &[Bytes; 5]) -> Vec<u8> {
+pub(crate) fn pushed(identity: impl AsRef<[u8]>, node: &[Bytes; 5]) -> Vec<u8> {
     let [kind, uuid, owner, dependencies, data] = node.clone();
-    let sender = Bytes::copy_from_slice(identity.as_bytes());
+    let sender = Bytes::copy_from_slice(identity.as_ref());
     let count = Bytes::from_static(b"\x80\x04K\x01.");
     let head = [sender, uuid, owner, kind, count, dependencies];
     [wire(&head), wire(&[data])].concat()
+}
+
+/// The node that two messages of the server are.
+#[track_caller]
+pub(crate) fn pulled(pair: &[Vec<Bytes>]) -> [Bytes; 5] {
+    let [head, data] = pair else {
+        panic!("half a node");
+    };
+    let [sender, uuid, owner, kind, count, dependencies] = head.as_slice() else {
+        panic!("{} parts", head.len());
+    };
+    assert_eq!(
+        (sender, count),
+        (
+            &"SERVER_PUSH".into(),
+            &Bytes::from_static(b"\x80\x04K\x01.")
+        )
+    );
+    let [data] = data.as_slice() else {
+        panic!("{} parts", data.len());
+    };
+    [kind, uuid, owner, dependencies, data].map(Bytes::clone)
 }
 
 /// A login.
@@ -166,24 +188,7 @@ impl Four {
     /// The nodes that it has received: type, uuid, owner, dependencies, data.
     pub(crate) fn nodes(&self, stage: &mut Stage) -> Vec<[Bytes; 5]> {
         let messages = stage.received(self.links[1]);
-        let pairs = messages.chunks(2).map(|pair| {
-            let [head, data] = pair else {
-                panic!("half a node");
-            };
-            let [sender, uuid, owner, kind, count, dependencies] = head.as_slice() else {
-                panic!("{} parts", head.len());
-            };
-            assert_eq!(
-                (sender, count),
-                (
-                    &"SERVER_PUSH".into(),
-                    &Bytes::from_static(b"\x80\x04K\x01.")
-                )
-            );
-            let parts = [kind, uuid, owner, dependencies, &data[0]];
-            parts.map(Bytes::clone)
-        });
-        pairs.collect()
+        messages.chunks(2).map(pulled).collect()
     }
 
     /// Asks for one node.

@@ -5,6 +5,8 @@
 pub(crate) mod client;
 #[allow(dead_code, reason = "not every test uses all of it")]
 pub(crate) mod four;
+#[allow(dead_code, reason = "not every test uses all of it")]
+pub(crate) mod outgoing;
 pub(crate) mod reader;
 #[allow(dead_code, reason = "not every test uses all of it")]
 pub(crate) mod stage;

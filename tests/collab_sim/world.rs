@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringside::base::prng::Prng;
+use ringside::collab::Options;
 use ringside::proto::pickle::{Dict, Value, encode};
-use ringside::proto::replication::{Channel, Kind, Port, Wire};
+use ringside::proto::replication::{Channel, Generation, Kind, Port, Wire};
 
 use super::client::{Client, Node, State, commit_parts, dict, hello, node_parts};
 use super::options;
@@ -21,6 +22,7 @@ const CLIENTS_MAX: usize = 9;
 const NODES_MAX: usize = 30;
 
 pub(crate) struct World {
+    generation: Generation,
     pub(crate) stage: Stage,
     pub(crate) clients: BTreeMap<u64, Client>,
     prng: Prng,
@@ -35,9 +37,15 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(now: Instant, seed: u64) -> Self {
+    pub(crate) fn new(now: Instant, seed: u64, generation: Generation) -> Self {
+        let versions = ["0.1.26", "0.9.11"].map(str::to_owned).to_vec();
+        let options = Options {
+            versions,
+            ..options()
+        };
         Self {
-            stage: Stage::new(now, options()),
+            generation,
+            stage: Stage::new(now, options),
             clients: BTreeMap::new(),
             prng: Prng::new(seed),
             next: 1,
@@ -60,14 +68,16 @@ impl World {
             6..8 => self.reconnect(),
             8..9 => self.kick(),
             9..11 => self.stranger(),
-            11..16 => self.stall(),
+            11..12 => self.intrude(),
+            12..16 => self.stall(),
             16..22 => self.resume(),
             22..26 => self.init(),
             _ => self.edit(),
         }
         let ids: Vec<u64> = self.clients.keys().copied().collect();
         for id in ids {
-            for channel in 0..3 {
+            let channels = self.clients.get(&id).map_or(0, |client| client.links.len());
+            for channel in 0..channels {
                 if self.prng.chance(60) {
                     let most = [7, 200, 100_000][self.prng.below(3) as usize];
                     let count = 1 + self.prng.below(most) as usize;
@@ -90,9 +100,7 @@ impl World {
         }
         for _ in 0..1000 {
             for client in self.clients.values_mut() {
-                for channel in 0..3 {
-                    client.flush(&mut self.stage, channel, usize::MAX);
-                }
+                client.flush_all(&mut self.stage);
             }
             self.listen();
             if self.clients.values().all(Client::is_quiet) {
@@ -140,7 +148,7 @@ impl World {
         let id = self.next;
         self.next += 1;
         let is_admin = self.prng.chance(40);
-        let wire = [Wire::Zmtp, Wire::Tcp][self.prng.below(2) as usize];
+        let wire = self.wire(self.generation);
         // Sometimes a name that is taken, or that was somebody's a moment ago.
         let name = match self.prng.chance(15) {
             true => format!("user{}", 1 + self.prng.below(id)),
@@ -149,6 +157,22 @@ impl World {
         self.clients
             .insert(id, Client::new(&mut self.stage, id, name, wire, is_admin));
         self.count("come");
+    }
+
+    /// Somebody comes last: what it gets is what the server has.
+    pub(crate) fn come_last(&mut self) {
+        let wire = self.wire(self.generation);
+        let last = Client::new(&mut self.stage, self.next, "last".to_owned(), wire, false);
+        self.clients.insert(self.next, last);
+        self.next += 1;
+        self.settle();
+    }
+
+    fn wire(&mut self, generation: Generation) -> Wire {
+        match generation {
+            Generation::A => Wire::FourPorts,
+            Generation::Later => [Wire::Zmtp, Wire::Tcp][self.prng.below(2) as usize],
+        }
     }
 
     fn somebody(&mut self, is_wanted: impl Fn(&Client) -> bool) -> Option<u64> {
@@ -173,12 +197,17 @@ impl World {
     }
 
     fn reconnect(&mut self) {
-        if let Some(id) = self.somebody(|client| client.is_quiet() && client.wire == Wire::Zmtp) {
-            let channel = self.prng.below(3) as usize;
-            if let Some(client) = self.clients.get_mut(&id) {
-                client.reconnect(&mut self.stage, channel);
+        if let Some(id) = self.somebody(|client| client.wire != Wire::Tcp)
+            && let Some(client) = self.clients.get_mut(&id)
+        {
+            let channel = self.prng.below(client.links.len() as u64) as usize;
+            let what = ["cut", "reconnect"][usize::from(client.is_quiet())];
+            client.reconnect(&mut self.stage, channel);
+            if channel == Channel::Data as usize {
+                // Owners of nodes that come meanwhile would be told of too early.
+                client.flush(&mut self.stage, channel, usize::MAX);
             }
-            self.count("reconnect");
+            self.count(what);
         }
     }
 
@@ -235,6 +264,67 @@ impl World {
         self.count("stranger");
     }
 
+    /// Somebody of another generation wants to come in: nothing comes of it for others.
+    fn intrude(&mut self) {
+        let generation = match self.stage.session.outline()["generation"].as_str() {
+            Some("A") => Generation::Later,
+            Some(_) => Generation::A,
+            None => return,
+        };
+        let before = self.seen();
+        let wire = self.wire(generation);
+        let is_admin = self.prng.chance(50);
+        let name = match self.prng.chance(20) {
+            true => format!("user{}", 1 + self.prng.below(self.next)),
+            false => format!("intruder{}", self.next),
+        };
+        let uuid = self.uuid().unwrap_or_default();
+        let mut other = Client::new(&mut self.stage, self.next, name, wire, is_admin);
+        self.next += 1;
+        let is_whole = self.prng.chance(70);
+        for channel in 0..other.links.len() {
+            let count = match is_whole {
+                true => usize::MAX,
+                false => self.prng.below(300) as usize,
+            };
+            other.flush(&mut self.stage, channel, count);
+        }
+        other.listen(&mut self.stage);
+        if is_whole {
+            let State::Out(reason) = &other.state else {
+                panic!("{:?}", other.state);
+            };
+            let is_known = ["FAILED: wrong client version", "FAILED: client already"];
+            assert!(
+                is_known.iter().any(|known| reason.starts_with(known)),
+                "{reason}"
+            );
+            // It does not listen to that.
+            let (_, node) = self.node(&[]);
+            other.send(Channel::Data, &node_parts(&uuid, &node));
+            other.remove(&uuid);
+            other.flush_all(&mut self.stage);
+            self.count("intrude");
+        }
+        for link in other.links {
+            self.stage.drop_link(link);
+        }
+        assert_eq!(self.seen(), before);
+    }
+
+    /// What everybody has, and what is on its way to them.
+    fn seen(&self) -> (String, [usize; 2], Vec<usize>) {
+        let clients = self.clients.values();
+        let links = clients.flat_map(|client| &client.links);
+        let inboxes = links.map(|link| self.stage.links[link].inbox.len());
+        let kept = [self.stage.kept.nodes(), self.stage.kept.bytes()];
+        (
+            self.stage.session.show().to_string(),
+            kept,
+            inboxes.collect(),
+        )
+    }
+
     fn stall(&mut self) {
         if let Some(id) = self.somebody(|_| true)
             && let Some(client) = self.clients.get(&id)
@@ -259,8 +349,15 @@ impl World {
 
     fn wake(&mut self, id: u64) {
         if let Some(client) = self.clients.get_mut(&id) {
+            let (command, data) = (client.links[0], client.links[1]);
+            if self.generation == Generation::A && self.prng.chance(50) {
+                self.stage.resume(command);
+                self.stage.resume(data);
+                client.listen_overtaken(&mut self.stage);
+                self.count("overtake");
+                return;
+            }
             // All data first, as if the client's library had read them first.
-            let [command, data, _] = client.links;
             self.stage.resume(data);
             client.listen(&mut self.stage);
             self.stage.resume(command);
@@ -275,9 +372,22 @@ impl World {
             return;
         };
         let scene: Vec<(Bytes, Node)> = (0..nodes).map(|_| self.node(&[])).collect();
-        if let Some(client) = self.clients.get_mut(&id) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        // An offer of generation A that is on its way while somebody else's scene becomes complete
+        // kills its client, with the original too: it arrives at once.
+        let is_four = self.generation == Generation::A;
+        if is_four {
+            client.flush_all(&mut self.stage);
+            client.listen(&mut self.stage);
+        }
+        if client.state == State::Lobby {
             client.scene = scene.into_iter().collect();
             client.init();
+            if is_four {
+                client.flush_all(&mut self.stage);
+            }
             self.count("init");
         }
     }
@@ -358,7 +468,13 @@ impl World {
 
     fn lock(&mut self, id: u64) {
         let client = &self.clients[&id];
-        if !client.outgoing[Channel::Data as usize].is_empty() {
+        // In generation A nobody waits for the echo of a lock, and nodes that are still on their way to
+        // the client would undo what it does: it has what others have sent once it is quiet.
+        let is_ready = match self.generation {
+            Generation::A => client.is_quiet(),
+            Generation::Later => client.has_sent_data(),
+        };
+        if !is_ready {
             return;
         }
         let free = client.scene.iter().find(|(uuid, node)| {
@@ -382,12 +498,7 @@ impl World {
             true => client.name.clone(),
             false => "COMMON".to_owned(),
         };
-        let uuid = Value::Text(String::from_utf8_lossy(uuid).into_owned());
-        let said = dict([
-            ("uuid", Value::List(vec![uuid])),
-            ("owner", Value::Text(owner)),
-        ]);
-        client.say(Kind::Right, &said);
+        client.own(uuid, &owner);
     }
 
     /// Changes a node that the client has locked, replaces it, gives it back or removes it.
@@ -408,9 +519,13 @@ impl World {
         let Some(uuid) = mine.get(place).cloned() else {
             return;
         };
-        let is_sent = client.outgoing[Channel::Data as usize].is_empty();
+        let is_sent = client.has_sent_data();
         let number = self.prng.next_u64() as i64 >> 40;
-        let what = self.prng.below(100);
+        let what = match (self.prng.below(100), self.generation) {
+            // There are no changes.
+            (0..50, Generation::A) => 50,
+            (what, _) => what,
+        };
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -455,8 +570,7 @@ impl World {
                 self.count("unlock");
             }
             85..92 if is_sent => {
-                let said = Value::Text(String::from_utf8_lossy(&uuid).into_owned());
-                client.say(Kind::Delete, &said);
+                client.remove(&uuid);
                 self.dying.insert(uuid);
                 self.count("delete");
             }
@@ -467,9 +581,7 @@ impl World {
     /// All that a client has sent arrives.
     fn settle_one(&mut self, id: u64) {
         if let Some(client) = self.clients.get_mut(&id) {
-            for channel in 0..3 {
-                client.flush(&mut self.stage, channel, usize::MAX);
-            }
+            client.flush_all(&mut self.stage);
         }
         self.listen();
     }

@@ -20,11 +20,35 @@ pub(in crate::collab) struct Lane {
     pub(super) outbox: Outbox,
     /// Something is on its way to the client.
     pub(super) is_busy: bool,
+    /// How many times something was.
+    handed: u64,
     /// When it last took something, and how much it had taken.
     pub(super) progress: (Instant, u64),
 }
 
 impl Lane {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            conn: None,
+            outbox: Outbox::new(),
+            is_busy: false,
+            handed: 0,
+            progress: (now, 0),
+        }
+    }
+
+    /// The next messages go out.
+    pub(super) fn hand_over(&mut self, wire: Wire, logged: u64) -> Vec<Bytes> {
+        self.is_busy = true;
+        self.handed += 1;
+        self.outbox.take(wire, logged)
+    }
+
+    /// The number of what is on its way to the client.
+    pub(in crate::collab) fn on_its_way(&self) -> Option<u64> {
+        self.is_busy.then_some(self.handed)
+    }
+
     pub(in crate::collab) fn queued_bytes(&self) -> usize {
         self.outbox.bytes()
     }
@@ -62,6 +86,9 @@ pub(in crate::collab) struct User {
     pub(super) latency: i64,
     /// It says that its data connection is to come first.
     pub(in crate::collab) waits_for_data: Option<Instant>,
+    /// Its login was answered that there is a scene: it will ask for the scene, and cannot deal with
+    /// another catalogue than that which it gets then.
+    pub(in crate::collab) will_ask: bool,
     /// What a client of generation A was sent last of the scene that it fetches.
     pub(in crate::collab) given: Option<Given>,
 }

@@ -29,6 +29,7 @@ impl Session {
             metadata_bytes: 0,
             latency: 999,
             waits_for_data: None,
+            will_ask: false,
             given: None,
         });
         let conns = client.lanes.iter().filter_map(|lane| lane.conn);
