@@ -15,69 +15,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use collab_sim::client::{Client, State, dict};
-use collab_sim::four::{Four, hello, login, node, pushed, wire};
+use collab_sim::four::{
+    Four, hello, laid, login, node, plain, public, pushed, right, statistics, text, thing, wire,
+};
 use collab_sim::reader::Reader;
 use collab_sim::stage::Stage;
-use collab_sim::{CUBE, LAMP, options, value};
+use collab_sim::{CUBE, LAMP, MESH, options, value};
 use ringside::base::ids::ConnId;
-use ringside::collab::{Options, Scene, Statistics};
-use ringside::config::Secret;
+use ringside::collab::{Options, Scene};
 use ringside::proto::pickle::Value;
 use ringside::proto::replication::{Kind, Port, Wire};
 
-const MESH: &str = "aaaaaaaa-0000-4000-8000-000000000003";
-
 /// What runs a program in whoever loads it.
 const EVIL: &[u8] = b"\x80\x04cos\nsystem\n\x8c\x02id\x85R.";
-
-fn public() -> Options {
-    Options {
-        server_password: Secret::new(""),
-        versions: Vec::new(),
-        ..options()
-    }
-}
-
-fn thing(n: i64) -> Value {
-    dict([("n", n.into())])
-}
-
-fn plain(uuid: &str, n: i64) -> [Bytes; 5] {
-    node(uuid, "COMMON", &thing(n))
-}
-
-fn text(text: &'static str) -> Bytes {
-    Bytes::from_static(text.as_bytes())
-}
-
-fn done() -> Value {
-    dict([("STATE", "DONE".into())])
-}
-
-fn right(uuid: &str, owner: &str) -> Value {
-    dict([("uuid", uuid.into()), ("owner", owner.into())])
-}
-
-/// alice, an administrator, has given a cube and a lamp; bob has them.
-fn laid() -> (Stage, Four, Four) {
-    let mut stage = Stage::new(Instant::now(), public());
-    let (alice, answer) = Four::come(&mut stage, "alice", Some("adm"));
-    assert_eq!(answer, "LOBBY");
-    let (bob, answer) = Four::come(&mut stage, "bob", None);
-    assert_eq!(answer, "LOBBY");
-    alice.give(&mut stage, &[plain(CUBE, 1), plain(LAMP, 2)]);
-    assert_eq!(bob.fetch(&mut stage), [plain(LAMP, 2), plain(CUBE, 1)]);
-    stage.advance(stage.now + Duration::from_secs(5));
-    for client in [&alice, &bob] {
-        client.heard(&mut stage);
-        client.nodes(&mut stage);
-    }
-    (stage, alice, bob)
-}
-
-fn statistics(stage: &Stage) -> Statistics {
-    stage.session.statistics()
-}
 
 #[test]
 fn says_what_the_original_said() {
@@ -264,201 +214,6 @@ fn a_session_has_clients_of_one_generation() {
     assert_eq!(stage.session.outline()["generation"], "B and C");
 }
 
-#[test]
-fn whoever_fetches_learns_what_happens_to_what_is_on_its_way() {
-    let (mut stage, alice, bob) = laid();
-    let (carol, answer) = Four::come(&mut stage, "carol", None);
-    assert_eq!(answer, "RUNNING");
-    carol.ask(&mut stage);
-    assert_eq!(carol.catalogue(&mut stage), [CUBE, LAMP]);
-    // She has asked for the lamp and does not read: it is removed before she gets it.
-    let link = stage.links.get_mut(&carol.links[1]).unwrap();
-    link.is_reading = false;
-    carol.get(&mut stage, LAMP);
-    alice.say(&mut stage, Kind::Delete, &LAMP.into());
-    carol.heard(&mut stage);
-    stage.resume(carol.links[1]);
-    assert_eq!(
-        carol.nodes(&mut stage),
-        [plain(LAMP, 2)],
-        "she waits for it"
-    );
-    // The cube is locked while it is on its way, and changed.
-    carol.get(&mut stage, CUBE);
-    assert_eq!(carol.heard(&mut stage), [(Kind::Delete, LAMP.into())]);
-    bob.say(&mut stage, Kind::Right, &right(CUBE, "bob"));
-    bob.push(&mut stage, &plain(CUBE, 5));
-    assert_eq!(carol.nodes(&mut stage), [plain(CUBE, 1)]);
-    carol.heard(&mut stage);
-    carol.say(&mut stage, Kind::Snapshot, &done());
-    assert_eq!(carol.heard(&mut stage), [(Kind::Right, right(CUBE, "bob"))]);
-    assert_eq!(carol.nodes(&mut stage), [node(CUBE, "bob", &thing(5))]);
-}
-
-#[test]
-fn whoever_asks_for_what_is_gone_gets_another_catalogue() {
-    let (mut stage, alice, bob) = laid();
-    let (carol, _) = Four::come(&mut stage, "carol", None);
-    carol.ask(&mut stage);
-    carol.catalogue(&mut stage);
-    carol.get(&mut stage, LAMP);
-    carol.nodes(&mut stage);
-    // The cube, which is the rest of her catalogue, is replaced by a mesh.
-    bob.push(&mut stage, &plain(MESH, 3));
-    alice.say(&mut stage, Kind::Delete, &CUBE.into());
-    bob.push(&mut stage, &plain(LAMP, 4));
-    carol.heard(&mut stage);
-    carol.get(&mut stage, CUBE);
-    // She has all, and gets what she can go on with as it is now.
-    assert_eq!(carol.catalogue(&mut stage), [LAMP]);
-    carol.get(&mut stage, LAMP);
-    assert_eq!(carol.nodes(&mut stage), [plain(LAMP, 4)]);
-    carol.say(&mut stage, Kind::Snapshot, &done());
-    assert_eq!(carol.nodes(&mut stage), [plain(MESH, 3)]);
-
-    // Nothing is left: who comes now waits for the first node.
-    for uuid in [LAMP, MESH] {
-        alice.say(&mut stage, Kind::Delete, &uuid.into());
-    }
-    let (dora, answer) = Four::come(&mut stage, "dora", None);
-    assert_eq!(answer, "RUNNING");
-    dora.ask(&mut stage);
-    assert_eq!(dora.heard(&mut stage), []);
-    bob.push(&mut stage, &plain(CUBE, 6));
-    assert_eq!(dora.fetch(&mut stage), [plain(CUBE, 6)]);
-}
-
-#[test]
-fn a_removal_is_told_again_to_whom_an_older_node_has_brought_it_back() {
-    let (mut stage, alice, bob) = laid();
-    alice.say(&mut stage, Kind::Delete, &CUBE.into());
-    alice.say(&mut stage, Kind::Delete, &LAMP.into());
-    assert_eq!(bob.heard(&mut stage).len(), 2);
-    // Somebody has made it again meanwhile.
-    bob.push(&mut stage, &plain(LAMP, 7));
-    stage.advance(stage.now + Duration::from_secs(3));
-    // She has removed it at once, but what bob had sent of it may have come to her after that.
-    for client in [&alice, &bob] {
-        assert_eq!(client.heard(&mut stage), [(Kind::Delete, CUBE.into())]);
-    }
-    // Of so many some are told early.
-    for n in 0..4100 {
-        let uuid = format!("bbbbbbbb-0000-4000-8000-{n:012}");
-        bob.push(&mut stage, &plain(&uuid, n));
-        bob.say(&mut stage, Kind::Delete, &uuid.as_str().into());
-    }
-    assert_eq!(alice.heard(&mut stage).len(), 4104);
-    stage.advance(stage.now + Duration::from_secs(3));
-    assert_eq!(alice.heard(&mut stage).len(), 4096);
-}
-
-/// A node that was on its way for longer than that came back and stayed.
-#[test]
-fn a_removal_is_told_again_once_what_was_on_its_way_has_come() {
-    let (mut stage, alice, bob) = laid();
-    let (carol, _) = Four::come(&mut stage, "carol", None);
-    carol.ask(&mut stage);
-    carol.fetch(&mut stage);
-    // How many removals each of the three has heard of.
-    let told = |stage: &mut Stage| [&alice, &bob, &carol].map(|client| client.heard(stage).len());
-    // Bob's connection for nodes is slow, his other one is not.
-    let link = bob.links[1];
-    stage.links.get_mut(&link).unwrap().is_reading = false;
-    alice.push(&mut stage, &plain(MESH, 1));
-    alice.say(&mut stage, Kind::Delete, &MESH.into());
-    assert_eq!(told(&mut stage), [0, 1, 1]);
-    stage.advance(stage.now + Duration::from_secs(9));
-    assert_eq!(told(&mut stage), [1, 0, 1]);
-    // He connects again, and nothing is on its way to him any more.
-    stage.resume(link);
-    assert_eq!(bob.nodes(&mut stage), [plain(MESH, 1)]);
-    stage.drop_link(link);
-    let link = stage.connect(Port::Second, Wire::FourPorts);
-    stage.input(link, &hello(Port::Second, b"bob"));
-    stage.advance(stage.now + Duration::from_millis(1900));
-    assert_eq!(told(&mut stage), [0; 3], "it may be on its way yet");
-    stage.advance(stage.now + Duration::from_secs(3));
-    assert_eq!(bob.heard(&mut stage), [(Kind::Delete, MESH.into())]);
-    assert_eq!(told(&mut stage), [0; 3]);
-
-    // Whoever is behind and leaves is waited for no longer.
-    stage.links.get_mut(&link).unwrap().is_reading = false;
-    alice.push(&mut stage, &plain(MESH, 2));
-    alice.say(&mut stage, Kind::Delete, &MESH.into());
-    for link in [alice.links, bob.links, carol.links].concat() {
-        stage.drop_link(link);
-    }
-    stage.drop_link(link);
-    stage.advance(stage.now + Duration::from_secs(3));
-    assert_eq!(stage.session.deadline(), None);
-}
-
-/// Its client dies of a second catalogue, once it has all of the first.
-#[test]
-fn whoever_will_ask_for_the_scene_is_offered_none_before() {
-    let (mut stage, alice, bob) = laid();
-    for uuid in [CUBE, LAMP] {
-        alice.say(&mut stage, Kind::Delete, &uuid.into());
-    }
-    let (carol, answer) = Four::come(&mut stage, "carol", None);
-    assert_eq!(answer, "RUNNING");
-    bob.push(&mut stage, &plain(MESH, 1));
-    assert_eq!(carol.heard(&mut stage), []);
-    carol.ask(&mut stage);
-    assert_eq!(carol.fetch(&mut stage), [plain(MESH, 1)]);
-
-    // She asks while nobody has a scene, and is offered the next one.
-    let (dora, answer) = Four::come(&mut stage, "dora", Some("adm"));
-    assert_eq!(answer, "RUNNING");
-    alice.say(&mut stage, Kind::Delete, &MESH.into());
-    for link in [alice.links, bob.links, carol.links].concat() {
-        stage.drop_link(link);
-    }
-    stage.advance(stage.now + Duration::from_secs(1));
-    let (erin, answer) = Four::come(&mut stage, "erin", Some("adm"));
-    assert_eq!(answer, "LOBBY");
-    dora.ask(&mut stage);
-    dora.heard(&mut stage);
-    erin.give(&mut stage, &[plain(CUBE, 3)]);
-    assert_eq!(dora.fetch(&mut stage), [plain(CUBE, 3)]);
-}
-
-/// Users of this generation lock a node without waiting for an echo. What was told twice of it, or
-/// what somebody else did at once, left each of them with another owner.
-#[test]
-fn all_agree_on_who_has_locked_a_node() {
-    let (mut stage, alice, bob) = laid();
-    // Both have locked it before they hear of each other.
-    alice.say(&mut stage, Kind::Right, &right(CUBE, "alice"));
-    bob.say(&mut stage, Kind::Right, &right(CUBE, "bob"));
-    let of_bob = (Kind::Right, right(CUBE, "bob"));
-    assert_eq!(alice.heard(&mut stage), std::slice::from_ref(&of_bob));
-    let of_alice = (Kind::Right, right(CUBE, "alice"));
-    assert_eq!(bob.heard(&mut stage), [of_alice, of_bob]);
-    bob.say(&mut stage, Kind::Right, &right(CUBE, "COMMON"));
-    alice.heard(&mut stage);
-
-    // Carol fetches what bob gives back meanwhile, and takes it.
-    bob.say(&mut stage, Kind::Right, &right(LAMP, "bob"));
-    let (carol, _) = Four::come(&mut stage, "carol", None);
-    carol.ask(&mut stage);
-    carol.catalogue(&mut stage);
-    carol.get(&mut stage, LAMP);
-    let given = node(LAMP, "bob", &thing(2));
-    assert_eq!(carol.nodes(&mut stage), [given]);
-    for link in bob.links {
-        stage.drop_link(link);
-    }
-    stage.advance(stage.now + Duration::from_secs(1));
-    assert_eq!(carol.heard(&mut stage), [], "she is told when she has it");
-    carol.get(&mut stage, CUBE);
-    let free = (Kind::Right, right(LAMP, "COMMON"));
-    assert_eq!(carol.heard(&mut stage), [free]);
-    carol.say(&mut stage, Kind::Snapshot, &done());
-    carol.say(&mut stage, Kind::Right, &right(LAMP, "carol"));
-    assert_eq!(carol.heard(&mut stage), []);
-}
-
 /// Its first words after its connections were away for too long may be a node: it was told in the
 /// words of generation B, which it does not understand, that it has left.
 #[test]
@@ -483,42 +238,6 @@ fn whoever_has_left_and_goes_on_is_told_so_in_its_own_words() {
     assert_eq!(statistics(&stage).nodes, 2);
 }
 
-#[test]
-fn an_empty_scene_that_nobody_has_is_begun_anew() {
-    let (mut stage, alice, bob) = laid();
-    for uuid in [CUBE, LAMP] {
-        alice.say(&mut stage, Kind::Delete, &uuid.into());
-    }
-    for link in [alice.links, bob.links].concat() {
-        stage.drop_link(link);
-    }
-    stage.advance(stage.now + Duration::from_secs(1));
-    let (alice, answer) = Four::come(&mut stage, "alice", Some("adm"));
-    assert_eq!(answer, "LOBBY");
-    alice.give(&mut stage, &[plain(MESH, 1)]);
-    assert_eq!(statistics(&stage).nodes, 1);
-    assert_eq!(stage.kept.nodes(), 1);
-}
-
-/// Whoever waits in an empty scene could neither fetch nor bring one.
-#[test]
-fn an_empty_scene_in_which_somebody_waits_is_begun_anew() {
-    let (mut stage, alice, bob) = laid();
-    for uuid in [CUBE, LAMP] {
-        alice.say(&mut stage, Kind::Delete, &uuid.into());
-    }
-    let (carol, answer) = Four::come(&mut stage, "carol", Some("adm"));
-    assert_eq!(answer, "RUNNING");
-    carol.ask(&mut stage);
-    for link in [alice.links, bob.links].concat() {
-        stage.drop_link(link);
-    }
-    stage.advance(stage.now + Duration::from_secs(1));
-    carol.heard(&mut stage);
-    carol.give(&mut stage, &[plain(MESH, 1)]);
-    assert_eq!(statistics(&stage).nodes, 1);
-}
-
 /// A stranger's login decided of which version a session is for as long as the server ran.
 #[test]
 fn the_version_that_came_first_counts_while_somebody_is_there() {
@@ -535,30 +254,6 @@ fn the_version_that_came_first_counts_while_somebody_is_there() {
     }
     bob.listen(&mut stage);
     assert_eq!(bob.state, State::Lobby);
-}
-
-/// Its client dies of a catalogue that comes before the answer to its own offer.
-#[test]
-fn who_offers_a_scene_a_moment_too_late_is_refused_before_it_is_told_of_the_other() {
-    let mut stage = Stage::new(Instant::now(), public());
-    let (alice, _) = Four::come(&mut stage, "alice", Some("adm"));
-    let (bob, _) = Four::come(&mut stage, "bob", Some("adm"));
-    alice.offer(&mut stage, &[plain(CUBE, 1)]);
-    stage.advance(stage.now + Duration::from_millis(300));
-    bob.offer(&mut stage, &[plain(MESH, 1)]);
-    alice.set(&mut stage, &plain(CUBE, 1));
-    let end = dict([("STATE", "END".into())]);
-    alice.say(&mut stage, Kind::ServerSnapshot, &end);
-    assert_eq!(statistics(&stage).nodes, 1);
-    assert_eq!(bob.heard(&mut stage), []);
-    stage.advance(stage.now + Duration::from_millis(300));
-    let heard = bob.heard(&mut stage);
-    let kinds: Vec<Kind> = heard.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds, [Kind::ServerSnapshot, Kind::Snapshot]);
-    assert_eq!(
-        heard[0].1.as_dict().unwrap().of("STATE"),
-        Some(&"REJECTED".into())
-    );
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! A client of generation A, as much of it as tests of the server's answers need.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use ringside::base::ids::ConnId;
+use ringside::collab::{Options, Statistics};
+use ringside::config::Secret;
 use ringside::proto::pickle::{Value, encode};
 use ringside::proto::replication::{Kind, Port, Wire, frame};
 
 use super::client::dict;
 use super::stage::Stage;
-use super::value;
+use super::{CUBE, LAMP, options, value};
 
 /// Commands, nodes to it, nodes from it, signs of life.
 pub(crate) const PORTS: [Port; 4] = [Port::First, Port::Second, Port::Third, Port::Fourth];
@@ -135,7 +139,7 @@ impl Four {
     /// Offers a scene, and gives it when that is accepted.
     pub(crate) fn give(&self, stage: &mut Stage, nodes: &[[Bytes; 5]]) {
         self.offer(stage, nodes);
-        stage.advance(stage.now + std::time::Duration::from_millis(300));
+        stage.advance(stage.now + Duration::from_millis(300));
         assert_eq!(self.states(stage, Kind::ServerSnapshot), ["ACCEPTED"]);
         for node in nodes {
             self.set(stage, node);
@@ -230,4 +234,54 @@ impl Four {
         let ask = dict([("STATE", "REQUEST_INIT".into())]);
         self.say(stage, Kind::Snapshot, &ask);
     }
+}
+
+/// A session without a password for users, that takes the version of whoever comes first.
+pub(crate) fn public() -> Options {
+    Options {
+        server_password: Secret::new(""),
+        versions: Vec::new(),
+        ..options()
+    }
+}
+
+pub(crate) fn thing(n: i64) -> Value {
+    dict([("n", n.into())])
+}
+
+pub(crate) fn plain(uuid: &str, n: i64) -> [Bytes; 5] {
+    node(uuid, "COMMON", &thing(n))
+}
+
+pub(crate) fn text(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+pub(crate) fn done() -> Value {
+    dict([("STATE", "DONE".into())])
+}
+
+pub(crate) fn right(uuid: &str, owner: &str) -> Value {
+    dict([("uuid", uuid.into()), ("owner", owner.into())])
+}
+
+/// alice, an administrator, has given a cube and a lamp; bob has them.
+pub(crate) fn laid() -> (Stage, Four, Four) {
+    let mut stage = Stage::new(Instant::now(), public());
+    let (alice, answer) = Four::come(&mut stage, "alice", Some("adm"));
+    assert_eq!(answer, "LOBBY");
+    let (bob, answer) = Four::come(&mut stage, "bob", None);
+    assert_eq!(answer, "LOBBY");
+    alice.give(&mut stage, &[plain(CUBE, 1), plain(LAMP, 2)]);
+    assert_eq!(bob.fetch(&mut stage), [plain(LAMP, 2), plain(CUBE, 1)]);
+    stage.advance(stage.now + Duration::from_secs(5));
+    for client in [&alice, &bob] {
+        client.heard(&mut stage);
+        client.nodes(&mut stage);
+    }
+    (stage, alice, bob)
+}
+
+pub(crate) fn statistics(stage: &Stage) -> Statistics {
+    stage.session.statistics()
 }

@@ -24,6 +24,8 @@ use std::time::Duration;
 pub(crate) const CUBE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 #[allow(dead_code, reason = "not every test uses them")]
 pub(crate) const LAMP: &str = "aaaaaaaa-0000-4000-8000-000000000002";
+#[allow(dead_code, reason = "not every test uses them")]
+pub(crate) const MESH: &str = "aaaaaaaa-0000-4000-8000-000000000003";
 
 /// A session with both passwords that takes the versions of all clients.
 pub(crate) fn options() -> Options {
