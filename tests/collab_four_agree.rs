@@ -302,3 +302,18 @@ fn who_offers_a_scene_a_moment_too_late_is_refused_before_it_is_told_of_the_othe
         Some(&"REJECTED".into())
     );
 }
+
+/// Who comes next may be of another generation, and waits for the answer to its login first.
+#[test]
+fn whoever_comes_when_all_have_left_is_not_told_of_removals_before() {
+    let (mut stage, alice, bob) = laid();
+    alice.say(&mut stage, Kind::Delete, &CUBE.into());
+    for link in [alice.links, bob.links].concat() {
+        stage.drop_link(link);
+    }
+    stage.advance(stage.now + Duration::from_secs(1));
+    let (carol, answer) = Four::come(&mut stage, "carol", None);
+    assert_eq!(answer, "RUNNING");
+    stage.advance(stage.now + Duration::from_secs(3));
+    assert_eq!(carol.heard(&mut stage), []);
+}

@@ -34,9 +34,10 @@ pub fn run(options: &FloorAskOptions, out: &mut impl Write) -> anyhow::Result<bo
     let options = *options;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
+    let client = TcpStream::connect(address)?;
     let asks = thread::spawn(move || -> anyhow::Result<()> {
         options.client_cpu.map_or(Ok(()), pin)?;
-        ask(TcpStream::connect(address)?, options).context("the one who asks")
+        ask(client, options).context("the one who asks")
     });
     let (mut socket, _) = listener.accept()?;
     socket.set_nodelay(true)?;
@@ -44,7 +45,11 @@ pub fn run(options: &FloorAskOptions, out: &mut impl Write) -> anyhow::Result<bo
     let answer = vec![1; options.answer_bytes];
     let (at, cpu) = (clock::now(), thread_cpu_time());
     for _ in 0..options.requests {
-        socket.read_exact(&mut request)?;
+        if let Err(error) = socket.read_exact(&mut request) {
+            // Who asks says why it went away.
+            asks.join().expect("it does not panic")?;
+            return Err(error.into());
+        }
         socket.write_all(&answer)?;
     }
     let (cpu, wall) = (thread_cpu_time() - cpu, clock::now() - at);

@@ -4,6 +4,7 @@
 //! overtakes nodes that were sent before. They bring back to the client what is gone, and nobody else
 //! knows.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +23,9 @@ const AGAIN_MAX: usize = 4096;
 /// Users who are waited for because of one removal; where there are more, the others are told as if
 /// nothing was on its way to them.
 const BEHIND_MAX: usize = 64;
+
+/// Removals that are told again in one round: each goes to all users.
+const TOLD_MAX: usize = 64;
 
 /// A removal that is told again.
 #[derive(Debug)]
@@ -68,9 +72,12 @@ impl Session {
         self.again.front().map(|again| again.due)
     }
 
-    /// Tells again what is due.
+    /// Tells again what is due; where that is much, some of it in the next round.
     pub(super) fn take_again(&mut self, now: Instant) {
-        while self.next_again().is_some_and(|due| due <= now) {
+        for _ in 0..TOLD_MAX {
+            if self.next_again().is_none_or(|due| due > now) {
+                return;
+            }
             self.tell_first_again(Some(now));
         }
     }
@@ -83,7 +90,10 @@ impl Session {
         if self.repository.node(&again.uuid).is_some() {
             return;
         }
-        let is_user = |identity: &Bytes| self.users.contains(identity);
+        let is_user = |identity: &Bytes| {
+            let client = self.clients.get(identity);
+            client.is_some_and(|client| client.user.is_some())
+        };
         let mut later = now.map_or(Vec::new(), |_| again.behind);
         later.retain(|(identity, _)| is_user(identity));
         let mut told: Vec<Bytes> = match again.to {
@@ -93,7 +103,8 @@ impl Session {
                 these.filter(is_user).collect()
             }
         };
-        told.retain(|identity| !later.iter().any(|(behind, _)| behind == identity));
+        let waited: HashSet<&Bytes> = later.iter().map(|(identity, _)| identity).collect();
+        told.retain(|identity| !waited.contains(identity));
         let text = Value::Text(String::from_utf8_lossy(&again.uuid).into_owned());
         let message = Message::of_server(Kind::Delete, Subject::None, &text);
         for identity in told {

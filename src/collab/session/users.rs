@@ -118,8 +118,9 @@ impl Session {
             self.keep(|| Record::Begin);
         }
         if self.users.is_empty() {
-            // Whoever comes next decides anew.
+            // Whoever comes next decides anew, and has seen nothing of what is gone.
             self.version = None;
+            self.again.clear();
         }
         self.forget_empty_scene();
         let owned = self.repository.owned(&name);
