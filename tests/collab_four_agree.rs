@@ -219,7 +219,30 @@ fn all_agree_on_who_has_locked_a_node() {
     assert_eq!(alice.heard(&mut stage), std::slice::from_ref(&of_bob));
     let of_alice = (Kind::Right, right(CUBE, "alice"));
     assert_eq!(bob.heard(&mut stage), [of_alice, of_bob]);
+    // He gives it back before he has heard of the echo, which would give it to him again.
     bob.say(&mut stage, Kind::Right, &right(CUBE, "COMMON"));
+    let of_nobody = (Kind::Right, right(CUBE, "COMMON"));
+    for client in [&alice, &bob] {
+        assert_eq!(client.heard(&mut stage), std::slice::from_ref(&of_nobody));
+    }
+    // Alice locks it and gives it back; bob has locked it before he hears of either.
+    for owner in ["alice", "COMMON"] {
+        alice.say(&mut stage, Kind::Right, &right(CUBE, owner));
+    }
+    bob.say(&mut stage, Kind::Right, &right(CUBE, "bob"));
+    for client in [&alice, &bob] {
+        let last = client.heard(&mut stage).pop();
+        assert_eq!(last, Some((Kind::Right, right(CUBE, "bob"))));
+    }
+    bob.say(&mut stage, Kind::Right, &right(CUBE, "COMMON"));
+    for client in [&alice, &bob] {
+        client.heard(&mut stage);
+    }
+    // What nobody else touches is not echoed, as by the original.
+    stage.advance(stage.now + Duration::from_secs(6));
+    bob.say(&mut stage, Kind::Right, &right(CUBE, "bob"));
+    bob.say(&mut stage, Kind::Right, &right(CUBE, "COMMON"));
+    assert_eq!(bob.heard(&mut stage), []);
     alice.heard(&mut stage);
 
     // Carol fetches what bob gives back meanwhile, and takes it.
@@ -240,7 +263,12 @@ fn all_agree_on_who_has_locked_a_node() {
     assert_eq!(carol.heard(&mut stage), [free]);
     carol.say(&mut stage, Kind::Snapshot, &done());
     carol.say(&mut stage, Kind::Right, &right(LAMP, "carol"));
-    assert_eq!(carol.heard(&mut stage), []);
+    let hers = (Kind::Right, right(LAMP, "carol"));
+    assert_eq!(
+        carol.heard(&mut stage),
+        [hers],
+        "and not again whose it was"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod admin;
 mod again;
+mod contested;
 pub mod door;
 mod fold;
 mod four_ports;

@@ -213,7 +213,7 @@ impl Session {
         }
     }
 
-    pub(super) fn right(&mut self, identity: &Bytes, parts: &[Bytes]) {
+    pub(super) fn right(&mut self, now: Instant, identity: &Bytes, parts: &[Bytes]) {
         let Some(user) = self.user(identity) else {
             return;
         };
@@ -237,8 +237,6 @@ impl Session {
             self.statistics.refused_rights += 1;
             return;
         }
-        // Two have locked a node at once: whoever comes second has done so already, and hears of the
-        // other's lock before the echo of its own.
         let is_taken = uuids.iter().any(|uuid| {
             let node = self.repository.node(uuid.as_bytes());
             node.is_some_and(|node| node.owner != COMMON && node.owner != name)
@@ -252,7 +250,9 @@ impl Session {
         if known.is_empty() {
             self.statistics.refused_messages += 1;
         } else if known.len() == uuids.len() {
-            let but = unechoed(generation, identity).filter(|_| !is_taken);
+            let contested = &mut self.contested;
+            let but = unechoed(generation, identity)
+                .filter(|_| !contested.is_echoed(now, &name, &known[0], is_taken));
             self.tell_owner(but, &known, &Message::relayed(Subject::None, parts));
         } else {
             self.tell_rights(generation, &known, owner);

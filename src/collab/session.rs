@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::again::Again;
+use super::contested::Contested;
 use super::fold::{FoldJob, Folded};
 use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
@@ -97,6 +98,7 @@ pub struct Session {
     next_tick: Instant,
     /// Removals that are told again.
     pub(super) again: VecDeque<Again>,
+    pub(super) contested: Contested,
     /// The next table of users, where it cannot wait for the tick.
     pub(super) next_table: Option<Instant>,
     /// When the last one was sent because something in it had changed.
@@ -130,6 +132,7 @@ impl Session {
             statistics: Statistics::default(),
             next_tick: now + TICK,
             again: VecDeque::new(),
+            contested: Contested::default(),
             next_table: None,
             last_table: None,
             dirty: Vec::new(),
@@ -346,7 +349,7 @@ impl Session {
             _ if !is_user => self.turn_away(identity),
             Kind::Snapshot => self.snapshot(identity, body),
             Kind::ServerSnapshot => self.server_snapshot(now, identity, body),
-            Kind::Right => self.right(identity, parts),
+            Kind::Right => self.right(now, identity, parts),
             Kind::Delete => self.delete(now, identity, parts),
             Kind::Kick => self.kick(identity, body),
             Kind::UpdateUserMetadata => self.metadata(now, identity, parts),
