@@ -4,54 +4,36 @@
 //! with one node before they have heard of each other, each ends with what it has heard last: the other's.
 //! Whoever hears of what it did itself as well, in the order of the server, ends with what all end with.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::repository::COMMON;
+
 /// Longer than what somebody has said is on its way to the others.
 const RECENT: Duration = Duration::from_secs(5);
 
-/// What was said of so many nodes is remembered.
-const SAID_MAX: usize = 256;
-
-/// What was said of nodes lately.
-#[derive(Debug, Default)]
-pub(super) struct Contested(VecDeque<Said>);
-
-/// The last that was said of a node.
-#[derive(Debug)]
-struct Said {
+/// The last that was said of a node's owner.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
     at: Instant,
-    uuid: Bytes,
     by: Bytes,
-    is_echoed: bool,
+    /// Who has said it hears of it too.
+    pub(super) is_echoed: bool,
 }
 
-impl Contested {
-    /// Somebody says whose a node is, which is somebody else's if it `is_taken`. Whether it hears of that
-    /// as well: others have said something of the node lately, or what it said last was echoed.
-    pub(super) fn is_echoed(
-        &mut self,
-        now: Instant,
-        by: &Bytes,
-        uuid: &Bytes,
-        is_taken: bool,
-    ) -> bool {
-        let said = &mut self.0;
-        while said.len() >= SAID_MAX || said.front().is_some_and(|first| now > first.at + RECENT) {
-            said.pop_front();
-        }
-        let last = said.iter().position(|said| said.uuid == *uuid);
-        let last = last.and_then(|place| said.remove(place));
-        let is_echoed = is_taken || last.is_some_and(|last| last.is_echoed || last.by != *by);
-        said.push_back(Said {
+impl Said {
+    /// Somebody says whose a node is that is `owner`'s, after `last`. It is echoed where the node was
+    /// somebody else's, where others have said something of it lately, and while an echo is on its way.
+    pub(super) fn after(last: Option<&Self>, now: Instant, by: &Bytes, owner: &Bytes) -> Self {
+        let is_taken = owner != COMMON && owner != by;
+        let last = last.filter(|last| now <= last.at + RECENT);
+        let is_contested = last.is_some_and(|last| last.is_echoed || last.by != *by);
+        Self {
             at: now,
-            uuid: uuid.clone(),
             by: by.clone(),
-            is_echoed,
-        });
-        is_echoed
+            is_echoed: is_taken || is_contested,
+        }
     }
 }
 
@@ -66,24 +48,20 @@ mod tests {
     )]
     fn what_nobody_else_has_touched_lately_is_not_echoed() {
         let now = <Instant>::now();
-        let mut contested = Contested::default();
-        let mut says = |now, by: &str, uuid: &str, is_taken| {
-            let [by, uuid] = [by, uuid].map(|text| Bytes::copy_from_slice(text.as_bytes()));
-            contested.is_echoed(now, &by, &uuid, is_taken)
+        let mut last = None;
+        let mut says = |now, by: &'static str, owner: &'static str| {
+            let said = Said::after(last.as_ref(), now, &by.into(), &owner.into());
+            last.insert(said).is_echoed
         };
-        assert!(!says(now, "alice", "cube", false));
-        assert!(!says(now, "alice", "cube", false));
-        assert!(!says(now, "bob", "lamp", false));
-        assert!(says(now, "bob", "cube", false));
-        assert!(says(now, "bob", "cube", false), "an echo is on its way");
-        let later = now + RECENT + Duration::from_millis(1);
-        assert!(!says(later, "bob", "cube", false));
-        assert!(says(later, "alice", "mesh", true));
-        // Of many the oldest is forgotten.
-        for number in 0..SAID_MAX {
-            says(later, "bob", &number.to_string(), false);
-        }
-        assert!(!says(later, "alice", "cube", false));
-        assert_eq!(contested.0.len(), SAID_MAX);
+        assert!(!says(now, "alice", "COMMON"));
+        assert!(!says(now, "alice", "alice"));
+        assert!(says(now, "bob", "COMMON"));
+        assert!(says(now, "bob", "bob"), "an echo is on its way");
+        let mut later = now + RECENT + Duration::from_millis(1);
+        assert!(!says(later, "bob", "COMMON"));
+        later += RECENT + Duration::from_millis(1);
+        assert!(!says(later, "alice", "COMMON"));
+        later += RECENT + Duration::from_millis(1);
+        assert!(says(later, "bob", "alice"), "it is taken from her");
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::message::{Message, Subject, dict};
 use super::order::Order;
 use super::outbox::OWN_BYTES_MAX;
-use super::repository::{COMMON, Full};
+use super::repository::Full;
 use super::session::{Join, PICKLE, Reception, Session, State};
 use crate::proto::pickle::{self, Dict, Pieces, Rules, Scanner, Summary, Value, decode};
 use crate::proto::replication::{Channel, Generation, Kind, bytes};
@@ -86,11 +86,6 @@ fn is_dependencies(scanner: &mut Scanner, part: &[u8]) -> bool {
 /// many as values: 64 kB can name a text of 32 kB 16 000 times.
 pub(super) fn is_compact(summary: &Summary, count: usize) -> bool {
     summary.expanded as usize <= EXPANDED_FREE + 2 * count
-}
-
-/// Whoever locks or removes something waits for the echo, but in generation A it has done so itself.
-fn unechoed(generation: Generation, from: &Bytes) -> Option<&Bytes> {
-    (generation == Generation::A).then_some(from)
 }
 
 impl Session {
@@ -237,10 +232,9 @@ impl Session {
             self.statistics.refused_rights += 1;
             return;
         }
-        let is_taken = uuids.iter().any(|uuid| {
-            let node = self.repository.node(uuid.as_bytes());
-            node.is_some_and(|node| node.owner != COMMON && node.owner != name)
-        });
+        // Of generation A there is one.
+        let is_echoed =
+            generation == Generation::Later || self.repository.say(now, &name, uuids[0].as_bytes());
         let new = Bytes::copy_from_slice(owner.as_bytes());
         let known: Vec<Bytes> = uuids
             .iter()
@@ -250,9 +244,7 @@ impl Session {
         if known.is_empty() {
             self.statistics.refused_messages += 1;
         } else if known.len() == uuids.len() {
-            let contested = &mut self.contested;
-            let but = unechoed(generation, identity)
-                .filter(|_| !contested.is_echoed(now, &name, &known[0], is_taken));
+            let but = (!is_echoed).then_some(identity);
             self.tell_owner(but, &known, &Message::relayed(Subject::None, parts));
         } else {
             self.tell_rights(generation, &known, owner);
@@ -296,8 +288,9 @@ impl Session {
             // What still waits for it would bring the node back behind the message that it goes.
             self.forget(&identity, &uuid);
         }
-        // Clients repeat themselves, and wait for an echo each time.
-        let but = unechoed(self.generation_of(from), from);
+        // Clients repeat themselves, and wait for an echo each time; those of generation A have removed
+        // it themselves.
+        let but = (self.generation_of(from) == Generation::A).then_some(from);
         self.tell_others(but, &Message::relayed(Subject::None, parts));
     }
 

@@ -2,9 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::contested::Said;
 use super::fold::{self, FoldJob, Folded};
 use crate::proto::pickle::{Limits, Value, decode, encode};
 use crate::proto::replication::{Generation, Kind};
@@ -40,6 +42,8 @@ pub(super) struct Node {
     /// Its changes are folded from here on: how many, and how many bytes.
     fold_above: (usize, usize),
     is_folding: bool,
+    /// In generation A.
+    said: Option<Box<Said>>,
 }
 
 /// There is no room for more.
@@ -118,24 +122,24 @@ impl Repository {
     pub(super) fn set(&mut self, parts: [Bytes; 5]) -> Result<(), Full> {
         let bytes = parts.iter().map(Bytes::len).sum::<usize>() + COST;
         let uuid = parts[1].clone();
-        let old = self
-            .nodes
-            .get(&uuid)
-            .map(|node| (node.bytes, node.owner.clone(), node.number));
-        let before = old.as_ref().map_or(0, |(bytes, _, _)| *bytes);
+        let old = self.nodes.get(&uuid).map(|node| {
+            let said = node.said.clone();
+            (node.bytes, node.owner.clone(), node.number, said)
+        });
+        let before = old.as_ref().map_or(0, |(bytes, ..)| *bytes);
         if self.bytes - before + bytes > BYTES_MAX
             || (old.is_none() && self.nodes.len() >= NODES_MAX)
         {
             return Err(Full);
         }
         self.bytes = self.bytes - before + bytes;
-        let (owner, number) = match old {
-            Some((_, owner, number)) => (owner, number),
+        let (owner, number, said) = match old {
+            Some((_, owner, number, said)) => (owner, number, said),
             None => {
                 self.next_number += 1;
                 let owner = parts[2].clone();
                 self.locks += usize::from(owner != COMMON);
-                (owner, self.next_number)
+                (owner, self.next_number, None)
             }
         };
         self.next_version += 1;
@@ -151,6 +155,7 @@ impl Repository {
                 base_bytes: bytes,
                 fold_above: fold::above(bytes),
                 is_folding: false,
+                said,
             },
         );
         Ok(())
@@ -241,6 +246,15 @@ impl Repository {
         self.locks += usize::from(owner != COMMON);
         node.owner = owner.clone();
         true
+    }
+
+    /// Somebody says whose a node is, before it is. Whether that is echoed.
+    pub(super) fn say(&mut self, now: Instant, by: &Bytes, uuid: &[u8]) -> bool {
+        let Some(node) = self.nodes.get_mut(uuid) else {
+            return false;
+        };
+        let said = Said::after(node.said.as_deref(), now, by, &node.owner);
+        node.said.insert(Box::new(said)).is_echoed
     }
 
     /// What somebody owns.

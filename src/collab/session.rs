@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::again::Again;
-use super::contested::Contested;
 use super::fold::{FoldJob, Folded};
 use super::keeping::Keeping;
 use super::message::{Message, Subject, dict};
@@ -98,7 +97,6 @@ pub struct Session {
     next_tick: Instant,
     /// Removals that are told again.
     pub(super) again: VecDeque<Again>,
-    pub(super) contested: Contested,
     /// The next table of users, where it cannot wait for the tick.
     pub(super) next_table: Option<Instant>,
     /// When the last one was sent because something in it had changed.
@@ -132,7 +130,6 @@ impl Session {
             statistics: Statistics::default(),
             next_tick: now + TICK,
             again: VecDeque::new(),
-            contested: Contested::default(),
             next_table: None,
             last_table: None,
             dirty: Vec::new(),
